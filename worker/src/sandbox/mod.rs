@@ -1,0 +1,6 @@
+//! Sandboxes: the seam ([`driver`]), the native Linux driver ([`native`]) and a scripted one for simulation ([`fake`]).
+//!
+//! What runs *inside* a sandbox (Runtime API, code, runtime packs) and when one is made (pool) live elsewhere.
+
+pub mod driver;
+pub mod fake;
