@@ -1,0 +1,74 @@
+//! The one error of Hearth's edges: a closed code, a message for the user, and nothing of the inside.
+//! How a code looks on a wire is not here: `aws-api` for AWS errors, `proto/src/status.rs` for gRPC.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an operation was refused or failed. Closed and alphabetical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ErrorCode {
+    /// The caller may not do this. Nothing happened.
+    AccessDenied,
+    /// The account's code storage is full. Nothing happened.
+    CodeStorageExceeded,
+    /// A fault of Hearth's own. It is not known whether anything happened.
+    Internal,
+    /// A parameter has the right shape and a wrong value. Nothing happened.
+    InvalidParameterValue,
+    /// The payload is not JSON. Nothing happened.
+    InvalidRequestContent,
+    /// The archive cannot be read. Nothing happened.
+    InvalidZipFile,
+    /// The thing named does not exist. Nothing happened.
+    NotFound,
+    /// The operation is of the model, and Hearth does not have it. Nothing happened.
+    NotImplemented,
+    /// A revision id or digest does not match. Nothing happened.
+    PreconditionFailed,
+    /// The request or payload is over its limit. Nothing happened.
+    RequestTooLarge,
+    /// The thing exists already, or is being changed. Nothing happened.
+    ResourceConflict,
+    /// The function cannot be invoked in its present state. Nothing happened.
+    ResourceNotReady,
+    /// A limit was reached; `Error::reason` says which. Nothing happened.
+    Throttled,
+    /// No node could take the work, or a quorum is away. It may have happened if it was a write.
+    Unavailable,
+}
+
+/// An error as it leaves Hearth.
+#[expect(
+    clippy::error_impl_error,
+    reason = "it is the error of the edges; modules have errors of their own names"
+)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The class.
+    pub code: ErrorCode,
+    /// The text for the user; AWS's own where AWS has one.
+    pub message: String,
+    /// The machine-readable reason of a throttle (`ReservedFunctionConcurrentInvocationLimitExceeded`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Error {
+    /// An error without a reason.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            reason: None,
+        }
+    }
+    /// The same with a reason.
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+/// Shorthand of the edges.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

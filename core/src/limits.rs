@@ -1,0 +1,67 @@
+//! Every limit a user or operator can meet, in one place, with its source.
+//! Source unless said otherwise: the Lambda service model and the "Lambda quotas" page of AWS's guide.
+
+/// Smallest memory of a function, MB.
+pub const MEMORY_MIN_MIB: u32 = 128;
+/// Largest memory of a function, MB.
+pub const MEMORY_MAX_MIB: u32 = 10_240;
+/// Memory of a function that names none, MB.
+pub const MEMORY_DEFAULT_MIB: u32 = 128;
+/// Memory at which a function has one whole vCPU, MB. "At 1,769 MB, a function has the equivalent of one vCPU."
+pub const MEMORY_PER_VCPU_MIB: u32 = 1_769;
+/// Timeout of a function that names none, seconds.
+pub const TIMEOUT_DEFAULT_S: u32 = 3;
+/// Longest timeout, seconds.
+pub const TIMEOUT_MAX_S: u32 = 900;
+/// Longest init phase outside of an invocation, milliseconds.
+pub const INIT_TIMEOUT_MS: u64 = 10_000;
+/// Size of /tmp of a function that names none, MB.
+pub const EPHEMERAL_STORAGE_DEFAULT_MIB: u32 = 512;
+/// Largest synchronous request payload, bytes.
+pub const SYNC_REQUEST_MAX_BYTES: usize = 6_291_456;
+/// Largest synchronous response payload, bytes. Recorded from AWS: 6 MiB and 100 bytes.
+pub const SYNC_RESPONSE_MAX_BYTES: usize = 6_291_556;
+/// Largest asynchronous request payload, bytes.
+pub const ASYNC_REQUEST_MAX_BYTES: usize = 1_048_576;
+/// Largest archive in a request, bytes.
+pub const ZIPPED_MAX_BYTES: usize = 52_428_800;
+/// Largest unpacked code and layers together, bytes.
+pub const UNZIPPED_MAX_BYTES: u64 = 262_144_000;
+/// Largest number of entries in an archive. Ours: bounds the work of a hostile archive.
+pub const ZIP_ENTRIES_MAX: usize = 100_000;
+/// Largest request to the control API, bytes (base64 of the largest archive and the document around it).
+pub const CONTROL_REQUEST_MAX_BYTES: usize = 70_167_211;
+/// Largest environment, bytes of its JSON.
+pub const ENVIRONMENT_MAX_BYTES: usize = 4_096;
+/// Largest client context, bytes of base64.
+pub const CLIENT_CONTEXT_MAX_BYTES: usize = 3_583;
+/// Log bytes returned with `LogType=Tail`.
+pub const LOG_TAIL_BYTES: usize = 4_096;
+/// Tags of one resource.
+pub const TAGS_MAX: usize = 50;
+/// Concurrent executions of an account unless the operator says otherwise.
+pub const ACCOUNT_CONCURRENCY_DEFAULT: u32 = 1_000;
+/// Concurrent executions that always stay unreserved.
+pub const UNRESERVED_MIN: u32 = 100;
+/// Code storage of an account unless the operator says otherwise, bytes (75 GB).
+pub const CODE_STORAGE_DEFAULT_BYTES: u64 = 80_530_636_800;
+/// Open file descriptors of a sandbox.
+pub const SANDBOX_DESCRIPTORS: u64 = 1_024;
+/// Processes and threads of a sandbox.
+pub const SANDBOX_PIDS: u32 = 1_024;
+
+/// Largest command in the metadata log, bytes. Ours: a log entry is split into values of 4 KiB on disk.
+pub const COMMAND_MAX_BYTES: usize = 65_536;
+/// Functions in a page of `ListFunctions` unless asked otherwise.
+pub const LIST_DEFAULT: usize = 50;
+/// Requests one function may have waiting in one gateway. Ours: the account limit, so that a burst waits
+/// for its cold starts and a flood is refused.
+pub const QUEUE_PER_FUNCTION: usize = 1_000;
+/// Requests that may wait in one gateway, over all functions. Ours: bounds memory at 6 MB payloads.
+pub const QUEUE_PER_GATEWAY: usize = 10_000;
+/// Bytes of payload that may be held in one gateway. Ours.
+pub const PAYLOAD_BYTES_PER_GATEWAY: usize = 1 << 30;
+/// Payload bytes per frame between gateway and worker. Ours: a 6 MB payload never stalls small ones.
+pub const FRAME_BYTES: usize = 65_536;
+/// A worker that has not renewed for this long serves no reserved pool (TTL_w), milliseconds.
+pub const WORKER_LEASE_MS: u64 = 30_000;
