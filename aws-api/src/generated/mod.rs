@@ -1,0 +1,3 @@
+//! Code generated from botocore's service models, one folder per service.
+
+pub(crate) mod lambda;

@@ -1,0 +1,55 @@
+//! The form of the generated operation tables, and the traits that tie a Rust type to its shape.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::ErrorCode;
+use crate::shape::Shape;
+
+/// One operation of a service.
+#[derive(Debug)]
+pub struct OperationSpec {
+    pub name: &'static str,
+    pub method: &'static str,
+    /// The model's URI template.
+    pub uri: &'static str,
+    /// The template's path, split at its slashes.
+    pub segments: &'static [Segment],
+    /// Query parameters that must be present with this value.
+    pub query: &'static [(&'static str, &'static str)],
+    /// Status of a success.
+    pub success: u16,
+    pub input: Option<&'static Shape>,
+    pub output: Option<&'static Shape>,
+    /// The errors that the model lists for the operation.
+    pub errors: &'static [ErrorCode],
+}
+
+/// A part of a URI template between two slashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    Literal(&'static str),
+    /// One path segment.
+    Label(&'static str),
+    /// One or more path segments.
+    Greedy(&'static str),
+}
+
+/// A typed input. Members that are not the raw payload come from JSON by their model names.
+pub trait Input: DeserializeOwned {
+    const SHAPE: &'static Shape;
+
+    /// Takes the raw body; only inputs whose payload is a blob keep it.
+    fn set_payload(&mut self, _payload: Bytes) {}
+}
+
+/// A typed output.
+pub trait Output: Serialize {
+    const SHAPE: &'static Shape;
+
+    /// The raw body, of outputs whose payload is a blob.
+    fn payload(&self) -> Option<Bytes> {
+        None
+    }
+}

@@ -1,0 +1,3 @@
+//! The protocol engines: how members become HTTP and back. One folder per protocol.
+
+pub mod rest_json;

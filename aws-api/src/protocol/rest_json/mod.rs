@@ -1,0 +1,9 @@
+//! restJson1: members in path, query, headers and a JSON body.
+
+mod decode;
+mod encode;
+mod types;
+
+pub(crate) use decode::assemble;
+pub use encode::encode_error;
+pub(crate) use encode::{encode_output, respond};

@@ -1,0 +1,39 @@
+//! Errors that AWS's front ends answer but the service model does not list, and Hearth's own one for
+//! what it cannot do yet. Statuses and casing as recorded from AWS Lambda.
+
+/// One error outside the model: code, HTTP status, name of the message member.
+pub(crate) struct CommonError {
+    pub(crate) code: &'static str,
+    pub(crate) status: u16,
+    pub(crate) message_member: &'static str,
+}
+
+const fn common(code: &'static str, status: u16) -> CommonError {
+    CommonError {
+        code,
+        status,
+        message_member: "message",
+    }
+}
+
+pub(crate) const COMMON_ERRORS: [CommonError; 15] = [
+    CommonError {
+        code: "AccessDeniedException",
+        status: 403,
+        message_member: "Message",
+    },
+    common("ExpiredTokenException", 403),
+    common("IncompleteSignatureException", 403),
+    common("InternalFailure", 500),
+    common("InvalidSignatureException", 403),
+    common("MissingAuthenticationTokenException", 403),
+    common("NotImplemented", 501),
+    common("RequestEntityTooLargeException", 413),
+    common("RequestTimeoutException", 408),
+    common("SerializationException", 400),
+    common("ServiceUnavailableException", 503),
+    common("ThrottlingException", 400),
+    common("UnknownOperationException", 404),
+    common("UnrecognizedClientException", 403),
+    common("ValidationException", 400),
+];
