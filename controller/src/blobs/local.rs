@@ -1,0 +1,272 @@
+//! Blobs as files on this controller: `<dir>/ab/cdef…` by the hexadecimal digest. A file appears whole or not
+//! at all, and is put aside when it no longer has its digest.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::io::AsyncReadExt as _;
+
+use super::read::{Check, checked};
+use super::{BlobError, BlobInfo, BlobStore, BlobStream, CHUNK_BYTES, Digest};
+
+/// Where unfinished files lie; emptied on open.
+const TEMPORARY: &str = "tmp";
+/// Where corrupted files lie until an operator looks at them.
+const QUARANTINE: &str = "quarantine";
+
+/// A directory of blobs. Clones share it.
+#[derive(Debug, Clone)]
+pub struct LocalBlobs {
+    dir: Arc<PathBuf>,
+    /// Makes names of unfinished files unique within this process; the directory has one owner.
+    next: Arc<AtomicU64>,
+}
+
+impl LocalBlobs {
+    /// Opens or makes the directory and removes what interrupted writes left. Blocks.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, BlobError> {
+        let dir = dir.into();
+        let prepare = || {
+            let temporary = dir.join(TEMPORARY);
+            fs::create_dir_all(&temporary)?;
+            fs::create_dir_all(dir.join(QUARANTINE))?;
+            for item in fs::read_dir(&temporary)? {
+                fs::remove_file(item?.path())?;
+            }
+            sync_dir(&dir)
+        };
+        prepare().map_err(store_failed("open"))?;
+        Ok(Self {
+            dir: Arc::new(dir),
+            next: Arc::default(),
+        })
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.to_hex();
+        self.dir.join(&hex[..2]).join(&hex[2..])
+    }
+
+    fn temporary(&self, digest: Digest) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.dir.join(TEMPORARY).join(format!("{digest}.{number}"))
+    }
+
+    /// Writes, checks and syncs a new file, then gives it its name.
+    async fn write(&self, expected: Digest, mut content: BlobStream) -> Result<(), BlobError> {
+        let path = self.temporary(expected);
+        let mut unfinished = Unfinished::create(path, expected).await?;
+        let mut check = Check::default();
+        while let Some(chunk) = content.try_next().await? {
+            check.add(&chunk)?;
+            unfinished.write(chunk).await?;
+        }
+        let actual = check.digest();
+        if actual != expected {
+            return Err(BlobError::Mismatch { expected, actual });
+        }
+        unfinished.finish(self.path(expected)).await
+    }
+
+    fn quarantine(&self, digest: Digest) {
+        let aside = self.dir.join(QUARANTINE).join(digest.to_hex());
+        tracing::error!(%digest, "blob is corrupted, putting it aside");
+        if let Err(error) = fs::rename(self.path(digest), aside) {
+            tracing::error!(%digest, %error, "corrupted blob cannot be put aside");
+        }
+    }
+
+    fn list_blocking(&self) -> io::Result<Vec<BlobInfo>> {
+        let mut found = Vec::new();
+        for item in fs::read_dir(&*self.dir)? {
+            let item = item?;
+            let prefix = item.file_name().to_string_lossy().into_owned();
+            if prefix.len() != 2 || !item.file_type()?.is_dir() {
+                continue;
+            }
+            for item in fs::read_dir(item.path())? {
+                let item = item?;
+                let name = format!("{prefix}{}", item.file_name().to_string_lossy());
+                // Deleted since: not there.
+                let Ok(meta) = item.metadata() else { continue };
+                if let Some(digest) = Digest::from_hex(&name) {
+                    found.push(BlobInfo {
+                        digest,
+                        length: meta.len(),
+                        modified: meta.modified()?,
+                    });
+                }
+            }
+        }
+        found.sort_unstable_by_key(|info| info.digest);
+        Ok(found)
+    }
+}
+
+/// A file that is removed unless it is finished.
+struct Unfinished {
+    file: Option<File>,
+    path: PathBuf,
+    digest: Digest,
+}
+
+impl Unfinished {
+    async fn create(path: PathBuf, digest: Digest) -> Result<Self, BlobError> {
+        blocking(digest, "create", move || {
+            let file = File::create_new(&path)?;
+            Ok(Self {
+                file: Some(file),
+                path,
+                digest,
+            })
+        })
+        .await
+    }
+
+    async fn write(&mut self, chunk: Bytes) -> Result<(), BlobError> {
+        let Some(mut file) = self.file.take() else {
+            let gone = io::Error::other("an earlier write failed");
+            return Err(io_failed(self.digest, "write")(gone));
+        };
+        let written = blocking(self.digest, "write", move || {
+            file.write_all(&chunk)?;
+            Ok(file)
+        });
+        self.file = Some(written.await?);
+        Ok(())
+    }
+
+    async fn finish(mut self, path: PathBuf) -> Result<(), BlobError> {
+        let Some(file) = self.file.take() else {
+            let gone = io::Error::other("an earlier write failed");
+            return Err(io_failed(self.digest, "write")(gone));
+        };
+        let digest = self.digest;
+        blocking(digest, "write", move || {
+            file.sync_all()?;
+            let parent = path.parent().unwrap_or(Path::new("."));
+            if !parent.is_dir() {
+                fs::create_dir_all(parent)?;
+                sync_dir(parent.parent().unwrap_or(Path::new(".")))?;
+            }
+            fs::rename(&self.path, &path)?;
+            sync_dir(parent)
+        })
+        .await
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Gone already if it was finished.
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn store_failed(action: &'static str) -> impl FnOnce(io::Error) -> BlobError {
+    move |source| BlobError::Store {
+        action,
+        source: source.into(),
+    }
+}
+
+pub(super) fn io_failed(
+    digest: Digest,
+    action: &'static str,
+) -> impl FnOnce(io::Error) -> BlobError {
+    move |source| match source.kind() {
+        io::ErrorKind::NotFound => BlobError::NotFound(digest),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobError::Full(digest),
+        _ => BlobError::Io {
+            action,
+            digest,
+            source: source.into(),
+        },
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    digest: Digest,
+    action: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, BlobError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(io_failed(digest, action))
+}
+
+#[async_trait]
+impl BlobStore for LocalBlobs {
+    async fn put_stream(&self, expected: Digest, content: BlobStream) -> Result<(), BlobError> {
+        if self.exists(expected).await? {
+            // Rewritten rather than trusted, if it is corrupted; renewed for the garbage collection's grace
+            // otherwise.
+            let mut known = self.get_stream(expected).await?;
+            while let Some(chunk) = known.next().await {
+                if chunk.is_err() {
+                    return self.write(expected, content).await;
+                }
+            }
+            let path = self.path(expected);
+            return blocking(expected, "touch", move || touch(&path)).await;
+        }
+        self.write(expected, content).await
+    }
+
+    async fn get_stream(&self, digest: Digest) -> Result<BlobStream, BlobError> {
+        let file = tokio::fs::File::open(self.path(digest))
+            .await
+            .map_err(io_failed(digest, "open"))?;
+        let chunks = stream::try_unfold(file, move |mut file| async move {
+            let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+            let read = file.read_buf(&mut chunk).await;
+            let read = read.map_err(io_failed(digest, "read"))?;
+            Ok((read > 0).then(|| (chunk.freeze(), file)))
+        });
+        let store = self.clone();
+        Ok(checked(digest, chunks, move || store.quarantine(digest)))
+    }
+
+    async fn exists(&self, digest: Digest) -> Result<bool, BlobError> {
+        tokio::fs::try_exists(self.path(digest))
+            .await
+            .map_err(io_failed(digest, "find"))
+    }
+
+    async fn delete(&self, digest: Digest) -> Result<(), BlobError> {
+        let path = self.path(digest);
+        let deleted = blocking(digest, "delete", move || fs::remove_file(path)).await;
+        match deleted {
+            Ok(()) | Err(BlobError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<BlobInfo>, BlobError> {
+        let store = self.clone();
+        let listed = tokio::task::spawn_blocking(move || store.list_blocking()).await;
+        listed
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(store_failed("list"))
+    }
+}
+
+/// Makes a file look new. Its content is as it was.
+fn touch(path: &Path) -> io::Result<()> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a file's time is the system's, as for a file just written"
+    )]
+    let now = std::time::SystemTime::now();
+    File::open(path)?.set_modified(now)
+}

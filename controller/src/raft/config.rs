@@ -1,0 +1,74 @@
+//! The settings of openraft, and why each is what it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::{Config, SnapshotPolicy};
+
+use super::options::Options;
+
+/// How often a leader shows that it is alive.
+const HEARTBEAT_MS: u64 = 100;
+/// Bounds of the random election timeout. The upper one is also the leader's lease, so a fail-over takes
+/// about the upper one plus a draw: around one second.
+const ELECTION_MIN_MS: u64 = 300;
+const ELECTION_MAX_MS: u64 = 600;
+/// A leader that lost its quorum falls silent for this long in turn, so that a better-connected node can be
+/// elected (openraft #2080). Must be at least twice the upper election timeout.
+const QUORUM_LOSS_PROBE_MS: u64 = 1_500;
+/// Deadline of one snapshot transfer, installation included.
+pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Entries in one append request; bytes are limited in [`super::network`].
+const MAX_PAYLOAD_ENTRIES: u64 = 512;
+/// Bounds the memory that waiting requests hold: 1,024 commands of 64 KiB are 64 MiB.
+const API_QUEUE: u64 = 1_024;
+
+pub(super) fn raft_config(options: &Options) -> Result<Arc<Config>, openraft::ConfigError> {
+    let config = Config {
+        cluster_name: options.cluster_id.clone(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MIN_MS,
+        election_timeout_max: ELECTION_MAX_MS,
+        // A node that comes back from a partition must not depose a healthy leader by a higher term.
+        enable_pre_vote: Some(true),
+        // openraft's default lets a leader that was killed and restarted go on under its old vote. Because
+        // entries are replicated while they are still being flushed, its log may by then be shorter than
+        // what the followers committed: committed entries would be overwritten.
+        enable_leader_restore: Some(false),
+        // A log that went backwards is a lost disk; such a node rejoins under a new id.
+        allow_log_reversion: Some(false),
+        quorum_loss_probe_interval: Some(QUORUM_LOSS_PROBE_MS),
+        max_payload_entries: MAX_PAYLOAD_ENTRIES,
+        api_channel_size: Some(API_QUEUE),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
+        max_in_snapshot_log_to_keep: options.keep_applied,
+        // A follower this far behind gets a snapshot; more than one snapshot interval, so that the
+        // snapshot does bring it within reach of the log.
+        replication_lag_threshold: options.snapshot_every.saturating_mul(2),
+        purge_batch_size: 256,
+        install_snapshot_timeout: u64::try_from(SNAPSHOT_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+        // Retries of an unreachable peer: quick at first, then once in a while.
+        backoff: "20ms 50ms 100ms 200ms ..500ms".to_owned(),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Losing either setting loses data or liveness without any other test failing at once.
+    #[test]
+    fn pre_vote_is_on_and_leader_restore_is_off() {
+        let options = Options::new(1, "test", "/nowhere", BTreeMap::new());
+        let config = raft_config(&options).unwrap();
+        assert_eq!(config.enable_pre_vote, Some(true));
+        assert_eq!(config.enable_leader_restore, Some(false));
+        assert_eq!(config.allow_log_reversion, Some(false));
+        let probe = config.quorum_loss_probe_interval.unwrap();
+        assert!(probe >= 2 * config.election_timeout_max);
+    }
+}

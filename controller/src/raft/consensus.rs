@@ -1,0 +1,277 @@
+//! The handle to a running node: starting, stopping, and the operations others use. How they work is in
+//! [`super::follow`] (proposals, reads) and [`super::members`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_proto::internal::v1::raft_peer_server::RaftPeerServer;
+use openraft::{ChangeMembers, Raft};
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config;
+use super::error::{MembershipError, ProposeError, ReadError, StartError};
+use super::machine::{Machine, MachineCell};
+use super::members::Members;
+use super::network::Network;
+use super::options::Options;
+use super::peers::{MAX_MESSAGE_BYTES, Peers};
+use super::service::PeerService;
+use super::snapshot::Snapshots;
+use super::state_machine::StateMachine;
+use super::store::LogStore;
+use super::types::TypeConfig;
+use super::watcher::{self, Leadership, Watched};
+
+/// A command that was committed and applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposed {
+    /// Its place in the log.
+    pub index: u64,
+    /// What the machine answered.
+    pub reply: Vec<u8>,
+}
+
+/// A running node of the cluster. Clones are handles to the same node.
+pub struct Consensus<M: Machine> {
+    inner: Arc<Inner<M>>,
+}
+
+pub(super) struct Inner<M: Machine> {
+    pub(super) raft: Raft<TypeConfig, StateMachine<M>>,
+    pub(super) cell: Arc<MachineCell<M>>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) log: LogStore,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    fatal: watch::Receiver<Option<String>>,
+    pub(super) request_timeout: Duration,
+    /// Held while this node changes the membership.
+    pub(super) changing: Mutex<()>,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl<M: Machine> Clone for Consensus<M> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<M: Machine> fmt::Debug for Consensus<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consensus")
+            .field("node_id", &self.inner.peers.node_id)
+            .field("leadership", &*self.inner.leadership.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine> Consensus<M> {
+    /// Opens this node's data and starts Raft. The node takes part once its peers reach
+    /// [`Consensus::peer_service`], and knows its cluster after [`Consensus::initialize`] or once a leader
+    /// has contacted it.
+    pub async fn start(options: Options, machine: M) -> Result<Self, StartError> {
+        options.validate().map_err(StartError::Options)?;
+        let config = config::raft_config(&options)
+            .map_err(|error| StartError::Options(error.to_string()))?;
+        let cell = MachineCell::new(machine);
+        let (log, machine) = {
+            let (options, cell) = (options.clone(), Arc::clone(&cell));
+            tokio::task::spawn_blocking(move || open(&options, cell))
+                .await
+                .map_err(|error| StartError::Raft(error.to_string()))??
+        };
+        let peers = Arc::new(Peers::new(
+            options.node_id,
+            options.cluster_id,
+            options.peers,
+            options.dialer,
+        ));
+        let network = Network {
+            peers: Arc::clone(&peers),
+        };
+        let raft = Raft::new(options.node_id, config, network, log.clone(), machine)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let watched = Watched {
+            leadership: watch::Sender::default(),
+            fatal: watch::Sender::default(),
+        };
+        let inner = Arc::new(Inner {
+            raft,
+            cell,
+            peers,
+            log,
+            leadership: watched.leadership.subscribe(),
+            fatal: watched.fatal.subscribe(),
+            request_timeout: options.request_timeout,
+            changing: Mutex::new(()),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        inner
+            .tasks
+            .spawn(watcher::watch_metrics(Arc::clone(&inner), watched));
+        Ok(Self { inner })
+    }
+
+    /// The service for this controller's gRPC server through which peers reach this node.
+    pub fn peer_service(&self) -> RaftPeerServer<PeerService<M>> {
+        RaftPeerServer::new(PeerService {
+            inner: Arc::clone(&self.inner),
+        })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// Forms the cluster of `members` (all voters, this node among them), unless it exists: does nothing if
+    /// this node is part of a cluster or a member says that it is. So every member may call it on every
+    /// start with the same configuration. True if this call formed the cluster.
+    pub async fn initialize(
+        &self,
+        members: &BTreeMap<u64, String>,
+    ) -> Result<bool, MembershipError> {
+        self.inner.initialize(members).await
+    }
+
+    /// Commits and applies a command, on whichever controller leads.
+    pub async fn propose(&self, command: impl Into<Bytes>) -> Result<Proposed, ProposeError> {
+        self.inner.propose(command.into()).await
+    }
+
+    /// After this returns, [`Consensus::read`] on this node sees everything that was committed before the
+    /// call. Returns the index it waited for.
+    pub async fn read_index(&self) -> Result<u64, ReadError> {
+        self.inner.read_index().await
+    }
+
+    /// Reads this node's copy of the state, which may be behind; see [`Consensus::read_index`]. No command is
+    /// applied meanwhile, so `read` must be short and must not wait.
+    pub fn read<T>(&self, read: impl FnOnce(&M) -> T) -> T {
+        self.inner.cell.read(read)
+    }
+
+    /// Index of the last entry the state contains.
+    pub fn applied_index(&self) -> u64 {
+        *self.inner.cell.applied().borrow()
+    }
+
+    /// Follows the applied index.
+    pub fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.inner.cell.applied()
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> u64 {
+        self.inner.peers.node_id
+    }
+
+    /// Id and address of the leader, if one is known.
+    pub fn leader(&self) -> Option<(u64, String)> {
+        self.leadership().leader
+    }
+
+    /// Who leads, as far as this node knows.
+    pub fn leadership(&self) -> Leadership {
+        self.inner.leadership.borrow().clone()
+    }
+
+    /// Follows leadership.
+    pub fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// Becomes `Some(reason)` when this node can no longer keep its promises: the process must end at once,
+    /// without flushing or answering anything.
+    pub fn watch_fatal(&self) -> watch::Receiver<Option<String>> {
+        self.inner.fatal.clone()
+    }
+
+    /// The members of the cluster.
+    pub fn members(&self) -> Members {
+        self.inner.members()
+    }
+
+    /// Adds a node that receives the log without voting; returns when it has caught up. Leader only.
+    pub async fn add_learner(&self, id: u64, address: &str) -> Result<(), MembershipError> {
+        self.inner.add_learner(id, address).await
+    }
+
+    /// Makes `voters` (members already) the voters; former voters leave. Leader only.
+    pub async fn change_membership(&self, voters: BTreeSet<u64>) -> Result<(), MembershipError> {
+        self.inner
+            .change_members(ChangeMembers::ReplaceAllVoters(voters), false)
+            .await
+    }
+
+    /// Removes a node, voter or learner. Leader only.
+    pub async fn remove(&self, id: u64) -> Result<(), MembershipError> {
+        self.inner.remove(id).await
+    }
+
+    /// Asks `to` to take over; watch leadership for whether it did. Leader only.
+    pub async fn transfer_leader(&self, to: u64) -> Result<(), MembershipError> {
+        if !self.inner.leadership.borrow().is_leader {
+            return Err(MembershipError::NotLeader {
+                leader: self.leader(),
+            });
+        }
+        let transferred = self.inner.raft.trigger().transfer_leader(to).await;
+        transferred.map_err(|error| MembershipError::Stopped(error.to_string()))
+    }
+
+    /// Writes a snapshot soon, whatever the policy says.
+    pub async fn trigger_snapshot(&self) -> Result<(), MembershipError> {
+        let triggered = self.inner.raft.trigger().snapshot().await;
+        triggered.map_err(|error| MembershipError::Stopped(error.to_string()))
+    }
+
+    /// Stops taking part, flushes, and lets go of the data directory.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::error!(%error, "raft did not stop in order");
+        }
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        if let Err(error) = self.inner.log.close().await {
+            tracing::error!(%error, "raft log was not closed in order");
+        }
+    }
+}
+
+/// Opens what is on disk: snapshots first, because the log needs to know how far they reach.
+fn open<M: Machine>(
+    options: &Options,
+    cell: Arc<MachineCell<M>>,
+) -> Result<(LogStore, StateMachine<M>), StartError> {
+    let snapshot_dir = options.data_dir.join("snapshots");
+    let log_dir = options.data_dir.join("log");
+    let in_snapshots = |source| StartError::Snapshot {
+        path: snapshot_dir.clone(),
+        source,
+    };
+    let snapshots = Snapshots::open(&snapshot_dir).map_err(in_snapshots)?;
+    let log = LogStore::open(
+        &log_dir,
+        options.node_id,
+        &options.cluster_id,
+        Some(snapshots.durable()),
+    )
+    .map_err(|source| StartError::Log {
+        path: log_dir.clone(),
+        source,
+    })?;
+    let snapshot = snapshots
+        .load(log.purged().as_ref())
+        .map_err(in_snapshots)?;
+    let machine = StateMachine::load(cell, snapshots, snapshot)
+        .map_err(|error| StartError::Raft(error.to_string()))?;
+    Ok((log, machine))
+}

@@ -1,0 +1,273 @@
+//! Proposals and reads on any node: carried out here if this node leads, handed to the leader otherwise, and
+//! tried again while it is certain that nothing happened.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_proto::internal::v1 as pb;
+use openraft::ReadPolicy;
+use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+
+use super::consensus::{Inner, Proposed};
+use super::error::{ProposeError, ReadError};
+use super::machine::Machine;
+use super::peers::{Lane, never_sent, request};
+use super::types::{Command, TypeConfig};
+use super::watcher::Leadership;
+
+/// Pause between two tries: a new leader needs a few milliseconds for its first heartbeat round, an election
+/// several hundred.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LAST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a node did not do what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It does not lead (or its lease has run out). Nothing happened: try the leader.
+    NotLeader(Option<(u64, String)>),
+    /// Nothing happened, and trying again will not help.
+    TooLarge(usize),
+    /// Nothing happened: the node is stopping, or cannot be reached.
+    Unavailable(String),
+    /// It may or may not have happened.
+    Unknown(String),
+}
+
+impl<M: Machine> Inner<M> {
+    /// Proposes on whichever node leads, until the deadline.
+    pub(super) async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+        if command.len() > super::MAX_COMMAND_BYTES {
+            return Err(too_large(command.len()));
+        }
+        // Set while a command is on its way: a deadline that passes then leaves its fate open.
+        let sent = AtomicBool::new(false);
+        let tries = self.retrying(async || {
+            sent.store(true, Ordering::Relaxed);
+            let result = match self.leader_elsewhere() {
+                None => self.propose_here(command.clone()).await,
+                Some(leader) => self.forward(leader, command.clone()).await,
+            };
+            sent.store(false, Ordering::Relaxed);
+            result
+        });
+        match tokio::time::timeout(self.request_timeout, tries).await {
+            Ok(Ok(proposed)) => Ok(proposed),
+            Ok(Err(Refusal::TooLarge(bytes))) => Err(too_large(bytes)),
+            Ok(Err(Refusal::Unknown(detail))) => Err(ProposeError::OutcomeUnknown(detail)),
+            Ok(Err(Refusal::NotLeader(leader))) => Err(ProposeError::NotLeader { leader }),
+            Ok(Err(Refusal::Unavailable(detail))) => Err(ProposeError::Unavailable(detail)),
+            Err(_) if sent.load(Ordering::Relaxed) => Err(ProposeError::OutcomeUnknown(format!(
+                "no answer within {:?}",
+                self.request_timeout
+            ))),
+            Err(_) => Err(ProposeError::NotLeader {
+                leader: self.leadership.borrow().leader.clone(),
+            }),
+        }
+    }
+
+    /// Waits until this node has applied everything that was committed when the call began.
+    pub(super) async fn read_index(&self) -> Result<u64, ReadError> {
+        let tries = self.retrying(async || match self.leader_elsewhere() {
+            None => self.read_index_here().await,
+            Some(leader) => self.ask_read_index(leader).await,
+        });
+        let no_leader = || ReadError::NoLeader {
+            leader: self.leadership.borrow().leader.clone(),
+        };
+        let needed = match tokio::time::timeout(self.request_timeout, tries).await {
+            Ok(Ok(index)) => index,
+            Ok(Err(Refusal::Unavailable(detail))) if self.stop.is_cancelled() => {
+                return Err(ReadError::Stopped(detail));
+            }
+            Ok(Err(_)) | Err(_) => return Err(no_leader()),
+        };
+        let mut applied = self.cell.applied();
+        let caught_up = applied.wait_for(|applied| *applied >= needed);
+        match tokio::time::timeout(self.request_timeout, caught_up).await {
+            Ok(Ok(_)) => Ok(needed),
+            Ok(Err(_)) | Err(_) => Err(ReadError::Behind {
+                needed,
+                applied: *self.cell.applied().borrow(),
+            }),
+        }
+    }
+
+    /// Repeats `attempt` while nothing happened and trying again may help. The caller sets the deadline.
+    async fn retrying<T>(
+        &self,
+        attempt: impl AsyncFn() -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut pause = FIRST_PAUSE;
+        let mut leadership = self.leadership.clone();
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(Refusal::Unavailable("this node is stopping".to_owned()));
+            }
+            leadership.mark_unchanged();
+            match attempt().await {
+                Err(Refusal::NotLeader(_) | Refusal::Unavailable(_)) => {}
+                other @ (Ok(_) | Err(Refusal::TooLarge(_) | Refusal::Unknown(_))) => return other,
+            }
+            // A change of leadership ends the pause early; its absence is no reason to stop.
+            drop(tokio::time::timeout(pause, leadership.changed()).await);
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    fn leader_elsewhere(&self) -> Option<(u64, String)> {
+        let leadership: Leadership = self.leadership.borrow().clone();
+        leadership
+            .leader
+            .filter(|(id, _)| *id != self.peers.node_id)
+    }
+
+    /// Proposes if this node leads.
+    pub(super) async fn propose_here(&self, command: Bytes) -> Result<Proposed, Refusal> {
+        if command.len() > super::MAX_COMMAND_BYTES {
+            return Err(Refusal::TooLarge(command.len()));
+        }
+        if self.stop.is_cancelled() {
+            return Err(Refusal::Unavailable("this node is stopping".to_owned()));
+        }
+        match self.raft.client_write(Command(command)).await {
+            Ok(written) => Ok(Proposed {
+                index: written.log_id.index,
+                reply: written.data,
+            }),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                Err(self.not_leader(to))
+            }
+            Err(error) => Err(Refusal::Unknown(error.to_string())),
+        }
+    }
+
+    /// The index a linearizable read needs, if this node leads and a quorum says so.
+    pub(super) async fn read_index_here(&self) -> Result<u64, Refusal> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
+                Err(self.not_leader(to))
+            }
+            Err(error) => Err(Refusal::Unavailable(error.to_string())),
+        }
+    }
+
+    fn not_leader(&self, to: ForwardToLeader<TypeConfig>) -> Refusal {
+        let leader = to.leader_id.map(|id| {
+            let recorded = to.leader_node.map_or_else(String::new, |node| node.addr);
+            (id, self.peers.address(id, &recorded))
+        });
+        Refusal::NotLeader(leader)
+    }
+
+    async fn forward(&self, leader: (u64, String), command: Bytes) -> Result<Proposed, Refusal> {
+        use pb::forward_reply::Result as Reply;
+        let (node, address) = leader;
+        let mut client = self
+            .peers
+            .client(node, &address, Lane::Forward)
+            .map_err(Refusal::Unavailable)?;
+        let message = pb::ForwardRequest {
+            header: self.peers.header(node),
+            command,
+        };
+        match client.forward(request(message, self.request_timeout)).await {
+            Ok(reply) => match reply.into_inner().result {
+                Some(Reply::Applied(applied)) => Ok(Proposed {
+                    index: applied.index,
+                    reply: applied.reply.into(),
+                }),
+                Some(Reply::Refusal(refusal)) => Err(refusal_from_pb(refusal)),
+                None => Err(Refusal::Unknown("the leader's answer is empty".to_owned())),
+            },
+            Err(status) if never_sent(&status) => {
+                Err(Refusal::Unavailable(status.message().to_owned()))
+            }
+            Err(status) => Err(Refusal::Unknown(format!(
+                "node {node} did not answer: {}",
+                status.message()
+            ))),
+        }
+    }
+
+    async fn ask_read_index(&self, leader: (u64, String)) -> Result<u64, Refusal> {
+        use pb::read_index_reply::Result as Reply;
+        let (node, address) = leader;
+        let mut client = self
+            .peers
+            .client(node, &address, Lane::Forward)
+            .map_err(Refusal::Unavailable)?;
+        let message = pb::ReadIndexRequest {
+            header: self.peers.header(node),
+        };
+        // Shorter than the whole deadline: a read may be asked again of the next leader.
+        let timeout = self.request_timeout / 2;
+        let reply = client
+            .read_index(request(message, timeout))
+            .await
+            .map_err(|status| Refusal::Unavailable(status.message().to_owned()))?;
+        match reply.into_inner().result {
+            Some(Reply::Index(index)) => Ok(index),
+            Some(Reply::Refusal(refusal)) => Err(refusal_from_pb(refusal)),
+            None => Err(Refusal::Unavailable("the answer is empty".to_owned())),
+        }
+    }
+}
+
+fn too_large(bytes: usize) -> ProposeError {
+    ProposeError::TooLarge {
+        bytes,
+        limit: super::MAX_COMMAND_BYTES,
+    }
+}
+
+/// A refusal on the wire.
+pub(super) fn refusal_to_pb(refusal: Refusal) -> pb::ForwardRefusal {
+    use pb::forward_refusal::Kind;
+    let (kind, leader, detail) = match refusal {
+        Refusal::NotLeader(leader) => (Kind::NotLeader, leader, String::new()),
+        Refusal::TooLarge(bytes) => (Kind::TooLarge, None, bytes.to_string()),
+        Refusal::Unavailable(detail) => (Kind::Unavailable, None, detail),
+        Refusal::Unknown(detail) => (Kind::OutcomeUnknown, None, detail),
+    };
+    pb::ForwardRefusal {
+        kind: kind.into(),
+        leader: leader.map(|(node_id, address)| pb::RaftMember { node_id, address }),
+        detail,
+    }
+}
+
+/// A refusal of a newer release that this one does not know is taken for an unknown outcome.
+fn refusal_from_pb(refusal: pb::ForwardRefusal) -> Refusal {
+    use pb::forward_refusal::Kind;
+    match refusal.kind() {
+        Kind::NotLeader => Refusal::NotLeader(
+            refusal
+                .leader
+                .map(|leader| (leader.node_id, leader.address)),
+        ),
+        Kind::TooLarge => Refusal::TooLarge(refusal.detail.parse().unwrap_or(usize::MAX)),
+        Kind::Unavailable => Refusal::Unavailable(refusal.detail),
+        Kind::OutcomeUnknown | Kind::Unspecified => Refusal::Unknown(refusal.detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_survive_the_wire() {
+        for refusal in [
+            Refusal::NotLeader(None),
+            Refusal::NotLeader(Some((3, "host:1".to_owned()))),
+            Refusal::TooLarge(70_000),
+            Refusal::Unavailable("stopping".to_owned()),
+            Refusal::Unknown("lost".to_owned()),
+        ] {
+            assert_eq!(refusal_from_pb(refusal_to_pb(refusal.clone())), refusal);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The replicated state machine as consensus sees it: bytes in, bytes out. The machine itself lives
+//! elsewhere; here are the trait it implements and the cell in which consensus keeps it.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
+
+/// A replicated state: pure, synchronous and deterministic, so that every controller that applies the
+/// same commands in the same order holds the same state.
+pub trait Machine: Send + Sync + 'static {
+    /// Applies the command committed at `index` and returns its reply. A command it cannot read is
+    /// answered with a reply that says so; it never panics, because the command is in every log.
+    fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8>;
+
+    /// The whole state, with a format version of its own.
+    fn snapshot(&self) -> Vec<u8>;
+
+    /// Replaces the state by one that [`Machine::snapshot`] wrote. On error the state is as before.
+    fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError>;
+
+    /// Called after a batch of commands (or a snapshot) was applied, before readers see the new applied
+    /// index. For counters and the like; the state must not depend on it.
+    fn after_apply(&self) {}
+}
+
+/// A snapshot the machine cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("snapshot cannot be read: {0}")]
+pub struct RestoreError(pub String);
+
+/// The machine and the index up to which it has applied, shared by the applier and the readers.
+pub(super) struct MachineCell<M> {
+    machine: RwLock<M>,
+    applied: watch::Sender<u64>,
+}
+
+impl<M: Machine> MachineCell<M> {
+    pub(super) fn new(machine: M) -> Arc<Self> {
+        Arc::new(Self {
+            machine: RwLock::new(machine),
+            applied: watch::Sender::new(0),
+        })
+    }
+
+    /// Runs `f` on the machine while no command is being applied. A machine that panicked in `apply`
+    /// has ended the Raft core (and so the process) by then; its lock is not left poisoned.
+    pub(super) fn read<T>(&self, f: impl FnOnce(&M) -> T) -> T {
+        f(&self.machine.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn write<T>(&self, f: impl FnOnce(&mut M) -> T) -> T {
+        f(&mut self.machine.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells readers that the machine now contains everything up to `index`.
+    pub(super) fn publish(&self, index: u64) {
+        self.read(Machine::after_apply);
+        self.applied.send_replace(index);
+    }
+
+    pub(super) fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+}
+
+impl<M> fmt::Debug for MachineCell<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineCell")
+            .field("applied", &*self.applied.borrow())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,206 @@
+//! Who belongs to the cluster, and changing that: one change at a time, learners before voters.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use hearth_proto::internal::v1 as pb;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::{BasicNode, ChangeMembers};
+
+use super::codec;
+use super::consensus::Inner;
+use super::error::MembershipError;
+use super::machine::Machine;
+use super::peers::{Lane, request};
+use super::types::{StoredMembership, TypeConfig};
+
+/// A learner has to catch up before its addition returns: a snapshot transfer, generously.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a peer may take to say whether the cluster exists already.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The members of the cluster as this node knows them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Nodes that vote, with their addresses.
+    pub voters: BTreeMap<u64, String>,
+    /// Nodes that only receive the log.
+    pub learners: BTreeMap<u64, String>,
+    /// True while a change of voters is under way.
+    pub changing: bool,
+}
+
+impl Members {
+    pub(super) fn of(stored: &StoredMembership) -> Self {
+        let membership = stored.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let (voters, learners) = membership
+            .nodes()
+            .map(|(id, node)| (*id, node.addr.clone()))
+            .partition(|(id, _)| voters.contains(id));
+        Self {
+            voters,
+            learners,
+            changing: membership.get_joint_config().len() > 1,
+        }
+    }
+}
+
+type WriteError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+
+impl<M: Machine> Inner<M> {
+    /// See [`super::Consensus::initialize`].
+    pub(super) async fn initialize(
+        &self,
+        members: &BTreeMap<u64, String>,
+    ) -> Result<bool, MembershipError> {
+        let initialized = self.raft.is_initialized().await;
+        if initialized.map_err(|error| MembershipError::Stopped(error.to_string()))? {
+            return Ok(false);
+        }
+        let asked = members
+            .iter()
+            .filter(|(id, _)| **id != self.peers.node_id)
+            .map(|(id, address)| self.is_initialized(*id, address));
+        if join_all(asked).await.contains(&true) {
+            // The leader will find this node if it is a member.
+            return Ok(false);
+        }
+        let nodes: BTreeMap<u64, BasicNode> = members
+            .iter()
+            .map(|(id, address)| (*id, BasicNode::new(address)))
+            .collect();
+        match self.raft.initialize(nodes).await {
+            Ok(()) => Ok(true),
+            // A peer was faster, and its vote or log has arrived here meanwhile.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
+            Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
+                Err(MembershipError::Refused(error.to_string()))
+            }
+            Err(RaftError::Fatal(error)) => Err(MembershipError::Stopped(error.to_string())),
+        }
+    }
+
+    /// Whether a peer is part of a cluster already; false if it does not answer.
+    async fn is_initialized(&self, node: u64, address: &str) -> bool {
+        let Ok(mut client) = self.peers.client(node, address, Lane::Control) else {
+            return false;
+        };
+        let message = pb::PeerStatusRequest {
+            header: self.peers.header(node),
+        };
+        let call = client.peer_status(request(message, STATUS_TIMEOUT));
+        matches!(
+            tokio::time::timeout(STATUS_TIMEOUT, call).await,
+            Ok(Ok(reply)) if reply.get_ref().initialized
+        )
+    }
+
+    pub(super) async fn add_learner(&self, id: u64, address: &str) -> Result<(), MembershipError> {
+        let node = BasicNode::new(address);
+        self.serialised(async {
+            let added = self.raft.add_learner(id, node, true).await;
+            added.map(drop).map_err(|error| self.refused(error))
+        })
+        .await
+    }
+
+    pub(super) async fn change_members(
+        &self,
+        change: ChangeMembers<u64, BasicNode>,
+        keep_as_learners: bool,
+    ) -> Result<(), MembershipError> {
+        self.serialised(async {
+            let changed = self.raft.change_membership(change, keep_as_learners).await;
+            changed.map(drop).map_err(|error| self.refused(error))
+        })
+        .await
+    }
+
+    /// Removes a node altogether, voter or learner.
+    pub(super) async fn remove(&self, id: u64) -> Result<(), MembershipError> {
+        let members = self.members();
+        if members.voters.contains_key(&id) {
+            let removal = ChangeMembers::RemoveVoters(BTreeSet::from([id]));
+            return self.change_members(removal, false).await;
+        }
+        if members.learners.contains_key(&id) {
+            let removal = ChangeMembers::RemoveNodes(BTreeSet::from([id]));
+            return self.change_members(removal, false).await;
+        }
+        Ok(())
+    }
+
+    /// One change at a time on this node; openraft refuses those that overlap elsewhere (openraft #1351).
+    async fn serialised(
+        &self,
+        change: impl Future<Output = Result<(), MembershipError>>,
+    ) -> Result<(), MembershipError> {
+        let _one = self.changing.lock().await;
+        match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
+            Ok(result) => result,
+            Err(_) => Err(MembershipError::Timeout {
+                after_ms: u64::try_from(CHANGE_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
+            }),
+        }
+    }
+
+    fn refused(&self, error: WriteError) -> MembershipError {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
+                MembershipError::NotLeader {
+                    leader: self.leadership.borrow().leader.clone(),
+                }
+            }
+            RaftError::APIError(error) => MembershipError::Refused(error.to_string()),
+            RaftError::Fatal(error) => MembershipError::Stopped(error.to_string()),
+        }
+    }
+
+    pub(super) fn members(&self) -> Members {
+        Members::of(&self.raft.metrics().borrow_watched().membership_config)
+    }
+
+    /// Starts the second half of a membership change that a former leader began.
+    pub(super) fn finish_joint_membership(self: &Arc<Self>) {
+        if self.changing.try_lock().is_err() {
+            // A change of this node's own is under way, which has a second half too.
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let metrics = inner.raft.metrics();
+            let target = metrics
+                .borrow_watched()
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .last()
+                .cloned();
+            let Some(target) = target else { return };
+            let change = ChangeMembers::ReplaceAllVoters(target);
+            if let Err(error) = inner.change_members(change, false).await {
+                tracing::warn!(%error, "membership change of a former leader is not finished yet");
+            }
+        });
+    }
+
+    pub(super) fn status(&self, initialized: bool) -> pb::PeerStatusReply {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let leader = self.leadership.borrow().leader.clone();
+        pb::PeerStatusReply {
+            node_id: self.peers.node_id,
+            initialized,
+            leader: leader.map(|(node_id, address)| pb::RaftMember { node_id, address }),
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: metrics.last_applied.map_or(0, |last| last.index),
+            membership: Some(codec::membership_to_pb(
+                metrics.membership_config.membership(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Channels to the other controllers: dialled lazily, kept, one per peer and lane. What is sent over them is
+//! not decided here.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hearth_proto::internal::v1 as pb;
+use hearth_proto::internal::v1::raft_peer_client::RaftPeerClient;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use super::options::Dialer;
+
+/// Largest message taken from a peer: one read of the log, or one entry beyond it, with room for headers.
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Messages that must not wait for each other travel on connections of their own: a snapshot would hold up
+/// heartbeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// Elections and heartbeats.
+    Control,
+    /// Entries.
+    Log,
+    /// Snapshots.
+    Snapshot,
+    /// Forwarded commands and reads.
+    Forward,
+}
+
+/// All peers of this node.
+#[derive(Debug)]
+pub(super) struct Peers {
+    pub(super) node_id: u64,
+    pub(super) cluster_id: String,
+    addresses: BTreeMap<u64, String>,
+    dialer: Arc<dyn Dialer>,
+    channels: Mutex<BTreeMap<(u64, Lane), (String, Channel)>>,
+}
+
+impl Peers {
+    pub(super) fn new(
+        node_id: u64,
+        cluster_id: String,
+        addresses: BTreeMap<u64, String>,
+        dialer: Arc<dyn Dialer>,
+    ) -> Self {
+        Self {
+            node_id,
+            cluster_id,
+            addresses,
+            dialer,
+            channels: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Where `node` listens: what the operator configured, else what the membership recorded.
+    pub(super) fn address(&self, node: u64, recorded: &str) -> String {
+        self.addresses
+            .get(&node)
+            .map_or(recorded, String::as_str)
+            .to_owned()
+    }
+
+    /// A client of `node`; it connects when it is first used.
+    pub(super) fn client(
+        &self,
+        node: u64,
+        recorded: &str,
+        lane: Lane,
+    ) -> Result<RaftPeerClient<Channel>, String> {
+        let address = self.address(node, recorded);
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = channels
+            .get(&(node, lane))
+            .filter(|(known, _)| *known == address);
+        let channel = match known {
+            Some((_, channel)) => channel.clone(),
+            None => {
+                let channel = self.dialer.dial(&address)?;
+                channels.insert((node, lane), (address, channel.clone()));
+                channel
+            }
+        };
+        Ok(RaftPeerClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// Lets go of connections to nodes that are no longer members.
+    pub(super) fn retain(&self, is_member: impl Fn(u64) -> bool) {
+        self.channels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(node, _), _| is_member(*node));
+    }
+
+    /// The header of a request to `node`.
+    pub(super) fn header(&self, node: u64) -> Option<pb::PeerHeader> {
+        Some(pb::PeerHeader {
+            cluster_id: self.cluster_id.clone(),
+            from_node: self.node_id,
+            to_node: node,
+        })
+    }
+
+    /// Refuses requests of another cluster or meant for another node.
+    pub(super) fn check(&self, header: Option<&pb::PeerHeader>) -> Result<(), Status> {
+        let header = header.ok_or_else(|| Status::invalid_argument("peer header is missing"))?;
+        if header.cluster_id != self.cluster_id {
+            return Err(Status::failed_precondition(format!(
+                "this is cluster {}, not {}",
+                self.cluster_id, header.cluster_id
+            )));
+        }
+        if header.to_node != 0 && header.to_node != self.node_id {
+            return Err(Status::failed_precondition(format!(
+                "this is node {}, not {}",
+                self.node_id, header.to_node
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A request with its deadline on the wire, so that the peer gives up as well.
+pub(super) fn request<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// True if the request never left this node, because no connection could be made.
+pub(super) fn never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

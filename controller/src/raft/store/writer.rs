@@ -1,0 +1,238 @@
+//! The one thread that writes the log. It takes what has queued up, writes it, flushes once for all of it
+//! (group commit), and only then tells anyone. An error ends it: after a failed fsync nobody knows what is on
+//! disk, so the process must end.
+
+use std::collections::VecDeque;
+use std::io;
+
+use openraft::storage::IOFlushed;
+use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::{oneshot, watch};
+
+use super::disk::{Disk, KEY_COMMITTED, KEY_PURGED, KEY_VOTE};
+use super::record::KeyValue;
+use crate::raft::types::TypeConfig;
+
+/// Operations that may wait. Each is at most one append of openraft, so this bounds memory, and a full queue
+/// slows Raft down rather than the machine.
+pub(super) const QUEUE: usize = 1_024;
+/// Operations and bytes written between two flushes at most: keeps one flush well below an election timeout.
+const GROUP_OPS: usize = 512;
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the log store asks of the writer.
+pub(super) enum Op {
+    /// Write entries; `callback` hears when they are durable.
+    Append {
+        values: Vec<KeyValue>,
+        last: u64,
+        callback: IOFlushed<TypeConfig>,
+    },
+    /// Write the vote durably.
+    Vote(Vec<u8>, Done),
+    /// Write the committed mark, durable with whatever is flushed next.
+    Committed(Option<Vec<u8>>),
+    /// Delete all entries after this one durably.
+    TruncateAfter(Option<u64>, Done),
+    /// Write the purge mark durably, delete the entries some time after.
+    Purge {
+        mark: Vec<u8>,
+        upto: u64,
+        done: Done,
+    },
+    /// Flush and end.
+    Stop(Done),
+}
+
+pub(super) type Done = oneshot::Sender<io::Result<()>>;
+
+/// Who is to be told once a group is durable.
+enum Waiter {
+    Append(IOFlushed<TypeConfig>),
+    Done(Done),
+}
+
+impl Waiter {
+    fn tell(self, result: io::Result<()>) {
+        match self {
+            Self::Append(callback) => callback.io_completed(result),
+            // The asker may have been cancelled; the write stands either way.
+            Self::Done(done) => drop(done.send(result)),
+        }
+    }
+}
+
+pub(super) struct Writer {
+    disk: Disk,
+    queue: mpsc::Receiver<Op>,
+    /// Index of the last entry that reads from the tree will see.
+    written: watch::Sender<Option<u64>>,
+    fatal: watch::Sender<Option<String>>,
+    /// Entries up to here are still to be deleted.
+    purging: Option<u64>,
+    /// Part of a group that is yet to be applied to the log tree.
+    batch: sled::Batch,
+    batch_last: Option<u64>,
+    batch_bytes: usize,
+}
+
+impl Writer {
+    pub(super) fn new(
+        disk: Disk,
+        queue: mpsc::Receiver<Op>,
+        written: watch::Sender<Option<u64>>,
+        fatal: watch::Sender<Option<String>>,
+    ) -> Self {
+        Self {
+            disk,
+            queue,
+            written,
+            fatal,
+            purging: None,
+            batch: sled::Batch::default(),
+            batch_last: None,
+            batch_bytes: 0,
+        }
+    }
+
+    /// Runs until it is stopped, all senders are gone, or a write fails.
+    pub(super) fn run(mut self) {
+        while let Some(group) = self.next_group() {
+            let mut waiters = Vec::with_capacity(group.len());
+            let stop = group.iter().any(|op| matches!(op, Op::Stop(_)));
+            let result = self.write(group, &mut waiters);
+            if let Err(error) = &result {
+                let reason = format!("raft log cannot be written: {error}");
+                tracing::error!(%error, "raft log cannot be written");
+                self.fatal.send_replace(Some(reason));
+            }
+            for waiter in waiters {
+                waiter.tell(match &result {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                });
+            }
+            if stop || result.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for an operation and takes what else has queued up. While entries are to be deleted it does
+    /// that instead of waiting.
+    fn next_group(&mut self) -> Option<VecDeque<Op>> {
+        let mut group = VecDeque::new();
+        let mut bytes = 0;
+        while group.len() < GROUP_OPS && bytes < GROUP_BYTES {
+            let op = match self.queue.try_recv() {
+                Ok(op) => op,
+                Err(TryRecvError::Disconnected) if group.is_empty() => return None,
+                Err(_) if !group.is_empty() => break,
+                Err(_) if self.purging.is_some() => return Some(group),
+                Err(_) => self.queue.blocking_recv()?,
+            };
+            if let Op::Append { values, .. } = &op {
+                bytes += values.iter().map(|(_, value)| value.len()).sum::<usize>();
+            }
+            group.push_back(op);
+        }
+        Some(group)
+    }
+
+    /// Writes a group in order and flushes it. `waiters` are complete when this returns, on errors too.
+    fn write(&mut self, group: VecDeque<Op>, waiters: &mut Vec<Waiter>) -> io::Result<()> {
+        let mut result = Ok(());
+        let mut flush = false;
+        for op in group {
+            flush |= !matches!(op, Op::Committed(_));
+            let written = self.write_one(op, waiters);
+            result = result.and(written);
+        }
+        result?;
+        self.apply_batch()?;
+        if flush {
+            self.disk.sync()?;
+        }
+        self.purge_step()
+    }
+
+    fn write_one(&mut self, op: Op, waiters: &mut Vec<Waiter>) -> io::Result<()> {
+        match op {
+            Op::Append {
+                values,
+                last,
+                callback,
+            } => {
+                waiters.push(Waiter::Append(callback));
+                self.add_to_batch(values, last)
+            }
+            Op::Vote(vote, done) => {
+                waiters.push(Waiter::Done(done));
+                // In queue order: a vote must not become durable before entries that precede it.
+                self.apply_batch()?;
+                self.disk.meta.insert(KEY_VOTE, vote)?;
+                Ok(())
+            }
+            Op::Committed(Some(mark)) => {
+                self.apply_batch()?;
+                self.disk.meta.insert(KEY_COMMITTED, mark)?;
+                Ok(())
+            }
+            Op::Committed(None) => {
+                self.disk.meta.remove(KEY_COMMITTED)?;
+                Ok(())
+            }
+            Op::TruncateAfter(last, done) => {
+                waiters.push(Waiter::Done(done));
+                self.apply_batch()?;
+                self.disk.delete_after(last)?;
+                self.written.send_replace(last);
+                Ok(())
+            }
+            Op::Purge { mark, upto, done } => {
+                waiters.push(Waiter::Done(done));
+                self.apply_batch()?;
+                self.disk.meta.insert(KEY_PURGED, mark)?;
+                self.purging = self.purging.max(Some(upto));
+                Ok(())
+            }
+            Op::Stop(done) => {
+                waiters.push(Waiter::Done(done));
+                Ok(())
+            }
+        }
+    }
+
+    fn add_to_batch(&mut self, values: Vec<KeyValue>, last: u64) -> io::Result<()> {
+        for (key, value) in values {
+            self.batch_bytes += value.len();
+            self.batch.insert(&key, value);
+        }
+        self.batch_last = Some(last);
+        if self.batch_bytes >= GROUP_BYTES {
+            self.apply_batch()?;
+        }
+        Ok(())
+    }
+
+    fn apply_batch(&mut self) -> io::Result<()> {
+        let Some(last) = self.batch_last.take() else {
+            return Ok(());
+        };
+        self.batch_bytes = 0;
+        self.disk.log.apply_batch(std::mem::take(&mut self.batch))?;
+        self.written.send_replace(Some(last));
+        Ok(())
+    }
+
+    /// Deletes a few purged entries. They need no flush of their own: what a crash brings back is deleted
+    /// again on open, and their mark is durable before.
+    fn purge_step(&mut self) -> io::Result<()> {
+        if let Some(upto) = self.purging
+            && !self.disk.delete_step(upto)?
+        {
+            self.purging = None;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! Turns openraft's metrics into what others watch: who leads, and whether the node must end. Also the
+//! leader's one duty at the start of its term, to finish a membership change that its predecessor left half
+//! done.
+
+use std::sync::Arc;
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::sync::watch;
+
+use super::consensus::Inner;
+use super::machine::Machine;
+use super::types::TypeConfig;
+
+type Metrics = openraft::RaftMetrics<TypeConfig>;
+
+/// Who leads, as far as this node knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// Term of this node; rises with every election.
+    pub term: u64,
+    /// The leader's id and address, if one is known.
+    pub leader: Option<(u64, String)>,
+    /// Whether this node leads. It may have been deposed without knowing yet: what must not happen twice is
+    /// decided by a command, not by this.
+    pub is_leader: bool,
+}
+
+/// The sending ends of what the watcher publishes.
+pub(super) struct Watched {
+    pub(super) leadership: watch::Sender<Leadership>,
+    pub(super) fatal: watch::Sender<Option<String>>,
+}
+
+/// Runs until the node stops.
+pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Watched) {
+    let mut metrics = inner.raft.metrics();
+    let mut log_fatal = inner.log.fatal();
+    loop {
+        let now = metrics.borrow_and_update().clone();
+        let leadership = leadership(&inner, &now);
+        let changed = watched
+            .leadership
+            .send_if_modified(|known| std::mem::replace(known, leadership.clone()) != leadership);
+        if changed {
+            tracing::info!(
+                term = leadership.term,
+                leader = leadership.leader.as_ref().map(|(id, _)| *id),
+                is_leader = leadership.is_leader,
+                "leadership changed"
+            );
+        }
+        if leadership.is_leader && now.membership_config.membership().get_joint_config().len() > 1 {
+            inner.finish_joint_membership();
+        }
+        inner.peers.retain(|node| {
+            let membership = now.membership_config.membership();
+            membership.get_node(&node).is_some()
+        });
+        if let Err(reason) = &now.running_state
+            && !inner.stop.is_cancelled()
+        {
+            watched
+                .fatal
+                .send_replace(Some(format!("raft has stopped: {reason}")));
+        }
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() {
+                watched.fatal.send_replace(Some("raft has stopped".to_owned()));
+                return;
+            },
+            Ok(reason) = log_fatal.wait_for(Option::is_some) => {
+                watched.fatal.send_replace(reason.clone());
+                return;
+            }
+        }
+    }
+}
+
+fn leadership<M: Machine>(inner: &Inner<M>, metrics: &Metrics) -> Leadership {
+    let membership = metrics.membership_config.membership();
+    let leader = metrics.current_leader.map(|id| {
+        let recorded = membership.get_node(&id).map_or("", |node| &node.addr);
+        (id, inner.peers.address(id, recorded))
+    });
+    Leadership {
+        term: metrics.current_term,
+        leader,
+        is_leader: metrics.state == ServerState::Leader,
+    }
+}
