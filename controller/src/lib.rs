@@ -1,4 +1,5 @@
-//! The replicated control plane: what the cluster must not forget, and the decisions made from it.
-
+//! Replicated control plane.
 pub mod blobs;
 pub mod raft;
+pub mod state;
+mod machine;

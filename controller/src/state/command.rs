@@ -1,0 +1,169 @@
+//! What the log says: one variant per change of the replicated state, JSON in the log entry.
+//!
+//! Invariant: a variant and its fields keep their meaning for as long as any log holds them. Variants, and
+//! fields with a serde default, are only ever added. Times, ids and revision ids are fixed by the proposer.
+
+use std::collections::BTreeMap;
+
+use hearth_core::function::{CodeRef, ConfigPatch, FunctionConfig, StateReason};
+use hearth_core::ids::{AccountId, Incarnation, NodeId, UnixMs};
+use hearth_core::name::FunctionName;
+use hearth_core::permits::GrantChange;
+use serde::{Deserialize, Serialize};
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The operator's settings, proposed by a new leader when they differ. The region is set once.
+    Configure {
+        /// What ARNs carry.
+        region: String,
+        /// Concurrent executions of an account.
+        concurrency_limit: u32,
+        /// Code storage of an account, bytes.
+        code_storage_bytes: u64,
+    },
+    /// Makes a function, `Pending`.
+    CreateFunction {
+        /// The owner.
+        account: AccountId,
+        /// The name, which must be free.
+        name: FunctionName,
+        /// Complete configuration.
+        config: Box<FunctionConfig>,
+        /// Code, already in the blob store.
+        code: CodeRef,
+        /// Tags.
+        tags: BTreeMap<String, String>,
+        /// The first revision.
+        revision_id: String,
+        /// Now.
+        at: UnixMs,
+    },
+    /// Begins an update of the code.
+    UpdateFunctionCode {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// Code, already in the blob store.
+        code: CodeRef,
+        /// Instruction sets, when sent.
+        architectures: Option<Vec<String>>,
+        /// Refuse unless this is the revision.
+        expected_revision: Option<String>,
+        /// The next revision.
+        revision_id: String,
+        /// Now.
+        at: UnixMs,
+    },
+    /// Begins an update of the configuration.
+    UpdateFunctionConfiguration {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// Members sent.
+        patch: Box<ConfigPatch>,
+        /// Refuse unless this is the revision.
+        expected_revision: Option<String>,
+        /// The next revision.
+        revision_id: String,
+        /// Now.
+        at: UnixMs,
+    },
+    /// Takes a function away.
+    DeleteFunction {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+    },
+    /// A creation or update has come to its end; void unless it is still the newest.
+    SettleFunction {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// Which change it was.
+        generation: u64,
+        /// How it ended.
+        outcome: Settled,
+        /// The next revision.
+        revision_id: String,
+    },
+    /// Sets reserved concurrency, or takes it away.
+    SetReservedConcurrency {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// The limit.
+        reserved: Option<u32>,
+        /// The next revision.
+        revision_id: String,
+    },
+    /// Changes tags.
+    TagFunction {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// Tags to set.
+        set: BTreeMap<String, String>,
+        /// Tags to take away, before.
+        remove: Vec<String>,
+    },
+    /// Begins a worker's life, or confirms it: what earlier lives held is free.
+    RegisterWorker {
+        /// Which.
+        worker: NodeId,
+        /// What is known of it.
+        registration: Registration,
+    },
+    /// A worker fell silent, came back, or began to drain.
+    SetWorkerHealth {
+        /// Which.
+        worker: NodeId,
+        /// The life this is about.
+        incarnation: Incarnation,
+        /// Whether the leader hears it.
+        reachable: bool,
+        /// It finishes and takes no more.
+        draining: bool,
+    },
+    /// The operator's word that a worker is dead.
+    ForgetWorker {
+        /// Which.
+        worker: NodeId,
+    },
+    /// All changes of grants of one tick.
+    ChangeGrants {
+        /// Each answered on its own.
+        changes: Vec<GrantChange>,
+    },
+}
+
+/// How a creation or update ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Settled {
+    /// A worker holds the code, unpacked and valid.
+    Successful,
+    /// It cannot be run.
+    Failed(StateReason),
+}
+
+/// What a worker says of itself when it registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Where gateways reach it.
+    pub addr: String,
+    /// Memory it gives to sandboxes, MB.
+    pub memory_mib: u64,
+    /// Runtimes it has.
+    pub runtimes: Vec<String>,
+    /// The operator's labels.
+    pub labels: BTreeMap<String, String>,
+}

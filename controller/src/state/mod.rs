@@ -1,0 +1,379 @@
+//! The replicated state: pure data and `apply`. No clock, no randomness, no IO, no hash maps: every
+//! controller that applies the same commands holds the same state. JSON and Raft are in `crate::machine`.
+
+pub mod accounts;
+pub mod command;
+pub mod functions;
+pub mod grants;
+pub mod nodes;
+pub mod reply;
+pub mod snapshot;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use hearth_core::control::AccountSummary;
+use hearth_core::error::{Error, Result};
+use hearth_core::function::Function;
+use hearth_core::ids::{AccountId, GrantSequence, NodeId, PoolKey};
+use hearth_core::name::FunctionName;
+use hearth_core::permits::GrantChange;
+use serde::{Deserialize, Serialize};
+
+use accounts::AccountLimits;
+use command::{Command, Registration};
+use functions::{Change, Functions};
+use grants::Grants;
+use nodes::Nodes;
+use reply::{Effect, Reply};
+
+/// Everything the controllers agree on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// What ARNs carry; empty until the first leader has configured the cluster.
+    pub region: String,
+    /// What each account may use.
+    pub limits: AccountLimits,
+    /// Functions.
+    pub functions: Functions,
+    /// Pools and grants.
+    pub grants: Grants,
+    /// Workers.
+    pub nodes: Nodes,
+}
+
+/// Answer and effects of one command.
+type Outcome = (Reply, Vec<Effect>);
+
+fn done() -> Outcome {
+    (Reply::Done, Vec::new())
+}
+
+fn refused(error: Error) -> Outcome {
+    (Reply::Refused(error), Vec::new())
+}
+
+fn changed(function: Function) -> Outcome {
+    let effect = Effect::Function(function.account.clone(), function.name.clone());
+    (Reply::Function(Box::new(function)), vec![effect])
+}
+
+impl State {
+    /// Applies the command at log index `index`. Total: a command that cannot be carried out is answered.
+    pub fn apply(&mut self, index: u64, command: &Command) -> (Reply, Vec<Effect>) {
+        match self.try_apply(index, command) {
+            Ok(outcome) => outcome,
+            Err(error) => refused(error),
+        }
+    }
+
+    fn try_apply(&mut self, index: u64, command: &Command) -> Result<Outcome> {
+        match command {
+            Command::Configure { .. } => Ok(self.configure(index, command)),
+            Command::CreateFunction { .. } => self.create_function(index, command),
+            Command::UpdateFunctionCode { .. } => self.update_code(index, command),
+            Command::UpdateFunctionConfiguration { .. } => self.update_config(index, command),
+            Command::DeleteFunction { account, name } => {
+                self.delete_function(index, account, name)
+            }
+            Command::SettleFunction { .. } => Ok(self.settle_function(command)),
+            Command::SetReservedConcurrency { .. } => self.set_reserved(index, command),
+            Command::TagFunction {
+                account,
+                name,
+                set,
+                remove,
+            } => {
+                self.functions
+                    .tag(&self.region, account, name, set, remove)?;
+                let effect = Effect::Function(account.clone(), name.clone());
+                Ok((Reply::Done, vec![effect]))
+            }
+            Command::RegisterWorker {
+                worker,
+                registration,
+            } => Ok(self.register_worker(index, *worker, registration)),
+            Command::SetWorkerHealth { .. } => Ok(self.set_worker_health(command)),
+            Command::ForgetWorker { worker } => Ok(self.forget_worker(index, *worker)),
+            Command::ChangeGrants { changes } => Ok(self.change_grants(index, changes)),
+        }
+    }
+
+    fn configure(&mut self, index: u64, command: &Command) -> Outcome {
+        let Command::Configure {
+            region,
+            concurrency_limit,
+            code_storage_bytes,
+        } = command
+        else {
+            return done();
+        };
+        if self.region.is_empty() {
+            self.region.clone_from(region);
+        }
+        self.limits = AccountLimits {
+            concurrency: *concurrency_limit,
+            code_storage_bytes: *code_storage_bytes,
+        };
+        let accounts: Vec<AccountId> = self.functions.accounts().cloned().collect();
+        for account in accounts {
+            self.set_unreserved(index, &account);
+        }
+        done()
+    }
+
+    fn create_function(&mut self, index: u64, command: &Command) -> Result<Outcome> {
+        let Command::CreateFunction {
+            account,
+            name,
+            config,
+            code,
+            tags,
+            revision_id,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        if self.functions.function(account, name).is_none() {
+            let before = self.functions.code_bytes(account);
+            let after = before.saturating_add(code.size_bytes);
+            self.limits.check_code(before, after)?;
+        }
+        let change = Change {
+            generation: index,
+            at: *at,
+            revision_id,
+        };
+        let function = functions::new_function(account, name, config, code, tags);
+        let function = self.functions.create(function, &change)?;
+        self.set_unreserved(index, account);
+        self.note_timeout(&function);
+        Ok(changed(function))
+    }
+
+    fn update_code(&mut self, index: u64, command: &Command) -> Result<Outcome> {
+        let Command::UpdateFunctionCode {
+            account,
+            name,
+            code,
+            architectures,
+            expected_revision,
+            revision_id,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        self.check_code_update(account, name, code.size_bytes, expected_revision.as_deref())?;
+        let change = Change {
+            generation: index,
+            at: *at,
+            revision_id,
+        };
+        let function = self
+            .functions
+            .begin_update(account, name, &change, |latest| {
+                latest.code = code.clone();
+                if let Some(architectures) = architectures {
+                    latest.config.architectures.clone_from(architectures);
+                }
+            });
+        Ok(function.map_or_else(done, changed))
+    }
+
+    /// Whether the code may be replaced by one of `size_bytes`; the whole of what a dry run asks.
+    pub fn check_code_update(
+        &self,
+        account: &AccountId,
+        name: &FunctionName,
+        size_bytes: u64,
+        expected_revision: Option<&str>,
+    ) -> Result<&Function> {
+        let function =
+            self.functions
+                .check_update(&self.region, account, name, expected_revision)?;
+        let before = self.functions.code_bytes(account);
+        let after = before
+            .saturating_sub(function.latest.code.size_bytes)
+            .saturating_add(size_bytes);
+        self.limits.check_code(before, after)?;
+        Ok(function)
+    }
+
+    fn update_config(&mut self, index: u64, command: &Command) -> Result<Outcome> {
+        let Command::UpdateFunctionConfiguration {
+            account,
+            name,
+            patch,
+            expected_revision,
+            revision_id,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        self.functions
+            .check_update(&self.region, account, name, expected_revision.as_deref())?;
+        let change = Change {
+            generation: index,
+            at: *at,
+            revision_id,
+        };
+        let function = self
+            .functions
+            .begin_update(account, name, &change, |latest| {
+                patch.apply_to(&mut latest.config);
+            });
+        let Some(function) = function else {
+            return Ok(done());
+        };
+        self.note_timeout(&function);
+        Ok(changed(function))
+    }
+
+    fn delete_function(
+        &mut self,
+        index: u64,
+        account: &AccountId,
+        name: &FunctionName,
+    ) -> Result<Outcome> {
+        let function = self.functions.delete(&self.region, account, name)?;
+        if function.reserved_concurrency.is_some() {
+            self.grants
+                .set_reserved(account, name, None, GrantSequence(index));
+            self.set_unreserved(index, account);
+        }
+        Ok((
+            Reply::Done,
+            vec![Effect::Function(account.clone(), name.clone())],
+        ))
+    }
+
+    fn settle_function(&mut self, command: &Command) -> Outcome {
+        let Command::SettleFunction {
+            account,
+            name,
+            generation,
+            outcome,
+            revision_id,
+        } = command
+        else {
+            return done();
+        };
+        self.functions
+            .settle(account, name, *generation, outcome, revision_id)
+            .map_or_else(done, changed)
+    }
+
+    fn set_reserved(&mut self, index: u64, command: &Command) -> Result<Outcome> {
+        let Command::SetReservedConcurrency {
+            account,
+            name,
+            reserved,
+            revision_id,
+        } = command
+        else {
+            return Ok(done());
+        };
+        let function = self.functions.find(&self.region, account, name)?;
+        let before = self.functions.reserved(account);
+        let own = u64::from(function.reserved_concurrency.unwrap_or(0));
+        let after = before - own + u64::from(reserved.unwrap_or(0));
+        self.limits.check_reserved(before, after)?;
+        let function = self
+            .functions
+            .set_reserved(account, name, *reserved, revision_id);
+        let Some(function) = function else {
+            return Ok(done());
+        };
+        self.grants
+            .set_reserved(account, name, *reserved, GrantSequence(index));
+        self.set_unreserved(index, account);
+        self.note_timeout(&function);
+        Ok(changed(function))
+    }
+
+    fn register_worker(
+        &mut self,
+        index: u64,
+        worker: NodeId,
+        registration: &Registration,
+    ) -> Outcome {
+        let registered = self.grants.table.register_worker(
+            worker,
+            registration.incarnation,
+            GrantSequence(index),
+        );
+        if registered.is_err() {
+            return (Reply::Superseded, Vec::new());
+        }
+        self.nodes.register(worker, registration.clone());
+        (Reply::Done, vec![Effect::Worker(worker)])
+    }
+
+    fn set_worker_health(&mut self, command: &Command) -> Outcome {
+        let Command::SetWorkerHealth {
+            worker,
+            incarnation,
+            reachable,
+            draining,
+        } = command
+        else {
+            return done();
+        };
+        let changed = self
+            .nodes
+            .set_health(*worker, *incarnation, *reachable, *draining);
+        let effect = changed.then_some(Effect::Worker(*worker));
+        (Reply::Done, effect.into_iter().collect())
+    }
+
+    fn forget_worker(&mut self, index: u64, worker: NodeId) -> Outcome {
+        // A worker that is unknown is as good as forgotten.
+        let _unknown = self
+            .grants
+            .table
+            .forget_worker(worker, GrantSequence(index));
+        let effect = self.nodes.forget(worker).then_some(Effect::Worker(worker));
+        (Reply::Done, effect.into_iter().collect())
+    }
+
+    fn change_grants(&mut self, index: u64, changes: &[GrantChange]) -> Outcome {
+        let table = &mut self.grants.table;
+        let apply = |change| table.apply(change, GrantSequence(index));
+        (
+            Reply::Grants(changes.iter().map(apply).collect()),
+            Vec::new(),
+        )
+    }
+
+    fn set_unreserved(&mut self, index: u64, account: &AccountId) {
+        let limit = self.limits.unreserved(self.functions.reserved(account));
+        self.grants
+            .set_unreserved(account, limit, GrantSequence(index));
+    }
+
+    fn note_timeout(&mut self, function: &Function) {
+        let reserved = function.reserved_concurrency.map(|_| &function.name);
+        let timeouts = std::iter::once(&function.latest).chain(&function.serving);
+        let longest = timeouts.map(|v| v.config.timeout_s).max();
+        self.grants
+            .raise_timeout(&function.account, reserved, longest.unwrap_or(0));
+    }
+
+    /// Limits and usage of an account.
+    pub fn account(&self, account: &AccountId) -> AccountSummary {
+        AccountSummary {
+            concurrency_limit: self.limits.concurrency,
+            unreserved: self.limits.unreserved(self.functions.reserved(account)),
+            code_storage_limit_bytes: self.limits.code_storage_bytes,
+            code_bytes: self.functions.code_bytes(account),
+            functions: self.functions.of(account).map(|_| 1).sum(),
+        }
+    }
+
+    /// The pool a function's invocations draw from; `None` for an unknown function.
+    pub fn pool_of(&self, account: &AccountId, name: &FunctionName) -> Option<PoolKey> {
+        self.functions.function(account, name).map(Function::pool)
+    }
+}

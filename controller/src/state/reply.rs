@@ -1,0 +1,35 @@
+//! What `apply` answers to the proposer, and the effects it reports to the node it runs on. Followers have
+//! use for the effects too: every controller serves the catalog.
+
+use hearth_core::Error;
+use hearth_core::function::Function;
+use hearth_core::ids::{AccountId, NodeId};
+use hearth_core::name::FunctionName;
+use hearth_core::permits::{GrantError, GrantOutcome};
+use serde::{Deserialize, Serialize};
+
+/// The answer to a command. Travels as JSON from the leader to the controller that asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The function after the command.
+    Function(Box<Function>),
+    /// One answer per change, in order.
+    Grants(Vec<Result<GrantOutcome, GrantError>>),
+    /// Done, or void and nothing to say.
+    Done,
+    /// Refused; nothing happened.
+    Refused(Error),
+    /// A worker's registration or health was refused: another life of it is known.
+    Superseded,
+    /// This controller is older than the proposer and does not know the command.
+    Unreadable,
+}
+
+/// What of the catalog a command changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A function was made, changed or deleted.
+    Function(AccountId, FunctionName),
+    /// A worker appeared, changed or disappeared.
+    Worker(NodeId),
+}
