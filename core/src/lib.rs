@@ -6,6 +6,15 @@ pub mod error;
 pub mod function;
 pub mod ids;
 pub mod limits;
+pub mod metering;
 pub mod name;
+pub mod permits;
+pub mod placement;
+pub mod pool;
+pub mod queue;
+pub mod report;
+pub mod retry;
+pub mod routing;
+pub mod sandbox;
 
 pub use error::{Error, ErrorCode, Result};

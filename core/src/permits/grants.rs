@@ -1,0 +1,517 @@
+//! The replicated half: limits of pools and committed grants. Pure data; every operation is one effect of a
+//! Raft entry and the same on every controller. When to propose what is in `leader` and `plan`.
+//!
+//! Invariants (checked by [`GrantTable::check`]): the sum of a pool's grants never rises above its limit;
+//! it is above only right after the limit was lowered, and then can only fall. A grant belongs to the
+//! registered incarnation of a worker. No grant is of size zero. Sequences only rise.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{GrantSequence, Incarnation, NodeId, PoolKey};
+
+/// A change of grants as it is proposed to the log. Many travel in one entry and share its index, so a
+/// batch names a (worker, pool) at most once; a second change of it in the same entry is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GrantChange {
+    /// The worker's share becomes `n`, which is not less than it was. The same `n` gives the share a new
+    /// sequence: that is how a share is handed to a worker that lost it.
+    Grow {
+        /// To whom.
+        worker: NodeId,
+        /// Of what.
+        pool: PoolKey,
+        /// The whole new share.
+        n: u32,
+        /// The life of the worker the proposer planned for.
+        incarnation: Incarnation,
+    },
+    /// The worker has answered that it can do with `n`.
+    Shrink {
+        /// Whose share.
+        worker: NodeId,
+        /// Of what.
+        pool: PoolKey,
+        /// The whole new share.
+        n: u32,
+        /// The grant the answer was about.
+        base: GrantSequence,
+    },
+    /// The worker was silent for longer than it can have used its share.
+    Reclaim {
+        /// Whose share.
+        worker: NodeId,
+        /// Of what.
+        pool: PoolKey,
+        /// The grant the silence was measured for.
+        base: GrantSequence,
+    },
+}
+
+impl GrantChange {
+    /// The share this is about.
+    pub fn key(&self) -> (NodeId, &PoolKey) {
+        match self {
+            Self::Grow { worker, pool, .. }
+            | Self::Shrink { worker, pool, .. }
+            | Self::Reclaim { worker, pool, .. } => (*worker, pool),
+        }
+    }
+}
+
+/// A committed share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// Invocations the worker may have in flight; at least 1.
+    pub n: u32,
+    /// Log index of the entry that set it.
+    pub sequence: GrantSequence,
+    /// The life of the worker it was given to.
+    pub incarnation: Incarnation,
+}
+
+/// Result of a [`GrantChange`] that was applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantOutcome {
+    /// Whose share.
+    pub worker: NodeId,
+    /// Of what.
+    pub pool: PoolKey,
+    /// The share now; zero means that it is gone.
+    pub n: u32,
+    /// Log index of the change.
+    pub sequence: GrantSequence,
+    /// The worker's life.
+    pub incarnation: Incarnation,
+}
+
+/// A share that has to fall because a limit did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShrinkWanted {
+    /// Whose share.
+    pub worker: NodeId,
+    /// Of what.
+    pub pool: PoolKey,
+    /// The size to fall to.
+    pub n: u32,
+    /// The grant as committed.
+    pub base: GrantSequence,
+}
+
+/// Why a change was refused. Nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum GrantError {
+    /// The pool has no limit set.
+    #[error("pool is unknown")]
+    UnknownPool,
+    /// The worker is not registered.
+    #[error("worker is not registered")]
+    UnknownWorker,
+    /// The worker has another life by now.
+    #[error("incarnation is not the registered one")]
+    StaleIncarnation,
+    /// The grant has changed since the proposer looked.
+    #[error("grant has changed since")]
+    StaleBase,
+    /// A grow that would take permits away; only the worker may agree to that.
+    #[error("a grow cannot lower a grant")]
+    WouldLower,
+    /// A shrink that would give permits.
+    #[error("a shrink cannot raise a grant")]
+    WouldRaise,
+    /// The sum of the pool would exceed its limit.
+    #[error("pool has only {free} permits free")]
+    OverLimit {
+        /// What is free.
+        free: u32,
+    },
+}
+
+/// A worker as the log knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Registration {
+    incarnation: Incarnation,
+    /// Declared dead by the operator. The record stays (24 bytes a dead worker, and node ids are not
+    /// reused) so that a late message of the dead incarnation cannot register it again.
+    forgotten: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Pool {
+    limit: u32,
+    /// Gone for the user; kept while a worker may still have a ceiling of it, so that a pool of the same
+    /// name made meanwhile starts from what is really out there.
+    retired: bool,
+    grants: BTreeMap<NodeId, Granted>,
+}
+
+impl Pool {
+    fn sum(&self) -> u64 {
+        self.grants.values().map(|g| u64::from(g.n)).sum()
+    }
+    fn free(&self) -> u32 {
+        let free = u64::from(self.limit).saturating_sub(self.sum());
+        u32::try_from(free).expect("at most the limit, which is a u32")
+    }
+}
+
+/// Limits and grants of all pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantTable {
+    workers: BTreeMap<NodeId, Registration>,
+    /// As pairs, since formats like JSON have no maps keyed by structs.
+    #[serde(with = "as_pairs")]
+    pools: BTreeMap<PoolKey, Pool>,
+    last_sequence: GrantSequence,
+}
+
+impl GrantTable {
+    /// Begins a worker's life: what earlier lives held is free at once, since the worker ended everything
+    /// it ran before it registered. The same incarnation again changes nothing.
+    pub fn register_worker(
+        &mut self,
+        worker: NodeId,
+        incarnation: Incarnation,
+        sequence: GrantSequence,
+    ) -> Result<(), GrantError> {
+        if let Some(known) = self.workers.get(&worker) {
+            if known.incarnation == incarnation && !known.forgotten {
+                return Ok(());
+            }
+            if known.incarnation >= incarnation {
+                return Err(GrantError::StaleIncarnation);
+            }
+        }
+        let registration = Registration {
+            incarnation,
+            forgotten: false,
+        };
+        self.workers.insert(worker, registration);
+        self.drop_grants(worker, sequence);
+        Ok(())
+    }
+
+    /// The operator's word that the worker is dead: its grants are free and it cannot come back in this life.
+    pub fn forget_worker(
+        &mut self,
+        worker: NodeId,
+        sequence: GrantSequence,
+    ) -> Result<(), GrantError> {
+        let known = self
+            .workers
+            .get_mut(&worker)
+            .ok_or(GrantError::UnknownWorker)?;
+        known.forgotten = true;
+        self.drop_grants(worker, sequence);
+        Ok(())
+    }
+
+    /// Makes a pool or changes its limit. A lower limit than what is granted takes effect as permits
+    /// drain: the answer lists the shares that must fall, for the leader to ask the workers.
+    pub fn set_limit(
+        &mut self,
+        pool: &PoolKey,
+        limit: u32,
+        sequence: GrantSequence,
+    ) -> Vec<ShrinkWanted> {
+        self.last_sequence = self.last_sequence.max(sequence);
+        let entry = self.pools.entry(pool.clone()).or_default();
+        entry.limit = limit;
+        entry.retired = false;
+        self.excess(pool)
+    }
+
+    /// Takes a pool away. It disappears when its last grant does; the answer is as of [`Self::set_limit`].
+    pub fn remove_pool(&mut self, pool: &PoolKey, sequence: GrantSequence) -> Vec<ShrinkWanted> {
+        self.last_sequence = self.last_sequence.max(sequence);
+        if let Some(entry) = self.pools.get_mut(pool) {
+            entry.limit = 0;
+            entry.retired = true;
+        }
+        let wanted = self.excess(pool);
+        self.drop_if_done(pool);
+        wanted
+    }
+
+    /// Applies one change of the entry at log index `sequence`.
+    pub fn apply(
+        &mut self,
+        change: &GrantChange,
+        sequence: GrantSequence,
+    ) -> Result<GrantOutcome, GrantError> {
+        self.last_sequence = self.last_sequence.max(sequence);
+        match change {
+            GrantChange::Grow {
+                worker,
+                pool,
+                n,
+                incarnation,
+            } => self.grow(*worker, pool, *n, *incarnation, sequence),
+            GrantChange::Shrink {
+                worker,
+                pool,
+                n,
+                base,
+            } => self.lower(*worker, pool, *n, *base, sequence),
+            GrantChange::Reclaim { worker, pool, base } => {
+                self.lower(*worker, pool, 0, *base, sequence)
+            }
+        }
+    }
+
+    fn grow(
+        &mut self,
+        worker: NodeId,
+        pool: &PoolKey,
+        n: u32,
+        incarnation: Incarnation,
+        sequence: GrantSequence,
+    ) -> Result<GrantOutcome, GrantError> {
+        if self.incarnation(worker).ok_or(GrantError::UnknownWorker)? != incarnation {
+            return Err(GrantError::StaleIncarnation);
+        }
+        let entry = self.pools.get_mut(pool).ok_or(GrantError::UnknownPool)?;
+        let before = entry.grants.get(&worker);
+        if before.is_some_and(|g| g.sequence >= sequence) {
+            return Err(GrantError::StaleBase);
+        }
+        let has = before.map_or(0, |g| g.n);
+        let more = n.checked_sub(has).ok_or(GrantError::WouldLower)?;
+        let free = entry.free();
+        if more > free {
+            return Err(GrantError::OverLimit { free });
+        }
+        if n > 0 {
+            let granted = Granted {
+                n,
+                sequence,
+                incarnation,
+            };
+            entry.grants.insert(worker, granted);
+        }
+        Ok(GrantOutcome {
+            worker,
+            pool: pool.clone(),
+            n,
+            sequence,
+            incarnation,
+        })
+    }
+
+    fn lower(
+        &mut self,
+        worker: NodeId,
+        pool: &PoolKey,
+        n: u32,
+        base: GrantSequence,
+        sequence: GrantSequence,
+    ) -> Result<GrantOutcome, GrantError> {
+        let entry = self.pools.get_mut(pool).ok_or(GrantError::UnknownPool)?;
+        let granted = entry.grants.get_mut(&worker).ok_or(GrantError::StaleBase)?;
+        if granted.sequence != base || granted.sequence >= sequence {
+            return Err(GrantError::StaleBase);
+        }
+        if n > granted.n {
+            return Err(GrantError::WouldRaise);
+        }
+        granted.n = n;
+        granted.sequence = sequence;
+        let incarnation = granted.incarnation;
+        if n == 0 {
+            entry.grants.remove(&worker);
+            self.drop_if_done(pool);
+        }
+        Ok(GrantOutcome {
+            worker,
+            pool: pool.clone(),
+            n,
+            sequence,
+            incarnation,
+        })
+    }
+
+    fn drop_grants(&mut self, worker: NodeId, sequence: GrantSequence) {
+        self.last_sequence = self.last_sequence.max(sequence);
+        self.pools.retain(|_, pool| {
+            pool.grants.remove(&worker);
+            !(pool.retired && pool.grants.is_empty())
+        });
+    }
+
+    fn drop_if_done(&mut self, pool: &PoolKey) {
+        if self
+            .pools
+            .get(pool)
+            .is_some_and(|p| p.retired && p.grants.is_empty())
+        {
+            self.pools.remove(pool);
+        }
+    }
+
+    /// Shares that must fall for the pool to meet its limit: units are taken from the largest share each
+    /// time, of equal ones from the lowest node id, so that what is left stays spread.
+    pub fn excess(&self, pool: &PoolKey) -> Vec<ShrinkWanted> {
+        let Some(entry) = self.pools.get(pool) else {
+            return Vec::new();
+        };
+        let level = level(entry);
+        let mut spare = u64::from(entry.limit).saturating_sub(
+            entry
+                .grants
+                .values()
+                .map(|g| u64::from(g.n.min(level)))
+                .sum(),
+        );
+        let mut wanted = Vec::new();
+        for (worker, granted) in entry.grants.iter().rev() {
+            let mut n = granted.n.min(level);
+            if granted.n > level && spare > 0 {
+                n += 1;
+                spare -= 1;
+            }
+            if n < granted.n {
+                wanted.push(ShrinkWanted {
+                    worker: *worker,
+                    pool: pool.clone(),
+                    n,
+                    base: granted.sequence,
+                });
+            }
+        }
+        wanted.reverse();
+        wanted
+    }
+
+    /// The registered life of a worker; `None` when it is unknown or forgotten.
+    pub fn incarnation(&self, worker: NodeId) -> Option<Incarnation> {
+        self.workers
+            .get(&worker)
+            .filter(|r| !r.forgotten)
+            .map(|r| r.incarnation)
+    }
+
+    /// Whether a worker's life is known to be over: a newer one registered, or it was declared dead. `false`
+    /// for a life that this table has not heard of yet.
+    pub fn is_superseded(&self, worker: NodeId, incarnation: Incarnation) -> bool {
+        self.workers.get(&worker).is_some_and(|known| {
+            incarnation < known.incarnation || (known.forgotten && incarnation == known.incarnation)
+        })
+    }
+
+    /// Every registered worker that is not forgotten.
+    pub fn workers(&self) -> impl Iterator<Item = (NodeId, Incarnation)> + '_ {
+        self.workers
+            .iter()
+            .filter(|(_, r)| !r.forgotten)
+            .map(|(id, r)| (*id, r.incarnation))
+    }
+
+    /// A committed share.
+    pub fn granted(&self, worker: NodeId, pool: &PoolKey) -> Option<Granted> {
+        self.pools.get(pool)?.grants.get(&worker).copied()
+    }
+
+    /// Every share of a pool, by worker.
+    pub fn shares(&self, pool: &PoolKey) -> impl Iterator<Item = (NodeId, Granted)> + '_ {
+        let grants = self.pools.get(pool).map(|p| &p.grants);
+        grants.into_iter().flatten().map(|(id, g)| (*id, *g))
+    }
+
+    /// Every pool with its limit, those being removed included.
+    pub fn pools(&self) -> impl Iterator<Item = (&PoolKey, u32)> + '_ {
+        self.pools.iter().map(|(key, pool)| (key, pool.limit))
+    }
+
+    /// A pool's limit; `None` for an unknown pool.
+    pub fn limit(&self, pool: &PoolKey) -> Option<u32> {
+        self.pools.get(pool).map(|p| p.limit)
+    }
+
+    /// Permits of a pool that no worker holds.
+    pub fn free(&self, pool: &PoolKey) -> u32 {
+        self.pools.get(pool).map_or(0, Pool::free)
+    }
+
+    /// Permits of a pool that workers hold.
+    pub fn granted_sum(&self, pool: &PoolKey) -> u64 {
+        self.pools.get(pool).map_or(0, Pool::sum)
+    }
+
+    /// Index of the newest entry that touched the table. A share that is absent is absent as of this index,
+    /// and any later one has a higher sequence.
+    pub fn last_sequence(&self) -> GrantSequence {
+        self.last_sequence
+    }
+
+    /// Panics unless the table's own invariants hold; for tests and for a snapshot just read.
+    pub fn check(&self) {
+        for (key, pool) in &self.pools {
+            assert!(
+                !(pool.retired && pool.grants.is_empty()),
+                "{key}: retired pool without grants"
+            );
+            for (worker, granted) in &pool.grants {
+                assert!(granted.n > 0, "{key}: empty grant of {worker}");
+                assert_eq!(
+                    self.incarnation(*worker),
+                    Some(granted.incarnation),
+                    "{key}: grant of another life of {worker}"
+                );
+                assert!(
+                    granted.sequence <= self.last_sequence,
+                    "{key}: future grant"
+                );
+            }
+        }
+    }
+}
+
+/// The largest size such that shares cut to it fit the limit.
+fn level(pool: &Pool) -> u32 {
+    let fits = |level: u32| {
+        pool.grants
+            .values()
+            .map(|g| u64::from(g.n.min(level)))
+            .sum::<u64>()
+            <= u64::from(pool.limit)
+    };
+    let (mut low, mut high) = (0, pool.limit);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    low
+}
+
+mod as_pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?
+            .into_iter()
+            .collect())
+    }
+}
+
+#[cfg(test)]
+#[path = "grants_tests.rs"]
+mod tests;

@@ -1,0 +1,268 @@
+//! A worker's warm pool of one function version: which sandbox serves the next invocation, which are given
+//! up. What a single sandbox goes through is in `sandbox`; permits, which are another matter, in `permits`.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::ids::MonotonicMs;
+use crate::sandbox::SandboxId;
+
+/// What an invocation gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// A warm sandbox, now busy.
+    Warm(SandboxId),
+    /// The error of a failed init phase. It is spent on this one invocation and the sandbox is out of the
+    /// pool: its owner stops it.
+    InitError(SandboxId),
+    /// There is none; one has to be started, or waited for.
+    Nothing,
+}
+
+/// How many sandboxes of a version a worker has, for its reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Waiting for an event.
+    pub idle: u32,
+    /// Being made or in their init phase.
+    pub starting: u32,
+    /// With an event.
+    pub busy: u32,
+}
+
+/// See the module's text. A sandbox is in exactly one of the four sets.
+#[derive(Clone, Debug, Default)]
+pub struct WarmPool {
+    /// With the time each fell idle; the most recently used last.
+    idle: VecDeque<(MonotonicMs, SandboxId)>,
+    failed: VecDeque<(MonotonicMs, SandboxId)>,
+    starting: BTreeSet<SandboxId>,
+    busy: BTreeSet<SandboxId>,
+}
+
+impl WarmPool {
+    /// A sandbox is being made, or goes through its init phase again after a reset.
+    pub fn on_starting(&mut self, id: SandboxId) {
+        self.remove(id);
+        self.starting.insert(id);
+    }
+
+    /// A sandbox asked for its next event.
+    pub fn on_idle(&mut self, id: SandboxId, now: MonotonicMs) {
+        self.remove(id);
+        self.idle.push_back((now, id));
+    }
+
+    /// Its init phase failed; the error waits for one invocation.
+    pub fn on_init_failed(&mut self, id: SandboxId, now: MonotonicMs) {
+        self.remove(id);
+        self.failed.push_back((now, id));
+    }
+
+    /// It is stopped or stopping. Returns whether the pool had it.
+    pub fn remove(&mut self, id: SandboxId) -> bool {
+        // The common case, and the one on the invoke path.
+        if self.busy.remove(&id) || self.starting.remove(&id) {
+            return true;
+        }
+        let before = self.len();
+        self.idle.retain(|(_, i)| *i != id);
+        self.failed.retain(|(_, i)| *i != id);
+        self.len() < before
+    }
+
+    fn len(&self) -> usize {
+        self.idle.len() + self.failed.len() + self.starting.len() + self.busy.len()
+    }
+
+    /// Whether nothing is left to keep the pool for.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Serves an invocation. The most recently used first: its pages and caches are warm, and the others
+    /// grow old enough to be given up. An init error only when nothing is warm, the oldest first.
+    pub fn take(&mut self) -> Take {
+        if let Some((_, id)) = self.idle.pop_back() {
+            self.busy.insert(id);
+            Take::Warm(id)
+        } else if let Some((_, id)) = self.failed.pop_front() {
+            Take::InitError(id)
+        } else {
+            Take::Nothing
+        }
+    }
+
+    /// Takes out those that did nothing for `idle_timeout_ms`, oldest first.
+    pub fn expire(&mut self, now: MonotonicMs, idle_timeout_ms: u64) -> Vec<SandboxId> {
+        let mut expired = Vec::new();
+        for set in [&mut self.idle, &mut self.failed] {
+            while let Some((since, id)) = set.front().copied()
+                && now.since(since) >= idle_timeout_ms
+            {
+                set.pop_front();
+                expired.push(id);
+            }
+        }
+        expired
+    }
+
+    /// Sandboxes that could be given up for their memory, and since when they are idle.
+    pub fn evictable(&self) -> impl Iterator<Item = (MonotonicMs, SandboxId)> + '_ {
+        self.failed.iter().chain(&self.idle).copied()
+    }
+
+    /// For the report.
+    pub fn counts(&self) -> PoolCounts {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        PoolCounts {
+            idle: count(self.idle.len()),
+            starting: count(self.starting.len()),
+            busy: count(self.busy.len()),
+        }
+    }
+}
+
+/// An idle sandbox of any version, as a candidate for eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evictable {
+    /// Which.
+    pub id: SandboxId,
+    /// Since when it is idle.
+    pub idle_since: MonotonicMs,
+    /// Memory reserved for it, MB.
+    pub memory_mib: u32,
+}
+
+/// Sandboxes to stop so that `needed_mib` fit into memory of which `free_mib` is free: the longest idle
+/// first. `None` when all of them together would not do; then nothing is to be stopped in vain.
+pub fn plan_eviction(
+    candidates: &[Evictable],
+    free_mib: u64,
+    needed_mib: u64,
+) -> Option<Vec<SandboxId>> {
+    let mut oldest_first: Vec<&Evictable> = candidates.iter().collect();
+    oldest_first.sort_by_key(|c| (c.idle_since, c.id));
+    let mut free = free_mib;
+    let mut evicted = Vec::new();
+    for candidate in oldest_first {
+        if free >= needed_mib {
+            break;
+        }
+        free += u64::from(candidate.memory_mib);
+        evicted.push(candidate.id);
+    }
+    (free >= needed_mib).then_some(evicted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn id(n: u64) -> SandboxId {
+        SandboxId(n)
+    }
+
+    #[test]
+    fn most_recently_used_first_and_an_init_error_serves_one_invocation() {
+        let mut pool = WarmPool::default();
+        for n in 1..=4 {
+            pool.on_starting(id(n));
+        }
+        pool.on_idle(id(1), MonotonicMs(10));
+        pool.on_idle(id(2), MonotonicMs(20));
+        pool.on_init_failed(id(3), MonotonicMs(30));
+        let counts = PoolCounts {
+            idle: 2,
+            starting: 1,
+            busy: 0,
+        };
+        assert_eq!(pool.counts(), counts);
+        assert_eq!(pool.take(), Take::Warm(id(2)));
+        pool.on_idle(id(2), MonotonicMs(40));
+        assert_eq!(pool.take(), Take::Warm(id(2)));
+        assert_eq!(pool.take(), Take::Warm(id(1)));
+        assert_eq!(pool.take(), Take::InitError(id(3)));
+        assert_eq!(pool.take(), Take::Nothing);
+        let counts = PoolCounts {
+            idle: 0,
+            starting: 1,
+            busy: 2,
+        };
+        assert_eq!(pool.counts(), counts);
+        assert!(pool.remove(id(1)) && !pool.remove(id(1)));
+        assert!(!pool.remove(id(3)), "a spent init error is out of the pool");
+    }
+
+    #[test]
+    fn idle_ones_expire_oldest_first_and_busy_ones_never() {
+        let mut pool = WarmPool::default();
+        pool.on_idle(id(1), MonotonicMs(10));
+        pool.on_idle(id(2), MonotonicMs(20));
+        pool.on_init_failed(id(3), MonotonicMs(5));
+        assert_eq!(pool.expire(MonotonicMs(109), 100), [id(3)]);
+        assert_eq!(pool.take(), Take::Warm(id(2)));
+        assert_eq!(pool.expire(MonotonicMs(1_000), 100), [id(1)]);
+        assert_eq!(pool.expire(MonotonicMs(1_000), 100), []);
+        assert_eq!(pool.counts().busy, 1);
+    }
+
+    #[test]
+    fn eviction_table() {
+        let candidate = |n, since, memory_mib| Evictable {
+            id: id(n),
+            idle_since: MonotonicMs(since),
+            memory_mib,
+        };
+        let all = [
+            candidate(1, 30, 128),
+            candidate(2, 10, 128),
+            candidate(3, 20, 512),
+        ];
+        let table = [
+            (128, 128, Some(vec![])),
+            (0, 128, Some(vec![id(2)])),
+            (0, 129, Some(vec![id(2), id(3)])),
+            (0, 768, Some(vec![id(2), id(3), id(1)])),
+            (0, 769, None),
+            (1, 769, Some(vec![id(2), id(3), id(1)])),
+        ];
+        for (free, needed, expected) in table {
+            assert_eq!(
+                plan_eviction(&all, free, needed),
+                expected,
+                "{free} {needed}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn eviction_stops_as_soon_as_there_is_room(
+            sizes in prop::collection::vec((0_u64..50, 1_u32..1_000), 0..12),
+            free in 0_u64..500, needed in 0_u64..4_000,
+        ) {
+            let all: Vec<Evictable> = (0..)
+                .zip(&sizes)
+                .map(|(n, (since, memory_mib))| Evictable {
+                    id: id(n), idle_since: MonotonicMs(*since), memory_mib: *memory_mib,
+                })
+                .collect();
+            let memory = |ids: &[SandboxId]| -> u64 {
+                all.iter().filter(|e| ids.contains(&e.id)).map(|e| u64::from(e.memory_mib)).sum()
+            };
+            match plan_eviction(&all, free, needed) {
+                Some(evicted) => {
+                    prop_assert!(free + memory(&evicted) >= needed);
+                    if let [rest @ .., _] = evicted.as_slice() {
+                        prop_assert!(free + memory(rest) < needed, "one too many");
+                    }
+                }
+                None => {
+                    let every: Vec<SandboxId> = all.iter().map(|e| e.id).collect();
+                    prop_assert!(free + memory(&every) < needed);
+                }
+            }
+        }
+    }
+}
