@@ -4,3 +4,9 @@
 
 pub mod driver;
 pub mod fake;
+pub mod native;
+#[expect(
+    unsafe_code,
+    reason = "system calls without a safe wrapper; see the SAFETY comments"
+)]
+mod sys;

@@ -1,0 +1,211 @@
+//! Version 1: a directory per controller, with a version 2 directory beside them on hybrid hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::v2::{Group2, Hierarchy2};
+use super::{
+    CPU_PERIOD_US, Entrance, Group, Hierarchy, Limits, cpu_quota_us, cpu_shares, groups_in,
+    read_field, read_number, remove_directory, sweep_group, unwritable, write,
+};
+
+/// The worker's directories.
+#[derive(Debug)]
+pub(super) struct Hierarchy1 {
+    memory: PathBuf,
+    cpu: PathBuf,
+    pids: PathBuf,
+    freezer: Freezer<PathBuf, Hierarchy2>,
+}
+
+/// What freezes: version 2 where there is one (21 us against 110), else the version 1 controller, else nothing.
+#[derive(Debug)]
+enum Freezer<Directory, Unified> {
+    Unified(Unified),
+    Controller(Directory),
+    Absent,
+}
+
+impl Hierarchy1 {
+    pub(super) fn open(
+        mounts: &BTreeMap<String, PathBuf>,
+        unified: Option<&Path>,
+        below: &Path,
+    ) -> Result<Self, String> {
+        let base = |controller: &str| {
+            let root = mounts.get(controller).ok_or_else(|| {
+                format!("cgroup controller {controller} is neither in version 2 nor mounted in version 1")
+            })?;
+            let base = root.join(below);
+            fs::create_dir_all(&base).map_err(|error| unwritable(root, &error))?;
+            Ok::<_, String>(base)
+        };
+        let unified = unified.and_then(|root| Hierarchy2::without_limits(root, below).ok());
+        Ok(Self {
+            memory: base("memory")?,
+            cpu: base("cpu")?,
+            pids: base("pids")?,
+            freezer: match (unified, base("freezer")) {
+                (Some(unified), _) => Freezer::Unified(unified),
+                (None, Ok(directory)) => Freezer::Controller(directory),
+                (None, Err(_)) => Freezer::Absent,
+            },
+        })
+    }
+
+    /// The directories without doubles: controllers may be mounted together.
+    fn bases(&self) -> BTreeSet<&PathBuf> {
+        let mut bases = BTreeSet::from([&self.memory, &self.cpu, &self.pids]);
+        if let Freezer::Controller(directory) = &self.freezer {
+            bases.insert(directory);
+        }
+        bases
+    }
+}
+
+impl Hierarchy for Hierarchy1 {
+    fn create(&self, name: &str) -> io::Result<Box<dyn Group>> {
+        let group = Group1 {
+            memory: self.memory.join(name),
+            cpu: self.cpu.join(name),
+            pids: self.pids.join(name),
+            freezer: match &self.freezer {
+                Freezer::Unified(unified) => Freezer::Unified(unified.create_group(name)?),
+                Freezer::Controller(directory) => Freezer::Controller(directory.join(name)),
+                Freezer::Absent => Freezer::Absent,
+            },
+        };
+        for directory in group.directories() {
+            if let Err(error) = fs::create_dir(directory) {
+                let _ = group.remove();
+                return Err(error);
+            }
+        }
+        Ok(Box::new(group))
+    }
+
+    fn sweep(&self) -> io::Result<usize> {
+        let mut swept = 0;
+        if let Freezer::Unified(unified) = &self.freezer {
+            // First: what is frozen there, or forks, is killed as a whole.
+            unified.sweep()?;
+        }
+        for base in self.bases() {
+            let left = groups_in(base)?;
+            for path in &left {
+                if path.join("freezer.state").exists() {
+                    write(path, "freezer.state", "THAWED")?;
+                }
+                sweep_group(path, "tasks");
+            }
+            swept = swept.max(left.len());
+        }
+        Ok(swept)
+    }
+
+    fn retire(&self) {
+        for base in self.bases() {
+            let _ = remove_directory(base);
+        }
+        if let Freezer::Unified(unified) = &self.freezer {
+            unified.retire();
+        }
+    }
+}
+
+/// One sandbox's directories.
+#[derive(Debug)]
+struct Group1 {
+    memory: PathBuf,
+    cpu: PathBuf,
+    pids: PathBuf,
+    freezer: Freezer<PathBuf, Group2>,
+}
+
+impl Group1 {
+    fn directories(&self) -> BTreeSet<&PathBuf> {
+        let mut directories = BTreeSet::from([&self.memory, &self.cpu, &self.pids]);
+        if let Freezer::Controller(directory) = &self.freezer {
+            directories.insert(directory);
+        }
+        directories
+    }
+}
+
+impl Group for Group1 {
+    fn set_limits(&self, limits: Limits) -> io::Result<()> {
+        let bytes = (u64::from(limits.memory_mib) << 20).to_string();
+        write(&self.memory, "memory.limit_in_bytes", &bytes)?;
+        // Memory and swap together; absent when the kernel counts no swap.
+        if self.memory.join("memory.memsw.limit_in_bytes").exists() {
+            write(&self.memory, "memory.memsw.limit_in_bytes", &bytes)?;
+        }
+        write(&self.pids, "pids.max", &limits.pids_max.to_string())?;
+        write(
+            &self.cpu,
+            "cpu.shares",
+            &cpu_shares(limits.memory_mib).to_string(),
+        )
+    }
+
+    fn entrance(&self) -> io::Result<Entrance> {
+        let mut entrance = match &self.freezer {
+            Freezer::Unified(unified) => unified.entrance()?,
+            Freezer::Controller(_) | Freezer::Absent => Entrance::default(),
+        };
+        for directory in self.directories() {
+            let tasks = fs::OpenOptions::new()
+                .write(true)
+                .open(directory.join("tasks"))?;
+            entrance.tasks.push(tasks.into());
+        }
+        Ok(entrance)
+    }
+
+    fn set_cpu(&self, cpu_millis: u32) -> io::Result<()> {
+        write(&self.cpu, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
+        write(
+            &self.cpu,
+            "cpu.cfs_quota_us",
+            &cpu_quota_us(cpu_millis).to_string(),
+        )
+    }
+
+    fn was_out_of_memory(&self) -> bool {
+        read_field(&self.memory.join("memory.oom_control"), "oom_kill ")
+            .is_some_and(|kills| kills > 0)
+    }
+
+    fn memory_peak_bytes(&self) -> Option<u64> {
+        read_number(&self.memory.join("memory.max_usage_in_bytes"))
+    }
+
+    fn set_frozen(&self, frozen: bool) -> io::Result<()> {
+        match &self.freezer {
+            Freezer::Unified(unified) => unified.set_frozen(frozen),
+            Freezer::Controller(directory) => write(
+                directory,
+                "freezer.state",
+                if frozen { "FROZEN" } else { "THAWED" },
+            ),
+            Freezer::Absent => Ok(()),
+        }
+    }
+
+    fn is_kill_stopped_by_freezer(&self) -> bool {
+        matches!(self.freezer, Freezer::Controller(_))
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        let mut first = Ok(());
+        for directory in self.directories() {
+            first = first.and(remove_directory(directory));
+        }
+        if let Freezer::Unified(unified) = &self.freezer {
+            first = first.and(unified.remove());
+        }
+        first
+    }
+}

@@ -1,0 +1,175 @@
+//! One running sandbox as the worker sees it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::cgroup::Group;
+use super::cleaner::OwnedGroup;
+use super::wire::ProgramEnd;
+use crate::sandbox::driver::{ExitReport, ExitStatus, SandboxControl};
+use crate::sandbox::sys;
+
+const SIGKILL: i32 = libc::SIGKILL;
+
+/// Shared by the table of running sandboxes and the control.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    /// Until the end; `None` from the start on a host without cgroups.
+    group: Mutex<Option<OwnedGroup>>,
+    /// Set when started.
+    pidfd: OnceLock<OwnedFd>,
+    /// Whether we killed it ourselves.
+    killed: AtomicBool,
+    end: watch::Sender<Option<ExitReport>>,
+}
+
+impl Sandbox {
+    pub(super) fn new(group: Option<OwnedGroup>) -> Arc<Self> {
+        Arc::new(Self {
+            group: Mutex::new(group),
+            pidfd: OnceLock::new(),
+            killed: AtomicBool::new(false),
+            end: watch::Sender::new(None),
+        })
+    }
+
+    fn group(&self) -> MutexGuard<'_, Option<OwnedGroup>> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `action` on the group; `default` without one.
+    fn with_group<T>(&self, default: T, action: impl FnOnce(&dyn Group) -> T) -> T {
+        self.group()
+            .as_ref()
+            .map_or(default, |owned| action(owned.group()))
+    }
+
+    /// It runs from now on.
+    pub(super) fn on_started(self: &Arc<Self>, pidfd: OwnedFd) -> NativeControl {
+        // A second report of the same start cannot come: the table forgets the waiting side with the first.
+        let _ = self.pidfd.set(pidfd);
+        NativeControl(Arc::clone(self))
+    }
+
+    pub(super) fn kill(&self) {
+        if self.end.borrow().is_some() {
+            return;
+        }
+        self.killed.store(true, Ordering::Relaxed);
+        let thawed = self.with_group(Ok(()), |group| {
+            if group.is_kill_stopped_by_freezer() {
+                group.set_frozen(false)
+            } else {
+                Ok(())
+            }
+        });
+        let killed = self
+            .pidfd
+            .get()
+            .map_or(Ok(()), |pidfd| sys::process::signal_process(pidfd, SIGKILL));
+        if let Err(error) = thawed.and(killed) {
+            tracing::error!(%error, "sandbox could not be killed");
+        }
+    }
+
+    /// Every process is gone; the group goes too.
+    pub(super) fn on_end(&self, end: Option<ProgramEnd>) {
+        let group = self.group().take();
+        let group = group.as_ref().map(OwnedGroup::group);
+        let was_out_of_memory = group.is_some_and(Group::was_out_of_memory);
+        let status = exit_status(end, was_out_of_memory, self.killed.load(Ordering::Relaxed));
+        let memory_peak_bytes = group.and_then(Group::memory_peak_bytes);
+        self.end.send_replace(Some(ExitReport {
+            status,
+            memory_peak_bytes,
+        }));
+    }
+}
+
+/// The kernel's memory killer sends SIGKILL to the program, or in the worst case to init, which then reports nothing.
+/// Our own kill always hits init.
+fn exit_status(end: Option<ProgramEnd>, was_out_of_memory: bool, was_killed: bool) -> ExitStatus {
+    match end {
+        Some(ProgramEnd::Signaled(SIGKILL)) if was_out_of_memory => ExitStatus::OutOfMemory,
+        None if was_out_of_memory && !was_killed => ExitStatus::OutOfMemory,
+        Some(ProgramEnd::Exited(code)) => ExitStatus::Exited(code),
+        Some(ProgramEnd::Signaled(signal)) => ExitStatus::Signaled(signal),
+        None => ExitStatus::Signaled(SIGKILL),
+    }
+}
+
+/// The control handed out; dropping it kills.
+#[derive(Debug)]
+pub(super) struct NativeControl(Arc<Sandbox>);
+
+#[async_trait]
+impl SandboxControl for NativeControl {
+    async fn wait(&self) -> ExitReport {
+        let mut end = self.0.end.subscribe();
+        let report = end
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|report| *report);
+        report.expect("the sender lives in self, and the value waited for is Some")
+    }
+
+    fn kill(&self) {
+        self.0.kill();
+    }
+
+    fn set_cpu(&self, cpu_millis: u32) -> io::Result<()> {
+        self.0.with_group(Ok(()), |group| group.set_cpu(cpu_millis))
+    }
+
+    fn memory_peak_bytes(&self) -> Option<u64> {
+        let ended = *self.0.end.borrow();
+        match ended {
+            Some(report) => report.memory_peak_bytes,
+            None => self.0.with_group(None, |group| group.memory_peak_bytes()),
+        }
+    }
+
+    async fn freeze(&self) -> io::Result<()> {
+        self.0.with_group(Ok(()), |group| group.set_frozen(true))
+    }
+
+    async fn thaw(&self) -> io::Result<()> {
+        self.0.with_group(Ok(()), |group| group.set_frozen(false))
+    }
+}
+
+impl Drop for NativeControl {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_memory_is_told_from_other_ends() {
+        let killed = Some(ProgramEnd::Signaled(SIGKILL));
+        assert_eq!(exit_status(killed, true, false), ExitStatus::OutOfMemory);
+        assert_eq!(exit_status(killed, false, false), ExitStatus::Signaled(9));
+        assert_eq!(exit_status(None, true, false), ExitStatus::OutOfMemory);
+        assert_eq!(exit_status(None, true, true), ExitStatus::Signaled(9));
+        assert_eq!(exit_status(None, false, false), ExitStatus::Signaled(9));
+        // A child of the program was killed at the limit, the program went on and ended by itself.
+        assert_eq!(
+            exit_status(Some(ProgramEnd::Exited(3)), true, false),
+            ExitStatus::Exited(3)
+        );
+        assert_eq!(
+            exit_status(Some(ProgramEnd::Signaled(11)), true, false),
+            ExitStatus::Signaled(11)
+        );
+    }
+}

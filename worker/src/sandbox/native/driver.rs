@@ -1,0 +1,246 @@
+//! The native [`Driver`]: takes parts from the pools, has the spawner put them together.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+use super::cgroup::{self, Entrance, Hierarchy, Limits};
+use super::cleaner::{Cleaner, OwnedGroup};
+use super::client::Client;
+use super::config::{NativeConfig, request};
+use super::control::Sandbox;
+use super::diagnosis::diagnose;
+use super::netns::{self, Netns, NetnsListener};
+use super::prefab::Prefab;
+use super::slots::Slots;
+use crate::sandbox::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
+
+/// Makes sandboxes on this host.
+#[derive(Debug)]
+pub struct NativeDriver {
+    config: NativeConfig,
+    slots: Slots,
+    diagnoses: Vec<Diagnosis>,
+    /// `None` after shutdown.
+    parts: Mutex<Option<Arc<Parts>>>,
+    /// The live spawner; replaced when it is found dead.
+    client: tokio::sync::Mutex<Option<Arc<Client>>>,
+    cleaner: Mutex<Option<JoinHandle<()>>>,
+    /// `None` on a host without cgroups.
+    hierarchy: Option<Arc<dyn Hierarchy>>,
+}
+
+/// The pools.
+#[derive(Debug)]
+struct Parts {
+    netns: Prefab<Netns>,
+    /// `None` on a host without cgroups.
+    groups: Option<Prefab<OwnedGroup>>,
+}
+
+fn setup(step: &str) -> impl FnOnce(io::Error) -> DriverError {
+    let step = step.to_owned();
+    |source| DriverError::Setup { step, source }
+}
+
+impl NativeDriver {
+    /// Checks the host, removes what an earlier incarnation of this worker left, starts pools and spawner.
+    ///
+    /// Two workers of one host must not share a `worker_id`: each would take the other's cgroups for leftovers.
+    ///
+    /// # Errors
+    /// [`DriverError::Unsupported`] with the first fatal diagnosis, or the step that failed.
+    pub async fn open(config: NativeConfig) -> Result<Self, DriverError> {
+        config.validate()?;
+        let hierarchy = cgroup::detect(&config.worker_id);
+        let diagnoses = diagnose(
+            hierarchy.as_ref().err().map(String::as_str),
+            config.allow_no_cgroups,
+        );
+        for found in &diagnoses {
+            if found.fatal {
+                return Err(DriverError::Unsupported(found.message.clone()));
+            }
+            tracing::warn!(diagnosis = found.message, "this host lacks something");
+        }
+        let (cleaner, thread) = Cleaner::start().map_err(setup("start the cleaner"))?;
+        let hierarchy: Option<Arc<dyn Hierarchy>> = hierarchy.ok().map(Arc::from);
+        let groups = match &hierarchy {
+            Some(hierarchy) => {
+                Some(group_pool(Arc::clone(hierarchy), cleaner, config.cgroup_pool).await?)
+            }
+            None => None,
+        };
+        let netns =
+            netns::prefab(config.netns_pool).map_err(setup("start the network namespace pool"))?;
+        let client = Client::launch(&config).await?;
+        Ok(Self {
+            slots: Slots::new(config.sandboxes_max),
+            config,
+            diagnoses,
+            parts: Mutex::new(Some(Arc::new(Parts { netns, groups }))),
+            client: tokio::sync::Mutex::new(Some(client)),
+            cleaner: Mutex::new(Some(thread)),
+            hierarchy,
+        })
+    }
+
+    fn parts(&self) -> Option<Arc<Parts>> {
+        self.parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The spawner, started anew if the last one died.
+    async fn client(&self) -> Result<Arc<Client>, DriverError> {
+        let mut client = self.client.lock().await;
+        if self.parts().is_none() {
+            return Err(DriverError::Gone);
+        }
+        match &*client {
+            Some(live) if !live.is_gone() => Ok(Arc::clone(live)),
+            Some(_) | None => {
+                let fresh = Client::launch(&self.config).await?;
+                *client = Some(Arc::clone(&fresh));
+                Ok(fresh)
+            }
+        }
+    }
+}
+
+/// Sweeps leftovers, then keeps groups ready.
+async fn group_pool(
+    hierarchy: Arc<dyn Hierarchy>,
+    cleaner: Cleaner,
+    size: usize,
+) -> Result<Prefab<OwnedGroup>, DriverError> {
+    let swept =
+        tokio::task::spawn_blocking(move || hierarchy.sweep().map(|swept| (swept, hierarchy)));
+    let swept = swept
+        .await
+        .map_err(|error| setup("sweep cgroups")(io::Error::other(error)))?;
+    let (swept, hierarchy) = swept.map_err(setup("sweep cgroups"))?;
+    if swept > 0 {
+        tracing::warn!(swept, "killed sandboxes of an earlier incarnation");
+    }
+    // Unique among the groups of this and, should some be stuck, earlier processes.
+    let process = std::process::id();
+    let serial = AtomicU64::new(0);
+    let make = move || {
+        let name = format!("{process}-{}", serial.fetch_add(1, Ordering::Relaxed));
+        hierarchy.create(&name).map(|group| cleaner.own(group))
+    };
+    Prefab::start("cgroups", size, make).map_err(setup("start the cgroup pool"))
+}
+
+#[async_trait]
+impl Driver for NativeDriver {
+    async fn start(&self, spec: SandboxSpec) -> Result<StartedSandbox, DriverError> {
+        let mut request = request(&spec)?;
+        let parts = self.parts().ok_or(DriverError::Gone)?;
+        let client = self.client().await?;
+        let limit = self.config.sandboxes_max as usize;
+        let slot = self
+            .slots
+            .take()
+            .ok_or(DriverError::TooManySandboxes { limit })?;
+        let netns = parts
+            .netns
+            .take()
+            .await
+            .map_err(setup("make a network namespace"))?;
+        let (group, entrance) = match &parts.groups {
+            Some(groups) => {
+                let group = groups.take().await.map_err(setup("make a cgroup"))?;
+                let limits = Limits {
+                    memory_mib: spec.memory_mib,
+                    pids_max: spec.pids_max,
+                };
+                group
+                    .group()
+                    .set_limits(limits)
+                    .map_err(setup("set limits"))?;
+                let entrance = group.group().entrance().map_err(setup("open a cgroup"))?;
+                (Some(group), entrance)
+            }
+            None => (None, Entrance::default()),
+        };
+        let (read, write) =
+            pipe2(OFlag::O_CLOEXEC).map_err(|errno| setup("make the output pipe")(errno.into()))?;
+        let output = tokio::net::unix::pipe::Receiver::from_owned_fd(read)
+            .map_err(setup("watch the output"))?;
+        let listener = tokio::net::TcpListener::from_std(netns.listener)
+            .map_err(setup("watch the listener"))?;
+        request.uid_base = self.config.uid_base_of(slot.number);
+        request.tasks = entrance.tasks.len();
+        request.cgroup_dir = entrance.directory.is_some();
+        let mut descriptors = vec![netns.descriptor.as_fd(), write.as_fd()];
+        descriptors.extend(
+            entrance
+                .tasks
+                .iter()
+                .chain(&entrance.directory)
+                .map(AsFd::as_fd),
+        );
+        let control = client
+            .start(request, &descriptors, Sandbox::new(group), slot)
+            .await?;
+        Ok(StartedSandbox {
+            runtime_api: Box::new(NetnsListener(listener)),
+            output: Box::new(output),
+            control: Box::new(control),
+        })
+    }
+
+    fn diagnose(&self) -> Vec<Diagnosis> {
+        self.diagnoses.clone()
+    }
+
+    async fn shutdown(&self) {
+        let parts = self
+            .parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(parts);
+        let client = self.client.lock().await.take();
+        if let Some(client) = client {
+            client.close().await;
+        }
+        let cleaner = self
+            .cleaner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(cleaner) = cleaner {
+            // Ends by itself: it gives up on each group after a while.
+            let _ = tokio::task::spawn_blocking(move || cleaner.join()).await;
+        }
+        if let Some(hierarchy) = &self.hierarchy {
+            hierarchy.retire();
+        }
+        // Best effort: empty directories that the next incarnation would use again.
+        for place in [
+            self.config.state_dir.join("dev"),
+            self.config.state_dir.join("stage"),
+        ] {
+            let _ = std::fs::remove_dir(place);
+        }
+        let _ = std::fs::remove_dir(&self.config.state_dir);
+    }
+}
+
+impl Drop for NativeDriver {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.get_mut() {
+            client.hang_up();
+        }
+    }
+}

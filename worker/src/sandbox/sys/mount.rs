@@ -1,0 +1,79 @@
+//! The mount calls of Linux 5.2 to 5.12: `open_tree`, `mount_setattr`, `move_mount`.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// Mount attributes, as `mount_setattr` counts them (they are not the `MS_` flags).
+pub(crate) const ATTR_RDONLY: u64 = 0x1;
+/// Ignore set-uid bits.
+pub(crate) const ATTR_NOSUID: u64 = 0x2;
+/// No device files.
+pub(crate) const ATTR_NODEV: u64 = 0x4;
+/// No programs.
+pub(crate) const ATTR_NOEXEC: u64 = 0x8;
+
+const OPEN_TREE_CLONE: libc::c_uint = 1;
+const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
+
+/// `struct mount_attr` of `linux/mount.h`.
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// A detached, private copy of the mount that holds `path` (from `path` down, without the mounts below it), with
+/// these attributes set.
+pub(crate) fn clone_tree(path: &CStr, attributes: u64) -> io::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned();
+    // SAFETY: `path` is a NUL-terminated string that outlives the call.
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    // SAFETY: the kernel just gave us this descriptor; nobody else owns it.
+    let tree = unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?) };
+    let attr = MountAttr {
+        attr_set: attributes,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is an empty C string, `attr` is a valid `mount_attr` of the size given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    })?;
+    Ok(tree)
+}
+
+/// Attaches a detached tree at `target`.
+pub(crate) fn attach_tree(tree: impl AsFd, target: &CStr) -> io::Result<()> {
+    // SAFETY: both paths are NUL-terminated strings that outlive the call; the descriptor is borrowed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })
+    .map(drop)
+}

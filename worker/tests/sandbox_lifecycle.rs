@@ -1,0 +1,296 @@
+//! The native driver over time: kill, freeze, limits of CPU, death of the spawner, leaks and leftovers.
+
+mod sandbox_support;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
+
+    use hearth_worker::sandbox::driver::{Driver, DriverError, ExitStatus};
+    use hearth_worker::sandbox::native::NativeDriver;
+
+    use super::sandbox_support::*;
+
+    /// Processes of the host that run with this argument.
+    fn processes_with(argument: &str) -> Vec<i32> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if line
+                .split(|byte| *byte == 0)
+                .any(|word| word == argument.as_bytes())
+            {
+                found.extend(entry.file_name().to_string_lossy().parse::<i32>().ok());
+            }
+        }
+        found
+    }
+
+    fn spawner_of_this_process(state_dir: &Path) -> i32 {
+        // The only process that has this worker's device tree mounted.
+        let place = state_dir.join("dev").display().to_string();
+        let has_it = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+                .is_ok_and(|text| text.contains(&place))
+        };
+        let name = env!("CARGO_BIN_EXE_hearth-spawner");
+        let found: Vec<i32> = processes_with(name).into_iter().filter(has_it).collect();
+        // An init shares its command line, but has lost the host's mounts.
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0]
+    }
+
+    #[tokio::test]
+    async fn kill_takes_every_process_also_daemons_and_frozen_ones() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let mark = format!("1000.{}", unique("0").replace('-', ""));
+        let script =
+            format!("(setsid sleep {mark} &) ; (sleep {mark} &) ; echo up; exec sleep {mark}");
+        for frozen in [false, true] {
+            let mut sandbox = bench.start(&["/bin/sh", "-c", &script]).await;
+            await_output(&mut sandbox, "up\n").await;
+            until("three sleepers", || processes_with(&mark).len() == 3).await;
+            if frozen {
+                sandbox.control.freeze().await.unwrap();
+            }
+            sandbox.control.kill();
+            assert_eq!(sandbox.control.wait().await.status, ExitStatus::Signaled(9));
+            assert_eq!(
+                processes_with(&mark),
+                Vec::<i32>::new(),
+                "the report comes after the last process"
+            );
+            // Calls after the end do nothing.
+            sandbox.control.kill();
+            sandbox.control.freeze().await.unwrap();
+            sandbox.control.set_cpu(100).unwrap();
+            assert!(sandbox.control.memory_peak_bytes().is_some());
+        }
+        bench.driver.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn processes_left_behind_end_with_the_program() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let mark = format!("1000.{}", unique("0").replace('-', ""));
+        let (output, report) = bench
+            .sh(&format!("(setsid sleep {mark} &); echo done"))
+            .await;
+        assert_eq!(
+            (output.as_str(), report.status),
+            ("done\n", ExitStatus::Exited(0))
+        );
+        assert_eq!(processes_with(&mark), Vec::<i32>::new());
+        bench.driver.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn dropping_the_control_or_a_start_half_way_leaves_nothing() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::with(|config| config.sandboxes_max = 1).await;
+        let mark = format!("1000.{}", unique("0").replace('-', ""));
+        let sandbox = bench.start(&["/bin/sleep", &mark]).await;
+        drop(sandbox);
+        until("the sleeper is gone", || processes_with(&mark).is_empty()).await;
+        for micros in (0..4000).step_by(500) {
+            let start = bench.driver.start(bench.spec(&["/bin/sleep", &mark]));
+            // Cancelled anywhere: in the pool, in the request, or started and not yet told.
+            let _ = tokio::time::timeout(Duration::from_micros(micros), start).await;
+        }
+        until("no sleeper is left", || processes_with(&mark).is_empty()).await;
+        let mut last = bench.driver.start(bench.spec(&["/bin/true"])).await;
+        while matches!(last, Err(DriverError::TooManySandboxes { .. })) {
+            tokio::task::yield_now().await;
+            last = bench.driver.start(bench.spec(&["/bin/true"])).await;
+        }
+        assert_eq!(finish(last.unwrap()).await.1.status, ExitStatus::Exited(0));
+        bench.driver.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_frozen_sandbox_stands_still_until_thawed() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let script = "while :; do echo tick; sleep 0.01; done";
+        let mut sandbox = bench.start(&["/bin/sh", "-c", script]).await;
+        await_output(&mut sandbox, "tick").await;
+        sandbox.control.freeze().await.unwrap();
+        let silence = async {
+            // What was under way still arrives; then nothing for ten ticks.
+            while tokio::time::timeout(
+                Duration::from_millis(100),
+                await_output(&mut sandbox, "tick"),
+            )
+            .await
+            .is_ok()
+            {}
+        };
+        tokio::time::timeout(Duration::from_secs(5), silence)
+            .await
+            .expect("it went on ticking");
+        sandbox.control.thaw().await.unwrap();
+        await_output(&mut sandbox, "tick").await;
+        drop(sandbox);
+        bench.driver.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn the_cpu_quota_holds_from_the_moment_it_is_set() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        // Burns 0.3 s of CPU after the line, and says how long that took.
+        let script = "import sys, time\nprint('ready', flush=True)\nwhile time.process_time() < 0.35: pass\nprint(time.monotonic() - float(open('/proc/self/stat').read().split()[21]) / 100)";
+        let mut sandbox = bench
+            .start(&["/usr/bin/python3", "-I", "-S", "-c", script])
+            .await;
+        await_output(&mut sandbox, "ready").await;
+        sandbox.control.set_cpu(200).unwrap();
+        let (output, _) = finish(sandbox).await;
+        let seconds: f64 = output.trim().parse().unwrap();
+        assert!(
+            seconds > 1.0,
+            "0.35 s of CPU at a fifth of one took {seconds} s"
+        );
+        bench.driver.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn sandboxes_die_with_the_spawner_and_the_next_start_makes_a_new_one() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let mark = format!("1000.{}", unique("0").replace('-', ""));
+        let sandbox = bench.start(&["/bin/sleep", &mark]).await;
+        let spawner = spawner_of_this_process(&std::env::temp_dir().join(&bench.worker_id));
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(spawner),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
+        assert_eq!(sandbox.control.wait().await.status, ExitStatus::Signaled(9));
+        until("the sleeper is gone", || processes_with(&mark).is_empty()).await;
+        until("a new spawner", || spawner_gone(spawner)).await;
+        assert_eq!(bench.sh("echo alive").await.0, "alive\n");
+        bench.driver.shutdown().await;
+        assert_eq!(groups(&bench.worker_id), Vec::<PathBuf>::new());
+    }
+
+    fn spawner_gone(pid: i32) -> bool {
+        !Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[tokio::test]
+    async fn shutdown_and_drop_take_spawner_and_sandboxes_along() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let mark = format!("1000.{}", unique("0").replace('-', ""));
+        let state_dir = std::env::temp_dir().join(&bench.worker_id);
+        let spawner = spawner_of_this_process(&state_dir);
+        let sandbox = bench.start(&["/bin/sleep", &mark]).await;
+        bench.driver.shutdown().await;
+        assert!(spawner_gone(spawner));
+        assert_eq!(sandbox.control.wait().await.status, ExitStatus::Signaled(9));
+        assert!(matches!(
+            bench.driver.start(bench.spec(&["/bin/true"])).await,
+            Err(DriverError::Gone)
+        ));
+        assert!(!state_dir.exists());
+        assert!(
+            !Path::new("/sys/fs/cgroup/memory/hearth")
+                .join(&bench.worker_id)
+                .exists()
+        );
+
+        let bench = Bench::new().await;
+        let sandbox = bench.start(&["/bin/sleep", &mark]).await;
+        let spawner = spawner_of_this_process(&std::env::temp_dir().join(&bench.worker_id));
+        drop(bench.driver);
+        assert_eq!(sandbox.control.wait().await.status, ExitStatus::Signaled(9));
+        until("spawner is gone", || spawner_gone(spawner)).await;
+        until("sleepers are gone", || processes_with(&mark).is_empty()).await;
+    }
+
+    #[tokio::test]
+    async fn leftovers_of_an_earlier_incarnation_are_killed_and_removed() {
+        if !is_root() {
+            return;
+        }
+        let worker_id = unique("left");
+        let memory = Path::new("/sys/fs/cgroup/memory/hearth")
+            .join(&worker_id)
+            .join("old-1");
+        if !Path::new("/sys/fs/cgroup/memory").exists() {
+            eprintln!("***** SKIPPED: no cgroup version 1 *****");
+            return;
+        }
+        fs::create_dir_all(&memory).unwrap();
+        let mut sleeper = std::process::Command::new("/bin/sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        fs::write(memory.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+        let reaper = std::thread::spawn(move || sleeper.wait().unwrap());
+        let driver = NativeDriver::open(config(&worker_id)).await.unwrap();
+        assert!(!memory.exists());
+        assert!(!reaper.join().unwrap().success());
+        driver.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn fifty_sandboxes_leave_no_descriptor_group_or_mount_behind() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let spawner = spawner_of_this_process(&std::env::temp_dir().join(&bench.worker_id));
+        let count = |what: &str| {
+            fs::read_dir(format!("/proc/{spawner}/{what}"))
+                .unwrap()
+                .count()
+        };
+        let mounts = || fs::read_to_string(format!("/proc/{spawner}/mountinfo")).unwrap();
+        bench.sh("true").await;
+        let (descriptors, mounts_before) = (count("fd"), mounts());
+        let (failed, fine) = (bench.spec(&["/nowhere"]), bench.spec(&["/bin/true"]));
+        for _ in 0..25 {
+            let (one, two) = tokio::join!(
+                bench.driver.start(fine.clone()),
+                bench.driver.start(failed.clone())
+            );
+            assert!(two.is_err());
+            assert_eq!(finish(one.unwrap()).await.1.status, ExitStatus::Exited(0));
+        }
+        assert_eq!(count("fd"), descriptors);
+        assert_eq!(mounts(), mounts_before);
+        let of_pool_and_hand = 9 * 4;
+        until("groups are removed", || {
+            groups(&bench.worker_id).len() <= of_pool_and_hand
+        })
+        .await;
+        bench.driver.shutdown().await;
+        assert_eq!(groups(&bench.worker_id), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    async fn a_host_without_root_is_diagnosed() {
+        let found = hearth_worker::sandbox::native::diagnose_host(&unique("diagnose"), false);
+        assert_eq!(found.is_empty(), is_root(), "{found:?}");
+    }
+}
