@@ -117,6 +117,13 @@ impl Shape {
             | Kind::Timestamp => &[],
         }
     }
+
+    /// The member that is the body as it is, if the structure has one.
+    pub fn raw_payload(&self) -> Option<&'static Member> {
+        self.members().iter().find(|member| {
+            member.location == Location::Payload && matches!(member.shape.kind, Kind::Blob { .. })
+        })
+    }
 }
 
 /// A regular expression that a whole value has to match.
@@ -124,7 +131,7 @@ impl Shape {
 pub struct Pattern {
     /// The model's text, which messages show.
     pub java: &'static str,
-    regex: &'static str,
+    pub(crate) regex: &'static str,
     unless: Option<&'static str>,
     compiled: OnceLock<(Regex, Option<Regex>)>,
 }

@@ -16,13 +16,51 @@ pub(crate) struct Violation {
     pub(crate) text: String,
 }
 
-/// All violations, in the order of the model's members.
-pub(crate) fn violations(shape: &'static Shape, members: &Value) -> Vec<Violation> {
+/// All violations, in the order of the model's members. `payload_bytes` is the length of the raw
+/// payload, for inputs that have one and requests that carry it.
+pub(crate) fn violations(
+    shape: &'static Shape,
+    members: &Value,
+    payload_bytes: Option<usize>,
+) -> Vec<Violation> {
     let mut found = Vec::new();
     if let Value::Object(members) = members {
         walk_members(shape, members, "", &mut found);
     }
+    if let Some(member) = shape.raw_payload() {
+        let path = lower_camel(member.name);
+        match payload_bytes {
+            Some(bytes) => payload_length(member.shape, bytes, &path, &mut found),
+            None if member.required => found.push(not_null(path)),
+            None => {}
+        }
+    }
     found
+}
+
+fn payload_length(shape: &'static Shape, bytes: usize, path: &str, found: &mut Vec<Violation>) {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    for constraint in constraints(shape) {
+        let holds = match constraint {
+            Constraint::MaxBytes(max) => bytes <= max,
+            Constraint::MinBytes(min) => bytes >= min,
+            _ => true,
+        };
+        if !holds {
+            let constraint = constraint.to_string();
+            // A payload is not shown, whatever its shape says: it may be megabytes.
+            found.push(Violation {
+                path: path.to_owned(),
+                text: format!("Value at '{path}' failed to satisfy constraint: {constraint}"),
+            });
+        }
+    }
+}
+
+fn not_null(path: String) -> Violation {
+    let text =
+        format!("Value null at '{path}' failed to satisfy constraint: Member must not be null");
+    Violation { path, text }
 }
 
 /// `ValidationException` naming all violations, if there are any.
@@ -45,19 +83,16 @@ fn walk_members(
     path: &str,
     found: &mut Vec<Violation>,
 ) {
-    for member in shape.members() {
+    let raw = shape.raw_payload().map(|member| member.name);
+    let members_of = shape.members().iter();
+    for member in members_of.filter(|member| raw != Some(member.name)) {
         let path = if path.is_empty() {
             lower_camel(member.name)
         } else {
             format!("{path}.{}", lower_camel(member.name))
         };
         match members.get(member.name) {
-            None | Some(Value::Null) if member.required => found.push(Violation {
-                text: format!(
-                    "Value null at '{path}' failed to satisfy constraint: Member must not be null"
-                ),
-                path,
-            }),
+            None | Some(Value::Null) if member.required => found.push(not_null(path)),
             None | Some(Value::Null) => {}
             Some(value) => walk(member.shape, value, &path, found),
         }
@@ -111,10 +146,7 @@ fn walk_elements(
     for (index, element) in elements.iter().enumerate() {
         let path = format!("{path}.{}.member", index + 1);
         if element.is_null() {
-            let text = format!(
-                "Value null at '{path}' failed to satisfy constraint: Member must not be null"
-            );
-            found.push(Violation { path, text });
+            found.push(not_null(path));
         } else {
             walk(member, element, &path, found);
         }
@@ -378,7 +410,3 @@ pub(crate) fn lower_camel(name: &str) -> String {
         format!("{}{}", first.to_ascii_lowercase(), chars.as_str())
     })
 }
-
-#[cfg(test)]
-#[path = "validate_tests.rs"]
-mod tests;

@@ -49,7 +49,7 @@ pub fn decode<T: Input>(route: &Route, parts: &Parts, body: &Bytes) -> Result<T,
         )));
     }
     let (members, payload) = rest_json::assemble(T::SHAPE, &route.labels, parts, body)?;
-    check(route.operation, &members)?;
+    check(route.operation, &members, payload.as_ref().map(Bytes::len))?;
     let mut input: T = serde_json::from_value(members)
         .map_err(|error| ApiError::serialization(error.to_string()))?;
     if let Some(payload) = payload {
@@ -59,12 +59,16 @@ pub fn decode<T: Input>(route: &Route, parts: &Parts, body: &Bytes) -> Result<T,
 }
 
 /// Checks assembled members as Lambda does: the model's constraints, then Lambda's own.
-fn check(operation: Operation, members: &Value) -> Result<(), ApiError> {
+fn check(
+    operation: Operation,
+    members: &Value,
+    payload_bytes: Option<usize>,
+) -> Result<(), ApiError> {
     let Some(shape) = operation.spec().input else {
         return Ok(());
     };
     rules::before_model(operation, members)?;
-    let violations = validate::violations(shape, members)
+    let violations = validate::violations(shape, members, payload_bytes)
         .into_iter()
         .filter(|violation| !rules::is_lenient(violation))
         .collect::<Vec<_>>();

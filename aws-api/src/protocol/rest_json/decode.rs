@@ -17,25 +17,17 @@ pub(crate) fn assemble(
     parts: &Parts,
     body: &Bytes,
 ) -> Result<(Value, Option<Bytes>), ApiError> {
-    let payload = shape
-        .members()
-        .iter()
-        .find(|member| member.location == Location::Payload);
     let mut members = Map::new();
     let mut raw = None;
-    match payload {
-        Some(member) if matches!(member.shape.kind, Kind::Blob { .. }) => {
-            if !body.is_empty() {
-                raw = Some(body.clone());
-            }
+    if shape.raw_payload().is_some() {
+        raw = Some(body.clone()).filter(|body| !body.is_empty());
+    } else if let Some(member) = structured_payload(shape) {
+        if let Some(value) = parse(body)? {
+            types::check(member.shape, &value)?;
+            members.insert(member.name.to_owned(), value);
         }
-        Some(member) => {
-            if let Some(value) = parse(body)? {
-                types::check(member.shape, &value)?;
-                members.insert(member.name.to_owned(), value);
-            }
-        }
-        None => members = body_members(shape, body)?,
+    } else {
+        members = body_members(shape, body)?;
     }
     let query: Vec<(String, String)> = query_pairs(parts.uri.query().unwrap_or_default()).collect();
     for member in shape.members() {
@@ -44,6 +36,11 @@ pub(crate) fn assemble(
         }
     }
     Ok((Value::Object(members), raw))
+}
+
+fn structured_payload(shape: &'static Shape) -> Option<&'static Member> {
+    let mut members = shape.members().iter();
+    members.find(|member| member.location == Location::Payload)
 }
 
 /// The body's members that the model knows; a body of an input without body members is ignored.
