@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "identity.json";
+const IDENTITY_MODE: u32 = 0o600;
 
 /// Who a data directory belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,7 +124,7 @@ impl DataDir {
         let Some(found) = self.identity()? else {
             let bytes = serde_json::to_vec_pretty(wanted).expect("three strings serialise");
             let path = self.path.join(IDENTITY_FILE);
-            return write_atomic(&path, &bytes).map_err(io_error("write", &path));
+            return write_atomic(&path, &bytes, IDENTITY_MODE).map_err(io_error("write", &path));
         };
         let fields = [
             ("cluster", &found.cluster_id, &wanted.cluster_id),
@@ -176,8 +177,9 @@ fn lock(dir: &Path) -> Result<File, DataDirError> {
 }
 
 /// Replaces a file so that a crash leaves the old or the new content, durable when this returns.
+/// `mode` are the file's permissions whatever the umask says: 0o600 for secrets.
 /// Blocking. Concurrent writers of one path must be kept apart by the caller.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -185,7 +187,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
-    let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let written = write_synced(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // A full disk must not stay fuller for the attempt.
         let _ = fs::remove_file(&temporary);
@@ -194,8 +196,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)?;
+    // One left by a crash keeps its old mode otherwise; nothing secret is in it yet.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -258,16 +268,19 @@ mod tests {
 
     #[test]
     fn an_atomic_write_replaces_and_leaves_nothing_behind() {
+        use std::os::unix::fs::PermissionsExt;
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("a");
-        write_atomic(&path, b"one").unwrap();
-        write_atomic(&path, b"two").unwrap();
+        write_atomic(&path, b"one", 0o644).unwrap();
+        write_atomic(&path, b"two", 0o600).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1);
         // A rename onto a directory fails; the temporary file goes.
         let taken = temporary.path().join("d");
         fs::create_dir(&taken).unwrap();
-        write_atomic(&taken, b"x").expect_err("a directory is there");
+        write_atomic(&taken, b"x", 0o600).expect_err("a directory is there");
         assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 2);
     }
 }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::transport::server::Connected;
 
 use crate::listen::{self, ListenError};
@@ -48,6 +49,8 @@ pub trait NetListener: Send + 'static {
 pub struct NetStream {
     io: Box<dyn Io>,
     peer: SocketAddr,
+    /// A server's place for this connection; free again when the connection is dropped.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl NetStream {
@@ -56,7 +59,14 @@ impl NetStream {
         Self {
             io: Box::new(io),
             peer,
+            place: None,
         }
+    }
+
+    /// Lets the connection hold one of a server's places.
+    pub(crate) fn holding(mut self, place: OwnedSemaphorePermit) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// The other end.
@@ -69,6 +79,7 @@ impl fmt::Debug for NetStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetStream")
             .field("peer", &self.peer)
+            .field("place", &self.place)
             .finish_non_exhaustive()
     }
 }

@@ -73,7 +73,7 @@ pub struct TelemetryOptions {
     pub log_filter: String,
     /// Address of an OTLP/gRPC collector for traces, as `http://127.0.0.1:4317`. Default none: no export.
     pub otlp_endpoint: Option<String>,
-    /// `service.instance.id` of the traces. Default none: the node's id.
+    /// `service.instance.id` of the traces. Default none; the role fills in its node's id.
     pub service_instance: Option<String>,
 }
 
@@ -95,7 +95,7 @@ log_format = "auto"
 log_filter = "info"
 # Address of an OTLP/gRPC collector for traces; without it nothing is exported.
 # otlp_endpoint = "http://127.0.0.1:4317"
-# service.instance.id of the traces; the node's id when not set.
+# service.instance.id of the traces; the role fills in its node's id when not set.
 # service_instance = "worker-1"
 "#;
 }
@@ -184,10 +184,10 @@ fn exporter(
             endpoint: endpoint.to_owned(),
             source,
         })?;
-    let instance = options.service_instance.clone().unwrap_or_default();
+    let instance = options.service_instance.clone();
     let resource = Resource::builder()
         .with_service_name(format!("hearth-{role}"))
-        .with_attribute(KeyValue::new("service.instance.id", instance))
+        .with_attributes(instance.map(|id| KeyValue::new("service.instance.id", id)))
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
     Ok(SdkTracerProvider::builder()
@@ -388,5 +388,59 @@ mod tests {
         };
         let ended = tokio::time::timeout(EXPORT_TIMEOUT * 4, guard.shutdown());
         ended.await.unwrap();
+    }
+
+    /// Answers every gRPC call with an empty message and hands over what was sent.
+    async fn collector() -> (String, tokio::sync::mpsc::Receiver<bytes::Bytes>) {
+        use http_body_util::{BodyExt, Full};
+        use hyper_util::rt::{TokioExecutor, TokioIo};
+
+        let listener = crate::listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, received) = tokio::sync::mpsc::channel(8);
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let answer = hyper::service::service_fn(move |request: http::Request<_>| {
+                let sender = sender.clone();
+                async move {
+                    let body: hyper::body::Incoming = request.into_body();
+                    let _ = sender.send(body.collect().await?.to_bytes()).await;
+                    let mut trailers = http::HeaderMap::new();
+                    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+                    let empty = Full::new(bytes::Bytes::from_static(&[0; 5]))
+                        .with_trailers(async { Some(Ok(trailers)) });
+                    let response =
+                        http::Response::builder().header("content-type", "application/grpc");
+                    Ok::<_, hyper::Error>(response.body(empty).unwrap())
+                }
+            });
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
+        });
+        (endpoint, received)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn spans_reach_the_collector_by_the_end_of_shutdown() {
+        let (endpoint, mut received) = collector().await;
+        let options = TelemetryOptions {
+            service_instance: Some("worker-7".to_owned()),
+            ..TelemetryOptions::default()
+        };
+        let provider = exporter("worker", &endpoint, &options).unwrap();
+        let made = subscriber(&options, true, Some(&provider), std::io::sink).unwrap();
+        tracing::subscriber::with_default(made, || {
+            drop(tracing::info_span!("phase_of_an_invocation").entered());
+        });
+        let guard = TelemetryGuard {
+            provider: Some(provider),
+        };
+        guard.shutdown().await;
+        let sent = received.try_recv().unwrap();
+        let sent = String::from_utf8_lossy(&sent);
+        for text in ["phase_of_an_invocation", "hearth-worker", "worker-7"] {
+            assert!(sent.contains(text), "{text} was not exported");
+        }
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! Not here: the services.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
@@ -34,6 +37,8 @@ pub struct ServerOptions {
     pub keep_alive_interval: HumanDuration,
     /// A caller that does not answer a ping by then is cut off. Default 2s.
     pub keep_alive_timeout: HumanDuration,
+    /// Connections at a time; more wait in the kernel's queue. Default 1024 connections.
+    pub max_connections: u32,
     /// Calls running at a time on one connection; more wait in the caller. Default 1024 calls.
     pub max_streams_per_connection: u32,
     /// Bytes a caller may send on one call before it must wait. Default 4MiB.
@@ -50,6 +55,7 @@ impl Default for ServerOptions {
         Self {
             keep_alive_interval: HumanDuration::from_secs(1),
             keep_alive_timeout: HumanDuration::from_secs(2),
+            max_connections: 1024,
             max_streams_per_connection: 1024,
             stream_window: HumanSize::from_mib(4),
             connection_window: HumanSize::from_mib(16),
@@ -63,6 +69,8 @@ impl DocumentedOptions for ServerOptions {
 keep_alive_interval = "1s"
 # A caller that does not answer a ping by then is cut off.
 keep_alive_timeout = "2s"
+# Connections at a time; more wait in the kernel's queue.
+max_connections = 1024
 # Calls running at a time on one connection; more wait in the caller.
 max_streams_per_connection = 1024
 # Bytes a caller may send on one call before it must wait.
@@ -95,21 +103,30 @@ pub fn server(options: &ServerOptions, identity: &ClusterIdentity) -> ClusterSer
 pub async fn serve(
     router: ClusterRouter,
     listener: Box<dyn NetListener>,
+    options: &ServerOptions,
     token: CancellationToken,
 ) -> Result<(), ServeError> {
+    let incoming = incoming(listener, options.max_connections);
     router
-        .serve_with_incoming_shutdown(incoming(listener), token.cancelled_owned())
+        .serve_with_incoming_shutdown(incoming, token.cancelled_owned())
         .await
         .map_err(ServeError)
 }
 
 fn incoming(
     listener: Box<dyn NetListener>,
-) -> impl Stream<Item = Result<NetStream, std::convert::Infallible>> {
-    futures::stream::unfold(listener, |mut listener| async move {
+    max_connections: u32,
+) -> impl Stream<Item = Result<NetStream, Infallible>> {
+    let max_connections = usize::try_from(max_connections).unwrap_or(usize::MAX);
+    let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+    futures::stream::unfold((listener, places), |(mut listener, places)| async move {
+        let place = Arc::clone(&places)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
         loop {
             match listener.accept().await {
-                Ok(stream) => return Some((Ok(stream), listener)),
+                Ok(stream) => return Some((Ok(stream.holding(place)), (listener, places))),
                 Err(error) => {
                     warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;

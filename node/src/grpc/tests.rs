@@ -1,8 +1,12 @@
 //! Channel and server together, over TCP, with tonic's health service as the service.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -10,8 +14,9 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
-use crate::config::assert_documented;
-use crate::net::TcpNet;
+use crate::config::{HumanDuration, assert_documented};
+use crate::listen::ListenError;
+use crate::net::{Net, NetListener, NetStream, SharedNet, TcpNet};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -22,13 +27,18 @@ struct Node {
 }
 
 async fn start(identity: &ClusterIdentity) -> Node {
+    start_with(identity, ServerOptions::default()).await
+}
+
+async fn start_with(identity: &ClusterIdentity, options: ServerOptions) -> Node {
     let any = "127.0.0.1:0".parse().unwrap();
     let listener = TcpNet::shared().listen(any).await.unwrap();
     let addr = listener.local_addr();
     let token = CancellationToken::new();
     let (_, service) = tonic_health::server::health_reporter();
-    let router = server(&ServerOptions::default(), identity).add_service(service);
-    let served = tokio::spawn(serve(router, listener, token.clone()));
+    let router = server(&options, identity).add_service(service);
+    let ended = token.clone();
+    let served = tokio::spawn(async move { serve(router, listener, &options, ended).await });
     Node {
         addr,
         token,
@@ -108,8 +118,67 @@ async fn a_channel_reconnects_after_its_node_restarted() {
     let listener = TcpNet::shared().listen(node.addr).await.unwrap();
     let (_, service) = tonic_health::server::health_reporter();
     let router = server(&ServerOptions::default(), &identity).add_service(service);
-    tokio::spawn(serve(router, listener, CancellationToken::new()));
+    let token = CancellationToken::new();
+    tokio::spawn(async move { serve(router, listener, &ServerOptions::default(), token).await });
     client.check(HealthCheckRequest::default()).await.unwrap();
+}
+
+/// A network whose peers take every byte and never answer, as a host that lost its power does.
+#[derive(Debug, Default)]
+struct SilentNet {
+    peers: Mutex<Vec<DuplexStream>>,
+}
+
+#[async_trait]
+impl Net for SilentNet {
+    async fn connect(&self, _addr: &str) -> io::Result<NetStream> {
+        let (own, peer) = tokio::io::duplex(1 << 20);
+        self.peers.lock().unwrap().push(peer);
+        Ok(NetStream::new(own, SocketAddr::from(([127, 0, 0, 1], 1))))
+    }
+
+    async fn listen(&self, addr: SocketAddr) -> Result<Box<dyn NetListener>, ListenError> {
+        Err(ListenError::from_io(
+            addr,
+            io::ErrorKind::Unsupported.into(),
+        ))
+    }
+}
+
+#[tokio::test]
+async fn keep_alive_fails_the_calls_of_a_silent_peer() {
+    let net: SharedNet = Arc::new(SilentNet::default());
+    let options = ChannelOptions {
+        keep_alive_interval: HumanDuration::from_millis(10),
+        keep_alive_timeout: HumanDuration::from_millis(10),
+        ..ChannelOptions::default()
+    };
+    let channel = channel(&net, "silent:1", &options, &of("c1")).unwrap();
+    let mut client = HealthClient::new(channel);
+    let call = client.check(HealthCheckRequest::default());
+    let status = with_deadline(call, LONG).await.expect_err("silence");
+    assert_ne!(status.code(), Code::DeadlineExceeded, "{status}");
+}
+
+#[tokio::test]
+async fn a_connection_above_the_limit_waits_for_a_place() {
+    let identity = of("c1");
+    let options = ServerOptions {
+        max_connections: 1,
+        ..ServerOptions::default()
+    };
+    let node = start_with(&identity, options).await;
+    let (net, addr) = (TcpNet::shared(), node.addr.to_string());
+    let open = || channel(&net, &addr, &ChannelOptions::default(), &identity).unwrap();
+    let mut first = HealthClient::new(open());
+    first.check(HealthCheckRequest::default()).await.unwrap();
+    let mut second = HealthClient::new(open());
+    let waiting = second.check(HealthCheckRequest::default());
+    let late = with_deadline(waiting, Duration::from_millis(50)).await;
+    assert_eq!(late.expect_err("no place").code(), Code::DeadlineExceeded);
+    drop(first);
+    let served = second.check(HealthCheckRequest::default());
+    with_deadline(served, LONG).await.unwrap();
 }
 
 #[tokio::test]
