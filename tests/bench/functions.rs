@@ -1,0 +1,80 @@
+//! Deploys the functions the benchmark drives.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hearth_tests::cluster::{Ready, repository};
+use hearth_tests::http::{Connection, signed};
+use zip::write::SimpleFileOptions;
+
+/// What a function is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The static Rust bootstrap of `examples/functions/rust-echo`.
+    Rust,
+    /// A two-line python handler.
+    Python,
+}
+
+/// The python handler.
+pub(crate) const PYTHON_SOURCE: &str = "def handler(event, context):\n    return event\n";
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+        }
+    }
+
+    fn runtime(self) -> &'static str {
+        match self {
+            Self::Rust => "provided.al2023",
+            Self::Python => "python3.11",
+        }
+    }
+
+    fn package(self) -> anyhow::Result<Vec<u8>> {
+        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let (name, content) = match self {
+            Self::Rust => ("bootstrap", std::fs::read(bootstrap()).context("reading the bootstrap: run scripts/build-examples")?),
+            Self::Python => ("app.py", PYTHON_SOURCE.as_bytes().to_vec()),
+        };
+        archive.start_file(name, SimpleFileOptions::default().unix_permissions(0o755)).context("writing an archive")?;
+        archive.write_all(&content).context("writing an archive")?;
+        Ok(archive.finish().context("writing an archive")?.into_inner())
+    }
+}
+
+/// The static Rust bootstrap.
+pub(crate) fn bootstrap() -> std::path::PathBuf {
+    repository().join("target/examples/bootstrap")
+}
+
+/// The path that invokes a function.
+pub(crate) fn invoke_path(name: &str) -> String {
+    format!("/2015-03-31/functions/{name}/invocations")
+}
+
+/// Creates a function and waits until it is active.
+pub(crate) async fn deploy(ready: &Ready, name: &str, kind: Kind) -> anyhow::Result<()> {
+    let document = serde_json::json!({
+        "FunctionName": name, "Runtime": kind.runtime(), "Handler": "app.handler", "MemorySize": 128, "Timeout": 30,
+        "Role": "arn:aws:iam::000000000000:role/bench", "Code": {"ZipFile": STANDARD.encode(kind.package()?)},
+    });
+    let body = serde_json::to_vec(&document).context("encoding a document")?;
+    let mut connection = Connection::open(&ready.endpoint).await?;
+    let answer = connection.send(&signed(ready, "POST", "/2015-03-31/functions", &body)?).await?;
+    ensure!(answer.status == 201, "creating {name}: {}", String::from_utf8_lossy(&answer.body));
+    let get = signed(ready, "GET", &format!("/2015-03-31/functions/{name}/configuration"), b"")?;
+    super::load::until("the function is active", || async {
+        let mut connection = Connection::open(&ready.endpoint).await?;
+        let document: serde_json::Value =
+            serde_json::from_slice(&connection.send(&get).await?.body).context("reading a document")?;
+        ensure!(document["State"] != "Failed", "{name}: {document}");
+        Ok(document["State"] == "Active")
+    })
+    .await
+}

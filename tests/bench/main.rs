@@ -1,0 +1,34 @@
+//! `make bench`: the warm path beside a bare hyper echo, the cold path beside a bare exec of the same thing, in one run.
+//! Prints a table and writes JSON under `target/bench/`. Numbers are for reading, never asserted.
+
+mod cold;
+mod cpu;
+mod echo;
+mod fake_runtime;
+mod functions;
+mod load;
+mod report;
+mod warm;
+
+use anyhow::Context as _;
+use hearth_tests::cluster::{TestCluster, repository};
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
+    match arguments.next().as_deref() {
+        Some("echo") => runtime.block_on(echo::serve()),
+        Some(other) => anyhow::bail!("unknown argument {other:?}; run without arguments"),
+        None => runtime.block_on(bench()),
+    }
+}
+
+async fn bench() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir().context("making a directory")?;
+    // Two gateways, so that every node is a process of its own and its CPU time can be read; one is driven.
+    let cluster = TestCluster::new(dir.path(), 1, 1, 2).start().await?;
+    let warm = warm::measure(&cluster).await?;
+    let cold = cold::measure(&cluster).await?;
+    drop(cluster);
+    report::write(&report::Report { warm, cold }, &repository().join("target/bench"))
+}

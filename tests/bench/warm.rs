@@ -1,0 +1,88 @@
+//! The warm path: a function that is there already, at 1, 8 and 64 connections, each round next to one of the echo.
+
+use std::time::Duration;
+
+use hearth_tests::cluster::Running;
+use hearth_tests::http::{Connection, signed};
+use serde::Serialize;
+
+use super::functions::{Kind, deploy, invoke_path};
+use super::load::{Round, drive};
+use super::{cpu, echo};
+
+const BODY: &[u8] = br#"{"hello":"world","n":1234567890}  "#;
+const ROUND: Duration = Duration::from_secs(4);
+
+/// One number of connections: Hearth and the echo, one after the other.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Warm {
+    pub(crate) function: &'static str,
+    pub(crate) hearth: Round,
+    pub(crate) echo: Round,
+    /// CPU microseconds a request cost each process.
+    pub(crate) gateway_us: f64,
+    pub(crate) worker_us: f64,
+    pub(crate) echo_us: f64,
+}
+
+impl Warm {
+    pub(crate) fn platform_ratio(&self) -> f64 {
+        (self.gateway_us + self.worker_us) / self.echo_us
+    }
+}
+
+pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Warm>> {
+    let (mut echo, echo_addr) = echo::start().await?;
+    let echo_pid = echo.id().unwrap_or(0);
+    let mut rows = Vec::new();
+    for kind in [Kind::Rust, Kind::Python] {
+        let name = format!("warm-{}", kind.name());
+        deploy(&cluster.ready, &name, kind).await?;
+        let request = signed(&cluster.ready, "POST", &invoke_path(&name), BODY)?;
+        for connections in [1, 8, 64] {
+            // Sandboxes for all connections exist before the round counts.
+            warm_up(&cluster.ready.endpoint, &request, connections).await?;
+            let before = (cpu::micros(cluster.pid("gateway")?)?, cpu::micros(cluster.pid("worker")?)?);
+            let hearth = drive(&cluster.ready.endpoint, &request, connections, ROUND).await?;
+            let after = (cpu::micros(cluster.pid("gateway")?)?, cpu::micros(cluster.pid("worker")?)?);
+            let echo_before = cpu::micros(echo_pid)?;
+            let echo = drive(&echo_addr, &request, connections, ROUND / 2).await?;
+            let echo_after = cpu::micros(echo_pid)?;
+            rows.push(Warm {
+                function: kind.name(),
+                gateway_us: each(before.0, after.0, &hearth),
+                worker_us: each(before.1, after.1, &hearth),
+                echo_us: each(echo_before, echo_after, &echo),
+                hearth,
+                echo,
+            });
+        }
+    }
+    let _ = echo.kill().await;
+    Ok(rows)
+}
+
+/// CPU per request; the tenth of the round that warmed up is in the CPU time and so in the divisor.
+#[expect(clippy::cast_precision_loss, reason = "a mean for reading")]
+fn each(before: u64, after: u64, round: &Round) -> f64 {
+    (after - before) as f64 / (round.requests as f64 * 1.1)
+}
+
+async fn warm_up(endpoint: &str, request: &[u8], connections: usize) -> anyhow::Result<()> {
+    let tasks: Vec<_> = (0..connections)
+        .map(|_| {
+            let (endpoint, request) = (endpoint.to_owned(), request.to_vec());
+            tokio::spawn(async move {
+                let mut connection = Connection::open(&endpoint).await?;
+                for _ in 0..20 {
+                    connection.send(&request).await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}
