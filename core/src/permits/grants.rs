@@ -355,6 +355,9 @@ impl GrantTable {
         let Some(entry) = self.pools.get(pool) else {
             return Vec::new();
         };
+        if entry.sum() <= u64::from(entry.limit) {
+            return Vec::new();
+        }
         let level = level(entry);
         let mut spare = u64::from(entry.limit).saturating_sub(
             entry

@@ -2,7 +2,8 @@
 //! election and thrown away at the next one; nothing of it is stored.
 //!
 //! The owner calls the `plan_*` functions on a tick of about a second (the work is one walk over all
-//! grants), `plan_grow` on each need, the `on_*` functions when something happens, and carries out the
+//! grants) and after the first renewal of a session, so that the worker's shares are granted anew at once;
+//! `plan_grow` on each need; the `on_*` functions when something happens. It carries out the
 //! [`PermitAction`]s. All changes of one tick go into one log entry.
 
 use std::collections::{BTreeMap, BTreeSet};
