@@ -45,7 +45,12 @@ mod tests {
             let result = run(seed, Sabotage::None).and_then(|mut world| {
                 world.heal();
                 world.converge()?;
-                Ok(world.accepted)
+                world.accepted.clear();
+                for _ in 0..500 {
+                    world.step()?;
+                }
+                invariants::every_pool_with_a_limit_serves(&world)?;
+                Ok(world.accepted.values().sum::<u64>())
             });
             accepted += result.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
         }

@@ -74,3 +74,13 @@ pub(crate) fn nothing_is_stranded(world: &mut World) -> Check {
     }
     Ok(())
 }
+
+/// I6, in the large: with everyone well and demand for it, a pool that has permits lets invocations in.
+pub(crate) fn every_pool_with_a_limit_serves(world: &World) -> Check {
+    for (pool, limit) in world.table.pools() {
+        if limit > 0 && !world.accepted.contains_key(pool) {
+            return Err(format!("{pool}: limit {limit} and nothing was let in"));
+        }
+    }
+    Ok(())
+}

@@ -32,7 +32,7 @@ pub(crate) struct World {
     /// Sums of grants before the step.
     pub(crate) sums: BTreeMap<PoolKey, u64>,
     /// Invocations that were let in.
-    pub(crate) accepted: u64,
+    pub(crate) accepted: BTreeMap<PoolKey, u64>,
     /// What happened, for comparing runs.
     pub(crate) log: Vec<String>,
     chance: Chance,
@@ -71,7 +71,7 @@ impl World {
             table: GrantTable::default(),
             nodes: Vec::new(),
             sums: BTreeMap::new(),
-            accepted: 0,
+            accepted: BTreeMap::new(),
             log: Vec::new(),
             chance: Chance(seed),
             sabotage,
@@ -473,8 +473,8 @@ impl World {
         }
         node.permits.forget_closed();
         if wants && let Acquire::Permit(permit) = node.permits.try_acquire(&pool, at) {
+            *self.accepted.entry(pool.clone()).or_default() += 1;
             node.running.push((pool, permit, at.plus(duration)));
-            self.accepted += 1;
         }
     }
 
