@@ -42,8 +42,11 @@
 //! - [`lambda::not_implemented`]`(Operation)`: the 501 for what Hearth does not do yet.
 //! - [`lambda::Operation`], `lambda::<Shape>` types (all members `Option`), [`ErrorCode`],
 //!   [`ApiError`] with one constructor per code (`ApiError::resource_not_found(text)`).
-//! - `sigv4::Verifier`: `begin(&Parts, lookup, now)` before the body is read, then
-//!   `finish(&body_digest)`; `sigv4::verify` does both; `sigv4::sign` for tests and tools.
+//! - [`lambda::rules`]: texts of Lambda that need a limit or a payload (`check_environment_size`,
+//!   `check_payload_is_json`, `request_too_large`).
+//! - [`sigv4::Verifier`]: `begin(&Parts, lookup, now)` before the body is read, then
+//!   `finish(&sigv4::digest(body))`; [`sigv4::verify`] does both; [`sigv4::sign`] and
+//!   [`sigv4::presign`] for tests and tools.
 
 pub mod error;
 mod generated;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Operation;
 use crate::error::ApiError;
 use crate::generated::lambda::shapes;
+use crate::protocol::rest_json::jackson;
 use crate::shape::Kind;
 use crate::validate::Violation;
 
@@ -117,4 +118,27 @@ pub fn check_environment_size(
          variables you have provided exceeded the {}KB limit. String measured: {json}",
         limit_bytes / 1024
     )))
+}
+
+/// A request whose body is larger than the operation takes.
+pub fn request_too_large(operation: Operation, limit_bytes: u64) -> ApiError {
+    ApiError::request_entity_too_large(format!(
+        "Request must be smaller than {limit_bytes} bytes for the {} operation",
+        operation.name()
+    ))
+}
+
+/// An invocation's payload has to be JSON; an empty one is none at all and passes.
+pub fn check_payload_is_json(payload: &[u8]) -> Result<(), ApiError> {
+    if payload.is_empty() {
+        return Ok(());
+    }
+    serde_json::from_slice::<serde::de::IgnoredAny>(payload)
+        .map(|_| ())
+        .map_err(|error| {
+            ApiError::invalid_request_content(format!(
+                "Could not parse request body into json: Could not parse payload into json: {}",
+                jackson::describe(payload, &error, jackson::Quote::Document)
+            ))
+        })
 }

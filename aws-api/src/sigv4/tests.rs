@@ -63,6 +63,7 @@ fn signed(declared: Option<&str>) -> Parts {
 /// AWS's published suite: method, path, extra headers in order, body, names, signature. A request
 /// of the suite that holds a raw non-ASCII path cannot arrive over our HTTP server.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn published_suite_verifies() {
     type Case = (
         &'static str,
@@ -239,6 +240,7 @@ fn declared_digest_is_checked_in_two_steps() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn refusals_carry_the_codes_and_texts_of_aws() {
     let verify_at =
         |parts: &Parts, now| refused(verify(&scope("lambda"), parts, &digest(b"{}"), known, now));

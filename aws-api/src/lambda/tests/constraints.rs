@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::samples::{Place, places, sample};
 use super::*;
+use crate::shape::Pattern;
 
 /// A value that breaks one constraint, and how AWS words the constraint.
 type Breach = (Value, String);
 
 fn breaches(shape: &'static Shape, good: &Value) -> Vec<Breach> {
-    let mut found = Vec::new();
     match shape.kind {
         Kind::String {
             min,
@@ -17,95 +17,82 @@ fn breaches(shape: &'static Shape, good: &Value) -> Vec<Breach> {
             pattern,
             values,
         } => {
-            if let Some(max) = max {
-                let text = "a".repeat(usize::try_from(max).unwrap() + 1);
-                found.push((
-                    json!(text),
-                    format!("Member must have length less than or equal to {max}"),
-                ));
-            }
-            if let Some(min) = min.filter(|min| *min > 0) {
-                let text = "a".repeat(usize::try_from(min).unwrap() - 1);
-                found.push((
-                    json!(text),
-                    format!("Member must have length greater than or equal to {min}"),
-                ));
-            }
-            let matches_everything = [".*", r"[\s\S]*", r"[\s\S]+"];
-            if let Some(pattern) = pattern.filter(|p| !matches_everything.contains(&p.java)) {
-                let text = ["\n", " \u{7f}", "a b\u{1}", "$ /"]
-                    .into_iter()
-                    .find(|text| !pattern.matches(text))
-                    .unwrap_or_else(|| panic!("{} takes anything", shape.name));
-                found.push((
-                    json!(text),
-                    format!(
-                        "Member must satisfy regular expression pattern: {}",
-                        pattern.java
-                    ),
-                ));
-            }
+            let text = |length: i64| json!("a".repeat(usize::try_from(length).unwrap()));
+            let mut found = length_breaches(min, max, text);
+            found.extend(pattern.and_then(pattern_breach));
             if !values.is_empty() {
+                let set = values.join(", ");
                 found.push((
                     json!("Nonsense"),
-                    format!(
-                        "Member must satisfy enum value set: [{}]",
-                        values.join(", ")
-                    ),
+                    format!("Member must satisfy enum value set: [{set}]"),
                 ));
             }
+            found
         }
         Kind::Integer { min, max } | Kind::Long { min, max } => {
-            if let Some(max) = max {
-                found.push((
-                    json!(max + 1),
-                    format!("Member must have value less than or equal to {max}"),
-                ));
-            }
-            if let Some(min) = min {
-                found.push((
-                    json!(min - 1),
-                    format!("Member must have value greater than or equal to {min}"),
-                ));
-            }
+            let most = max.map(|n| (json!(n + 1), format!("less than or equal to {n}")));
+            let least = min.map(|n| (json!(n - 1), format!("greater than or equal to {n}")));
+            value_breaches(most, least)
         }
         Kind::Double { min, max } => {
-            if let Some(max) = max {
-                found.push((
-                    json!(max + 0.5),
-                    format!("Member must have value less than or equal to {max:.1}"),
-                ));
-            }
-            if let Some(min) = min {
-                found.push((
-                    json!(min - 0.5),
-                    format!("Member must have value greater than or equal to {min:.1}"),
-                ));
-            }
+            let most = max.map(|n| (json!(n + 0.5), format!("less than or equal to {n:.1}")));
+            let least = min.map(|n| (json!(n - 0.5), format!("greater than or equal to {n:.1}")));
+            value_breaches(most, least)
         }
         Kind::List { min, max, .. } => {
             let element = good.get(0).unwrap();
-            if let Some(max) = max {
-                let elements = vec![element.clone(); usize::try_from(max).unwrap() + 1];
-                found.push((
-                    json!(elements),
-                    format!("Member must have length less than or equal to {max}"),
-                ));
-            }
-            if let Some(min) = min.filter(|min| *min > 0) {
-                found.push((
-                    json!([]),
-                    format!("Member must have length greater than or equal to {min}"),
-                ));
-            }
+            let list = |length: i64| json!(vec![element.clone(); usize::try_from(length).unwrap()]);
+            length_breaches(min, max, list)
         }
         Kind::Structure { .. }
         | Kind::Map { .. }
         | Kind::Boolean
         | Kind::Blob { .. }
-        | Kind::Timestamp => {}
+        | Kind::Timestamp => Vec::new(),
     }
-    found
+}
+
+fn length_breaches(
+    min: Option<i64>,
+    max: Option<i64>,
+    of_length: impl Fn(i64) -> Value,
+) -> Vec<Breach> {
+    let start = "Member must have length";
+    let most = max.map(|n| {
+        (
+            of_length(n + 1),
+            format!("{start} less than or equal to {n}"),
+        )
+    });
+    let least = min.filter(|min| *min > 0).map(|n| {
+        (
+            of_length(n - 1),
+            format!("{start} greater than or equal to {n}"),
+        )
+    });
+    most.into_iter().chain(least).collect()
+}
+
+fn value_breaches(most: Option<Breach>, least: Option<Breach>) -> Vec<Breach> {
+    let breaches = most.into_iter().chain(least);
+    breaches
+        .map(|(value, text)| (value, format!("Member must have value {text}")))
+        .collect()
+}
+
+fn pattern_breach(pattern: &'static Pattern) -> Option<Breach> {
+    if [".*", r"[\s\S]*", r"[\s\S]+"].contains(&pattern.java) {
+        return None;
+    }
+    let text = ["\n", " \u{7f}", "a b\u{1}", "$ /"]
+        .into_iter()
+        .find(|text| !pattern.matches(text))
+        .unwrap_or_else(|| panic!("{} takes anything", pattern.java));
+    let constraint = format!(
+        "Member must satisfy regular expression pattern: {}",
+        pattern.java
+    );
+    Some((json!(text), constraint))
 }
 
 fn plain(value: &Value) -> Option<String> {

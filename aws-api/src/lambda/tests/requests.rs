@@ -77,6 +77,7 @@ fn every_operation_s_full_input_arrives() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn labels_are_decoded_and_the_template_s_query_decides() {
     let find = |method: &str, uri: &str| {
         let route = route(&method.parse().unwrap(), &uri.parse().unwrap()).unwrap();

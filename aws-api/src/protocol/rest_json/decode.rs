@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use serde_json::{Map, Value};
 
-use super::types;
+use super::{jackson, types};
 use crate::error::ApiError;
 use crate::router::{Label, query_pairs};
 use crate::shape::{Kind, Location, Member, Shape};
@@ -70,7 +70,8 @@ fn parse(body: &Bytes) -> Result<Option<Value>, ApiError> {
     }
     serde_json::from_slice(body).map(Some).map_err(|error| {
         ApiError::invalid_request_content(format!(
-            "Could not parse request body into json: {error}"
+            "Could not parse request body into json: {}",
+            jackson::describe(body, &error, jackson::Quote::Nothing)
         ))
         .with_source(error)
     })

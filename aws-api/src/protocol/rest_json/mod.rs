@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+pub(crate) mod jackson;
 mod types;
 
 pub(crate) use decode::assemble;
