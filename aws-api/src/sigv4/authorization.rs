@@ -20,8 +20,7 @@ const MAX_EXPIRY_SECONDS: i64 = 604_800;
 /// More than any client sends; the list is walked per request.
 const MAX_SIGNED_HEADERS: usize = 256;
 
-/// A claim to be somebody, with its signature.
-#[derive(Debug)]
+/// A claim to be somebody, with its signature. No Debug: it holds a session token.
 pub(super) struct Presented {
     pub(super) access_key_id: String,
     date: String,

@@ -1,5 +1,7 @@
 //! Making signatures: for tests, operator commands and presigned URLs.
 
+use std::fmt;
+
 use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -14,13 +16,24 @@ const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// Who signs, and for what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Signer<'a> {
     pub access_key_id: &'a str,
     pub secret: &'a SecretKey,
     pub session_token: Option<&'a str>,
     pub region: &'a str,
     pub service: &'a str,
+}
+
+impl fmt::Debug for Signer<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Signer")
+            .field("access_key_id", &self.access_key_id)
+            .field("region", &self.region)
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a request could not be signed: some text does not fit where it has to go.

@@ -157,12 +157,12 @@ struct Vector {
     body: String,
 }
 
-/// Recorded with `vectors/record_botocore.py`: Lambda's paths, queries, headers, temporary
+/// Recorded with `vectors/record_signatures.py`: Lambda's paths, queries, headers, temporary
 /// credentials, unsigned payloads and presigned URLs, as the AWS CLI signs them.
 #[test]
 fn botocore_signatures_verify_and_nothing_else_does() {
     let vectors: Vec<Vector> =
-        serde_json::from_str(include_str!("../../vectors/botocore.json")).unwrap();
+        serde_json::from_str(include_str!("../../vectors/signatures.json")).unwrap();
     assert!(vectors.len() > 18);
     for vector in vectors {
         let mut request = Request::builder()
@@ -322,11 +322,21 @@ fn refusals_carry_the_codes_and_texts_of_aws() {
 }
 
 #[test]
-fn a_secret_does_not_show_in_debug() {
+fn secrets_and_tokens_do_not_show_in_debug() {
     let verifier = Verifier::new(scope("lambda"));
-    let pending = verifier.begin(&signed(None), known, NOW).unwrap();
-    let shown = format!("{verifier:?} {pending:?}");
-    assert!(!shown.contains(SECRET), "{shown}");
+    let mut parts = parts(Request::get("/2015-03-31/functions").header("host", "h"));
+    let secret = SecretKey::new(SECRET);
+    let with_token = Signer {
+        session_token: Some("the-token"),
+        ..signer(&secret)
+    };
+    sign(&mut parts, b"", with_token, NOW).unwrap();
+    let pending = verifier.begin(&parts, known, NOW).unwrap();
+    let shown = format!("{verifier:?} {pending:?} {:?}", pending.claimed());
+    assert!(
+        !shown.contains(SECRET) && !shown.contains("the-token"),
+        "{shown}"
+    );
 }
 
 proptest! {

@@ -1,6 +1,8 @@
 //! Verification of a presented signature, in two steps: `begin` looks at the head, `finish` at the
 //! digest of the body.
 
+use std::fmt;
+
 use http::request::Parts;
 use subtle::ConstantTimeEq as _;
 use time::{Duration, OffsetDateTime};
@@ -38,15 +40,24 @@ pub struct Verifier {
 }
 
 /// A request whose head is in order and whose body is not known yet.
-#[derive(Debug)]
 #[must_use = "nothing is verified until finish() has seen the body's digest"]
 pub struct Pending {
     identity: Identity,
     body: Body,
 }
 
+impl fmt::Debug for Pending {
+    /// Without what was signed: its headers hold session tokens.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Pending")
+            .field("claimed", &self.identity)
+            .field("is_signature_checked", &self.is_signature_checked())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What is left to do when the body is there.
-#[derive(Debug)]
 enum Body {
     /// The signature stands, and covers this digest.
     Declared(BodyDigest),
@@ -56,7 +67,6 @@ enum Body {
     Undeclared(Box<Undeclared>),
 }
 
-#[derive(Debug)]
 struct Undeclared {
     presented: Presented,
     head: String,

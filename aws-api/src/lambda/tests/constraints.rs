@@ -189,6 +189,17 @@ fn check_place(input: &'static Shape, good: &Value, place: &Place) -> usize {
     count
 }
 
+/// Lengths are counted in characters, not in bytes.
+#[test]
+fn length_counts_characters() {
+    let description = |length: usize| {
+        let members = json!({"FunctionName": "f", "Description": "é".repeat(length)});
+        check(Operation::UpdateFunctionConfiguration, &members, None)
+    };
+    assert!(description(256).is_ok());
+    assert!(description(257).is_err());
+}
+
 /// A raw payload is no member of the JSON, and its bounds count all the same.
 #[test]
 fn raw_payload_s_presence_and_length_are_checked() {

@@ -1,6 +1,7 @@
 //! Tests over the whole model: what holds for one operation is checked for all of them.
 
 mod constraints;
+mod recorded;
 mod requests;
 mod samples;
 

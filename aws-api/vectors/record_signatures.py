@@ -1,6 +1,6 @@
-"""Records what botocore's signer makes of a set of requests, into botocore.json.
+"""Records what botocore's signer makes of a set of requests, into signatures.json.
 
-Run: python3 record_botocore.py   (any botocore; the vectors do not depend on its version)
+Run: python3 record_signatures.py   (any botocore; the vectors do not depend on its version)
 The keys are those of AWS's published test suite. Nothing is sent anywhere.
 """
 
@@ -61,5 +61,5 @@ for name, method, path, headers, body, token in REQUESTS:
         vectors.append(
             sign(botocore.auth.SigV4QueryAuth, f"{name}_presigned", method, path, headers, body, token, expires=3600)
         )
-target = pathlib.Path(__file__).with_name("botocore.json")
+target = pathlib.Path(__file__).with_name("signatures.json")
 target.write_text(json.dumps(vectors, indent=1) + "\n")
