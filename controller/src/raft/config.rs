@@ -20,6 +20,8 @@ const QUORUM_LOSS_PROBE_MS: u64 = 1_500;
 pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Entries in one append request; bytes are limited in [`super::network`].
 const MAX_PAYLOAD_ENTRIES: u64 = 512;
+/// Entries purged at once, at least.
+const PURGE_BATCH: u64 = 256;
 /// Bounds the memory that waiting requests hold: 1,024 commands of 64 KiB are 64 MiB.
 const API_QUEUE: u64 = 1_024;
 
@@ -45,7 +47,7 @@ pub(super) fn raft_config(options: &Options) -> Result<Arc<Config>, openraft::Co
         // A follower this far behind gets a snapshot; more than one snapshot interval, so that the
         // snapshot does bring it within reach of the log.
         replication_lag_threshold: options.snapshot_every.saturating_mul(2),
-        purge_batch_size: 256,
+        purge_batch_size: PURGE_BATCH.min(options.snapshot_every),
         install_snapshot_timeout: u64::try_from(SNAPSHOT_TIMEOUT.as_millis()).unwrap_or(u64::MAX),
         // Retries of an unreachable peer: quick at first, then once in a while.
         backoff: "20ms 50ms 100ms 200ms ..500ms".to_owned(),

@@ -167,6 +167,11 @@ impl<M: Machine> Consensus<M> {
         self.inner.cell.applied()
     }
 
+    /// Index up to which the log was purged: what is older is in snapshots only.
+    pub fn purged_index(&self) -> u64 {
+        self.inner.log.purged().map_or(0, |purged| purged.index)
+    }
+
     /// This node's id.
     pub fn node_id(&self) -> u64 {
         self.inner.peers.node_id

@@ -305,7 +305,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut state = self.shared.state();
             state.cache.truncate_after(last.map(|last| last.index));
-            state.last = last.max(state.purged);
+            state.last = state.last.min(last).max(state.purged);
         }
         let last = last.map(|last| last.index);
         self.ask(|done| Op::TruncateAfter(last, done)).await

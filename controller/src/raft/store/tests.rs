@@ -154,7 +154,7 @@ async fn a_hole_or_a_flipped_bit_is_refused_with_advice() {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_not_purged_past_the_durable_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let durable = watch::Sender::new(Some(4));
@@ -163,8 +163,17 @@ async fn the_log_is_not_purged_past_the_durable_snapshot() {
         .await
         .unwrap();
     log.purge(log_id(1, 4)).await.unwrap();
-    assert!(log.purge(log_id(1, 5)).await.is_err());
-    assert_eq!(log.purged(), Some(log_id(1, 4)));
+    {
+        let mut purge = std::pin::pin!(log.purge(log_id(1, 5)));
+        assert!(futures::poll!(purge.as_mut()).is_pending());
+        durable.send_replace(Some(5));
+        purge.await.unwrap();
+    }
+    assert_eq!(log.purged(), Some(log_id(1, 5)));
+    drop(durable);
+    // The snapshots are gone: nothing more may be forgotten.
+    assert!(log.purge(log_id(1, 6)).await.is_err());
+    assert_eq!(log.purged(), Some(log_id(1, 5)));
     log.close().await.unwrap();
 }
 

@@ -186,7 +186,8 @@ impl Writer {
                 waiters.push(Waiter::Done(done));
                 self.apply_batch()?;
                 self.disk.delete_after(last)?;
-                self.written.send_replace(last);
+                self.written
+                    .send_modify(|written| *written = (*written).min(last));
                 Ok(())
             }
             Op::Purge { mark, upto, done } => {

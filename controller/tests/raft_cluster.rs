@@ -1,0 +1,196 @@
+//! Three nodes in one process on real sockets and real disks: replication, fail-over, forwarding, membership,
+//! snapshots, restarts. The machine is a trivial one.
+
+mod raft_support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hearth_controller::raft::{Consensus, MAX_COMMAND_BYTES, MembershipError, ProposeError};
+use raft_support::{Cluster, Journal, insist, started, until};
+
+/// A fail-over takes about 1.5 election timeouts; this is the promise.
+const FAIL_OVER: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_reach_every_node_from_any_node() {
+    let cluster = Cluster::start(3).await;
+    for (id, node) in cluster.nodes() {
+        let proposed = node.propose(format!("from-{id}")).await.unwrap();
+        assert_eq!(
+            proposed.reply,
+            format!("ok {}", proposed.index).into_bytes()
+        );
+    }
+    for (_, node) in cluster.nodes() {
+        let index = node.read_index().await.unwrap();
+        assert!(node.applied_index() >= index);
+        let commands = node.read(Journal::commands);
+        assert_eq!(commands, ["from-1", "from-2", "from-3"]);
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_at_the_limit_pass_and_larger_ones_are_refused() {
+    let cluster = Cluster::start(3).await;
+    for (_, node) in cluster.nodes() {
+        node.propose(vec![b'x'; MAX_COMMAND_BYTES]).await.unwrap();
+        let error = node.propose(vec![b'x'; MAX_COMMAND_BYTES + 1]).await;
+        assert!(matches!(error, Err(ProposeError::TooLarge { .. })));
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_node_leads_within_two_seconds_after_the_leader_died() {
+    let mut cluster = Cluster::start(3).await;
+    let mut slowest = Duration::ZERO;
+    for round in 0..3 {
+        let (leader, node) = cluster.leader().await;
+        node.propose(format!("before-{round}")).await.unwrap();
+        drop(node);
+        cluster.kill(leader).await;
+        let clock = started();
+        let survivor = cluster.any();
+        insist(survivor, &format!("after-{round}")).await;
+        slowest = slowest.max(clock.elapsed());
+        cluster.restart(leader).await;
+        let returned = cluster.node(leader).clone();
+        returned.read_index().await.unwrap();
+        let mut commands = returned.read(Journal::commands);
+        commands.dedup();
+        assert_eq!(commands.len(), 2 * (round + 1));
+    }
+    println!("slowest fail-over of 3: {slowest:?}");
+    assert!(slowest < FAIL_OVER, "{slowest:?}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_quorum_nothing_is_promised() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.any().propose("kept").await.unwrap();
+    cluster.kill(1).await;
+    cluster.kill(2).await;
+    let alone = cluster.node(3).clone();
+    let error = alone.propose("lost?").await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ProposeError::NotLeader { .. } | ProposeError::OutcomeUnknown(_)
+        ),
+        "{error}"
+    );
+    alone.read_index().await.unwrap_err();
+    // What it has it still shows.
+    assert_eq!(alone.read(Journal::commands)[0], "kept");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_all_keeps_everything_and_initialize_is_idempotent() {
+    let mut cluster = Cluster::start(3).await;
+    for i in 0..20 {
+        cluster.any().propose(format!("{i}")).await.unwrap();
+    }
+    for id in 1..=3 {
+        cluster.kill(id).await;
+    }
+    for id in 1..=3 {
+        cluster.restart(id).await;
+    }
+    for (_, node) in cluster.nodes() {
+        assert!(!node.initialize(&cluster.members()).await.unwrap());
+        node.read_index().await.unwrap();
+        assert_eq!(node.read(Journal::len), 20);
+    }
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_join_and_leave() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.any().propose("old").await.unwrap();
+    let address = cluster.spawn(4).await;
+    let (leader, node) = cluster.leader().await;
+    let follower = cluster.nodes().find(|(id, _)| **id != leader && **id != 4);
+    let refused = follower.unwrap().1.add_learner(4, &address).await;
+    assert!(matches!(refused, Err(MembershipError::NotLeader { .. })));
+
+    node.add_learner(4, &address).await.unwrap();
+    assert!(node.members().learners.contains_key(&4));
+    node.change_membership(BTreeSet::from([1, 2, 3, 4]))
+        .await
+        .unwrap();
+    let gone = (1..=3).find(|id| *id != leader).unwrap();
+    node.remove(gone).await.unwrap();
+    let members = node.members();
+    assert!(members.voters.contains_key(&4) && !members.voters.contains_key(&gone));
+    assert!(!members.changing && members.learners.is_empty());
+
+    let joined = cluster.node(4);
+    joined.propose("new").await.unwrap();
+    joined.read_index().await.unwrap();
+    assert_eq!(joined.read(Journal::commands), ["old", "new"]);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_too_long_gets_a_snapshot() {
+    let mut cluster = Cluster::with_snapshots_every(3, 50).await;
+    let (leader, _) = cluster.leader().await;
+    let away = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.kill(away).await;
+    let node = cluster.node(leader).clone();
+    // Large enough that the snapshot travels in several pieces.
+    for i in 0..200 {
+        node.propose(format!("{i}-{}", "x".repeat(4_000)))
+            .await
+            .unwrap();
+    }
+    until("the log is purged", || node.purged_index() > 50).await;
+    cluster.restart(away).await;
+    let back = cluster.node(away);
+    back.read_index().await.unwrap();
+    assert_eq!(back.read(Journal::len), 200);
+    // It restored a state rather than applying 200 commands.
+    assert!(back.read(Journal::restored) > 0);
+    assert!(back.read(Journal::applied) < 200);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_over_on_request() {
+    let cluster = Cluster::start(3).await;
+    let (leader, node) = cluster.leader().await;
+    let to = (1..=3).find(|id| *id != leader).unwrap();
+    let clock = started();
+    node.transfer_leader(to).await.unwrap();
+    let mut leadership = cluster.node(to).watch_leadership();
+    tokio::time::timeout(FAIL_OVER, leadership.wait_for(|now| now.is_leader))
+        .await
+        .unwrap()
+        .unwrap();
+    println!("leadership moved after {:?}", clock.elapsed());
+    cluster.node(leader).propose("after").await.unwrap();
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_of_another_cluster_are_refused() {
+    let cluster = Cluster::start(3).await;
+    let dir = tempfile::tempdir().unwrap();
+    let options = hearth_controller::raft::Options::new(9, "other", dir.path(), cluster.members());
+    let stranger = Consensus::start(options, Journal::default()).await.unwrap();
+    let mut members = cluster.members();
+    members.insert(9, "127.0.0.1:1".to_owned());
+    // The cluster does not answer the stranger's question, so it forms one of its own, alone.
+    stranger.initialize(&members).await.unwrap();
+    let before = cluster.any().leadership().term;
+    stranger.propose("hello").await.unwrap_err();
+    assert_eq!(cluster.any().leadership().term, before);
+    assert_eq!(cluster.any().read(Journal::len), 0);
+    stranger.shutdown().await;
+    cluster.shutdown().await;
+}
