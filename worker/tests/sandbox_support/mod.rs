@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// Without root there is no native driver to test.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         eprintln!("\n***** SKIPPED: not root, the native sandbox driver is NOT tested *****\n");
@@ -21,7 +21,7 @@ pub fn is_root() -> bool {
     root
 }
 
-pub fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     format!(
         "{prefix}-{}-{}",
         std::process::id(),
@@ -29,7 +29,7 @@ pub fn unique(prefix: &str) -> String {
     )
 }
 
-pub fn config(worker_id: &str) -> NativeConfig {
+pub(crate) fn config(worker_id: &str) -> NativeConfig {
     let program = env!("CARGO_BIN_EXE_hearth-spawner").into();
     let mut config = NativeConfig::new(
         SpawnerCommand {
@@ -44,18 +44,18 @@ pub fn config(worker_id: &str) -> NativeConfig {
 
 /// A driver, and a directory tree that serves as a runtime pack.
 #[derive(Debug)]
-pub struct Bench {
-    pub driver: NativeDriver,
-    pub worker_id: String,
-    pub home: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) driver: NativeDriver,
+    pub(crate) worker_id: String,
+    pub(crate) home: tempfile::TempDir,
 }
 
 impl Bench {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut NativeConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut NativeConfig)) -> Self {
         let worker_id = unique("test");
         let mut config = config(&worker_id);
         change(&mut config);
@@ -69,21 +69,21 @@ impl Bench {
         }
     }
 
-    pub fn spec(&self, argv: &[&str]) -> SandboxSpec {
+    pub(crate) fn spec(&self, argv: &[&str]) -> SandboxSpec {
         spec(&self.home.path().join("root"), argv)
     }
 
-    pub async fn start(&self, argv: &[&str]) -> StartedSandbox {
+    pub(crate) async fn start(&self, argv: &[&str]) -> StartedSandbox {
         self.driver.start(self.spec(argv)).await.expect("start")
     }
 
     /// What a shell script says, and how it ends.
-    pub async fn sh(&self, script: &str) -> (String, ExitReport) {
+    pub(crate) async fn sh(&self, script: &str) -> (String, ExitReport) {
         finish(self.start(&["/bin/sh", "-c", script]).await).await
     }
 
     /// The same for Python.
-    pub async fn python(&self, script: &str) -> (String, ExitReport) {
+    pub(crate) async fn python(&self, script: &str) -> (String, ExitReport) {
         finish(
             self.start(&["/usr/bin/python3", "-I", "-S", "-c", script])
                 .await,
@@ -93,7 +93,7 @@ impl Bench {
 }
 
 /// Directories a root must have, with the host's programs to be mounted at /usr.
-pub fn make_root(root: &Path) {
+pub(crate) fn make_root(root: &Path) {
     for directory in ["usr", "proc", "dev", "tmp", "etc", "opt", "var/task"] {
         std::fs::create_dir_all(root.join(directory)).expect("make a directory");
     }
@@ -105,7 +105,7 @@ pub fn make_root(root: &Path) {
     std::fs::set_permissions(root, open).expect("open the root");
 }
 
-pub fn spec(root: &Path, argv: &[&str]) -> SandboxSpec {
+pub(crate) fn spec(root: &Path, argv: &[&str]) -> SandboxSpec {
     SandboxSpec {
         id: unique("sandbox"),
         root: root.to_owned(),
@@ -127,7 +127,7 @@ pub fn spec(root: &Path, argv: &[&str]) -> SandboxSpec {
     }
 }
 
-pub async fn finish(mut sandbox: StartedSandbox) -> (String, ExitReport) {
+pub(crate) async fn finish(mut sandbox: StartedSandbox) -> (String, ExitReport) {
     let mut output = Vec::new();
     sandbox
         .output
@@ -139,7 +139,7 @@ pub async fn finish(mut sandbox: StartedSandbox) -> (String, ExitReport) {
 }
 
 /// Reads output until `text` was seen.
-pub async fn await_output(sandbox: &mut StartedSandbox, text: &str) -> String {
+pub(crate) async fn await_output(sandbox: &mut StartedSandbox, text: &str) -> String {
     let mut seen = String::new();
     let mut buffer = [0; 4096];
     while !seen.contains(text) {
@@ -151,7 +151,7 @@ pub async fn await_output(sandbox: &mut StartedSandbox, text: &str) -> String {
 }
 
 /// Waits for a condition, ten seconds at most.
-pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if condition() {
             return;
@@ -162,7 +162,7 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// The worker's cgroup directories on this host.
-pub fn groups(worker_id: &str) -> Vec<PathBuf> {
+pub(crate) fn groups(worker_id: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for controller in ["memory", "cpu", "pids", "freezer", "unified", "."] {
         let base = Path::new("/sys/fs/cgroup")

@@ -20,7 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
     Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setgroups, sethostname, setresgid,
     setresuid, setsid, write,
@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) cwd: CString,
     pub(crate) argv: Vec<CString>,
     pub(crate) env: Vec<CString>,
+    /// Whether the spawner has a negative `oom_score_adj`.
+    pub(crate) is_protected: bool,
     pub(crate) filter: std::rc::Rc<Vec<seccompiler::sock_filter>>,
 }
 
@@ -86,6 +88,12 @@ fn report(socket: &OwnedFd, message: &InitReport) {
 
 /// All steps that need privilege.
 fn enter(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
+    // A worker protected from the host's memory killer must not hand that on: a group in which nobody may be killed
+    // hangs at its limit. First of all, while this process still owns the file.
+    if plan.is_protected {
+        std::fs::write("/proc/self/oom_score_adj", "0")
+            .step(|| "reset oom_score_adj".to_owned())?;
+    }
     for tasks in &plan.tasks {
         write(tasks, b"0").step(|| "join a cgroup".to_owned())?;
     }
@@ -163,7 +171,8 @@ fn run_program(plan: &Plan, socket: &OwnedFd) -> ! {
 
 fn prepare_program(plan: &Plan) -> nix::Result<()> {
     setsid()?;
-    sys::process::restore_sigpipe();
+    umask(Mode::from_bits_truncate(0o022));
+    sys::process::default_signals();
     SigSet::empty().thread_set_mask()?;
     chdir(plan.cwd.as_c_str())
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -19,7 +20,7 @@ use super::step::{Named, StepError};
 use super::wire::StartRequest;
 use crate::sandbox::driver::{SANDBOX_GID, SANDBOX_UID};
 use crate::sandbox::sys::mount::{
-    ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, attach_tree, clone_tree,
+    ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, attach_tree, clone_tree, new_file_system,
 };
 
 /// Device files: name, major, minor.
@@ -53,7 +54,7 @@ const MASKED_FILES: [&CStr; 10] = [
     c"/proc/sched_debug",
 ];
 
-/// Directories of `/proc` likewise; covered by an empty read-only tmpfs.
+/// Directories of `/proc` likewise; covered by an empty directory.
 const MASKED_DIRECTORIES: [&CStr; 6] = [
     c"/proc/acpi",
     c"/proc/asound",
@@ -81,6 +82,8 @@ pub(crate) struct Places {
     dev: CString,
     /// Where a new root is put before it becomes the root.
     stage: CString,
+    /// What is put over which part of `/proc`.
+    masks: Rc<[(&'static CStr, &'static CStr)]>,
 }
 
 impl Places {
@@ -116,13 +119,27 @@ impl Places {
         for (name, to) in DEVICE_LINKS {
             symlink(to, dev.join(name)).step(|| format!("make link {name}"))?;
         }
-        fs::create_dir(dev.join("shm")).step(|| "create the shm directory".to_owned())?;
+        for directory in ["shm", "empty"] {
+            fs::create_dir(dev.join(directory)).step(|| format!("create /dev/{directory}"))?;
+        }
         let text = |path: PathBuf| c_string(&path.to_string_lossy());
         Ok(Self {
             dev: text(dev)?,
             stage: text(stage)?,
+            masks: masks().collect(),
         })
     }
+}
+
+/// The parts of `/proc` to be covered, of those this kernel has, and what covers them.
+fn masks() -> impl Iterator<Item = (&'static CStr, &'static CStr)> {
+    let files = MASKED_FILES.into_iter().map(|file| (c"/dev/null", file));
+    let directories = MASKED_DIRECTORIES
+        .into_iter()
+        .map(|directory| (c"/dev/empty", directory));
+    files
+        .chain(directories)
+        .filter(|(_, place)| Path::new(&*place.to_string_lossy()).exists())
 }
 
 /// Everything init needs to build the root, cloned by the spawner.
@@ -132,6 +149,7 @@ pub(crate) struct Trees {
     dev: OwnedFd,
     mounts: Vec<(OwnedFd, CString)>,
     stage: CString,
+    masks: Rc<[(&'static CStr, &'static CStr)]>,
     tmp_mib: u32,
 }
 
@@ -157,18 +175,25 @@ pub(crate) fn prepare(places: &Places, request: &StartRequest) -> Result<Trees, 
         dev: clone(&places.dev, ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC)?,
         mounts,
         stage: places.stage.clone(),
+        masks: Rc::clone(&places.masks),
         tmp_mib: request.tmp_mib,
     })
 }
 
 /// Makes the trees the root of the calling process; runs in a fresh mount namespace.
 pub(crate) fn assemble(trees: &Trees) -> Result<(), StepError> {
+    // Made now and attached later: the kernel gives a user namespace a proc only while a fully visible one is in
+    // sight, which is the host's. Attaching before the old root is gone would be wrong: `..` at the new root leads
+    // into an old one stacked on it.
+    let proc = new_file_system(c"proc", ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)
+        .step(|| "make /proc".to_owned())?;
     attach_tree(&trees.root, &trees.stage).step(|| "attach the root".to_owned())?;
     chdir(trees.stage.as_c_str()).step(|| "enter the root".to_owned())?;
-    // The old root stays stacked on the new one until everything is mounted: the kernel lets a user namespace mount
-    // a proc only while a fully visible one is in sight.
     pivot_root(".", ".").step(|| "pivot_root".to_owned())?;
+    umount2(".", MntFlags::MNT_DETACH).step(|| "detach the old root".to_owned())?;
+    chdir("/").step(|| "enter the new root".to_owned())?;
     attach_tree(&trees.dev, c"/dev").step(|| "attach /dev".to_owned())?;
+    attach_tree(&proc, c"/proc").step(|| "attach /proc".to_owned())?;
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount_tmpfs(
         c"/dev/shm",
@@ -181,20 +206,10 @@ pub(crate) fn assemble(trees: &Trees) -> Result<(), StepError> {
     );
     // Not noexec: AWS's Java client unpacks a library there and loads it.
     mount_tmpfs(c"/tmp", plain, &owner)?;
-    mount(
-        Some("proc"),
-        c"/proc",
-        Some("proc"),
-        plain | MsFlags::MS_NOEXEC,
-        None::<&CStr>,
-    )
-    .step(|| "mount /proc".to_owned())?;
     for (tree, target) in &trees.mounts {
         attach_tree(tree, target).step(|| format!("attach at {}", target.to_string_lossy()))?;
     }
-    mask_proc()?;
-    umount2(".", MntFlags::MNT_DETACH).step(|| "detach the old root".to_owned())?;
-    chdir("/").step(|| "enter the new root".to_owned())
+    mask_proc(&trees.masks)
 }
 
 fn mount_tmpfs(target: &CStr, flags: MsFlags, options: &str) -> Result<(), StepError> {
@@ -202,34 +217,17 @@ fn mount_tmpfs(target: &CStr, flags: MsFlags, options: &str) -> Result<(), StepE
         .step(|| format!("mount a tmpfs on {}", target.to_string_lossy()))
 }
 
-fn mask_proc() -> Result<(), StepError> {
-    let none = None::<&CStr>;
-    // What a kernel does not have need not be hidden.
-    let unless_absent = |result: nix::Result<()>| match result {
-        Err(Errno::ENOENT) => Ok(()),
-        other => other,
-    };
-    for file in MASKED_FILES {
-        unless_absent(mount(
-            Some(c"/dev/null"),
-            file,
-            none,
+fn mask_proc(masks: &[(&CStr, &CStr)]) -> Result<(), StepError> {
+    // /proc/sys needs none: its files belong to a user that has no number in here, and uid 993 has no capability.
+    for (cover, place) in masks {
+        mount(
+            Some(*cover),
+            *place,
+            None::<&CStr>,
             MsFlags::MS_BIND,
-            none,
-        ))
-        .step(|| format!("mask {}", file.to_string_lossy()))?;
+            None::<&CStr>,
+        )
+        .step(|| format!("mask {}", place.to_string_lossy()))?;
     }
-    let empty = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    for directory in MASKED_DIRECTORIES {
-        unless_absent(mount(
-            Some("tmpfs"),
-            directory,
-            Some("tmpfs"),
-            empty,
-            Some("size=0k,nr_inodes=1"),
-        ))
-        .step(|| format!("mask {}", directory.to_string_lossy()))?;
-    }
-    // /proc/sys needs no bind: its files belong to a user that has no number in here, and uid 993 has no capability.
     Ok(())
 }

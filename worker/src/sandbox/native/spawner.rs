@@ -23,7 +23,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, dup2_stdin, setsid};
+use nix::unistd::{Gid, Pid, Uid, dup2_stdin, fchown, setsid};
 
 use super::config::ID_RANGE;
 use super::init::{self, Plan};
@@ -34,6 +34,7 @@ use super::wire::{
     Failure, INIT_REPORT_MAX, InitReport, MESSAGE_MAX, ProgramEnd, Reply, Request, StartRequest,
     encode,
 };
+use crate::sandbox::driver::{SANDBOX_GID, SANDBOX_UID};
 use crate::sandbox::sys;
 use crate::sandbox::sys::process::Cloned;
 
@@ -143,7 +144,10 @@ fn prepare(worker: &OwnedFd) -> Result<Option<Spawner>, StepError> {
         .add(worker, EpollEvent::new(EpollFlags::EPOLLIN, WORKER))
         .step(|| "watch the worker".to_owned())?;
     let netns = File::open("/proc/self/ns/net").step(|| "open the network namespace".to_owned())?;
+    let oom_score_adj =
+        fs::read_to_string("/proc/self/oom_score_adj").step(|| "read oom_score_adj".to_owned())?;
     Ok(Some(Spawner {
+        is_protected: oom_score_adj.starts_with('-'),
         places: Places::make(Path::new(&state_dir))?,
         worker: worker
             .try_clone()
@@ -164,6 +168,7 @@ struct Spawner {
     places: Places,
     /// The spawner's own, to come back to.
     netns: File,
+    is_protected: bool,
     filter: Rc<Vec<seccompiler::sock_filter>>,
     children: BTreeMap<u64, Child>,
     serial: u64,
@@ -317,6 +322,13 @@ impl Spawner {
         let mut descriptors = descriptors.into_iter();
         let netns = descriptors.next().ok_or_else(missing)?;
         let output = descriptors.next().ok_or_else(missing)?;
+        // A program may open its own output again, as /dev/stderr; that asks the pipe's owner.
+        let (uid, gid) = (
+            request.uid_base + SANDBOX_UID,
+            request.uid_base + SANDBOX_GID,
+        );
+        fchown(&output, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .step(|| "give the output pipe away".to_owned())?;
         let tasks: Vec<OwnedFd> = descriptors.by_ref().take(request.tasks).collect();
         let cgroup = if request.cgroup_dir {
             Some(descriptors.next().ok_or_else(missing)?)
@@ -336,6 +348,7 @@ impl Spawner {
             cwd: c_string(&request.cwd)?,
             argv: strings(&request.argv)?,
             env: strings(&request.env)?,
+            is_protected: self.is_protected,
             filter: Rc::clone(&self.filter),
         };
         Ok((plan, netns, cgroup))

@@ -1,4 +1,4 @@
-//! The mount calls of Linux 5.2 to 5.12: `open_tree`, `mount_setattr`, `move_mount`.
+//! The mount calls of Linux 5.2 to 5.12: `open_tree`, `mount_setattr`, `fsopen`, `fsmount`, `move_mount`.
 
 use std::ffi::CStr;
 use std::io;
@@ -14,6 +14,9 @@ pub(crate) const ATTR_NODEV: u64 = 0x4;
 pub(crate) const ATTR_NOEXEC: u64 = 0x8;
 
 const OPEN_TREE_CLONE: libc::c_uint = 1;
+const FSOPEN_CLOEXEC: libc::c_uint = 1;
+const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
 
 /// `struct mount_attr` of `linux/mount.h`.
@@ -60,6 +63,39 @@ pub(crate) fn clone_tree(path: &CStr, attributes: u64) -> io::Result<OwnedFd> {
         )
     })?;
     Ok(tree)
+}
+
+/// A new, detached instance of a file system that needs no options.
+pub(crate) fn new_file_system(kind: &CStr, attributes: u64) -> io::Result<OwnedFd> {
+    let owned = |fd: libc::c_long| -> io::Result<OwnedFd> {
+        // SAFETY: called with descriptors the kernel has just returned, which nobody else owns.
+        Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?) })
+    };
+    // SAFETY: `kind` is a NUL-terminated string that outlives the call.
+    let context = owned(check(unsafe {
+        libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC)
+    })?)?;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: FSCONFIG_CMD_CREATE takes neither key nor value.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            FSCONFIG_CMD_CREATE,
+            none,
+            none,
+            0,
+        )
+    })?;
+    // SAFETY: integers only.
+    owned(check(unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            attributes,
+        )
+    })?)
 }
 
 /// Attaches a detached tree at `target`.

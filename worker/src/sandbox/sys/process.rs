@@ -167,8 +167,23 @@ pub(crate) fn drop_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives SIGPIPE its default action back, which Rust's start-up code took away and `execve` would hand on.
-pub(crate) fn restore_sigpipe() {
-    // SAFETY: installs no handler; the default action has no preconditions.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// Gives every signal its default action back. `execve` resets handlers, but hands on what is ignored: SIGPIPE by
+/// Rust's start-up code, others by whoever started the worker.
+pub(crate) fn default_signals() {
+    // All zeroes is the kernel's `sigaction` with SIG_DFL, no flags, no restorer and an empty mask.
+    let default = [0_u64; 4];
+    for signal in 1..=64_u64 {
+        let (no_old, mask_bytes) = (std::ptr::null_mut::<u64>(), 8_usize);
+        // SAFETY: installs no handler; `default` outlives the call. The raw call, as the C library hides 32 and 33.
+        // SIGKILL and SIGSTOP are refused, which is as well.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                no_old,
+                mask_bytes,
+            )
+        };
+    }
 }

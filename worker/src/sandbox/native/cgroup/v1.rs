@@ -199,13 +199,15 @@ impl Group for Group1 {
     }
 
     fn remove(&self) -> io::Result<()> {
-        let mut first = Ok(());
-        for directory in self.directories() {
-            first = first.and(remove_directory(directory));
-        }
+        // Every one is tried; the first error is told.
+        let mut results: Vec<io::Result<()>> = self
+            .directories()
+            .into_iter()
+            .map(|d| remove_directory(d))
+            .collect();
         if let Freezer::Unified(unified) = &self.freezer {
-            first = first.and(unified.remove());
+            results.push(unified.remove());
         }
-        first
+        results.into_iter().collect()
     }
 }
