@@ -1,5 +1,10 @@
 //! What every blob store promises, run on each of them; and what only some have: files on this disk, copies on
 //! a majority of controllers.
+#![expect(
+    clippy::unwrap_used,
+    clippy::tests_outside_test_module,
+    reason = "this whole file is a test"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use hearth_controller::blobs::{
-    BlobError, BlobPeerService, BlobPeers, BlobStore, Digest, LocalBlobs, MAX_BLOB_BYTES,
+    BlobError, BlobInfo, BlobPeerService, BlobPeers, BlobStore, Digest, LocalBlobs, MAX_BLOB_BYTES,
     ObjectBlobs, ReplicatedBlobs, S3Options, gc, in_chunks,
 };
 use hearth_controller::raft::PlainDialer;
@@ -96,6 +101,13 @@ async fn deleting_and_listing(store: &dyn BlobStore) {
         .deleted
         .is_empty()
     );
+    // Put again since it was listed: spared. Times have a resolution, so a listing from before is feigned.
+    let stale = BlobInfo {
+        modified: info.modified - hour,
+        ..*info
+    };
+    assert!(!store.delete_unchanged(&stale).await.unwrap());
+    assert!(store.exists(digest).await.unwrap());
     for _ in 0..2 {
         store.delete(digest).await.unwrap();
     }
@@ -299,4 +311,47 @@ async fn a_missing_or_corrupted_copy_is_repaired_from_a_peer() {
         Err(BlobError::NotFound(_))
     ));
     assert!(!all.stores[0].exists(unknown).await.unwrap());
+}
+
+const SMALL_DIR: &str = "HEARTH_TEST_BLOBS_SMALL_DIR";
+
+/// Runs in a mount namespace of its own, see below.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_on_a_small_disk() {
+    let Some(dir) = std::env::var_os(SMALL_DIR) else {
+        return;
+    };
+    let store = LocalBlobs::open(&dir).unwrap();
+    let small = content(200_000);
+    store.put(Digest::of(&small), small.clone()).await.unwrap();
+    let large = content(2_000_000);
+    let error = store.put(Digest::of(&large), large).await.unwrap_err();
+    assert!(matches!(error, BlobError::Full(_)), "{error}");
+    assert_eq!(files(Path::new(&dir)).len(), 1);
+    // There is room again for what fits.
+    let fits = content(500_000);
+    store.put(Digest::of(&fits), fits).await.unwrap();
+    assert_eq!(store.get(Digest::of(&small)).await.unwrap(), small);
+}
+
+/// A tmpfs of 1 MiB, mounted where nobody else sees it. Skipped where user namespaces are forbidden.
+#[test]
+fn a_full_disk_keeps_nothing_of_the_blob() {
+    let unshare = || std::process::Command::new("unshare");
+    let possible = unshare().args(["-rm", "true"]).status();
+    if !possible.is_ok_and(|status| status.success()) {
+        println!("skipped: no user namespaces here");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        r#"mount -t tmpfs -o size=1m none "${SMALL_DIR}" && exec "$0" --exact child_on_a_small_disk"#
+    );
+    let status = unshare()
+        .args(["-rm", "sh", "-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .env(SMALL_DIR, dir.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
 }

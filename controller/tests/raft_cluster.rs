@@ -1,13 +1,21 @@
 //! Three nodes in one process on real sockets and real disks: replication, fail-over, forwarding, membership,
 //! snapshots, restarts. The machine is a trivial one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::tests_outside_test_module,
+    reason = "this whole file is a test"
+)]
 
 mod raft_support;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hearth_controller::raft::{Consensus, MAX_COMMAND_BYTES, MembershipError, ProposeError};
-use raft_support::{Cluster, Journal, insist, started, until};
+use hearth_controller::raft::{
+    Consensus, MAX_COMMAND_BYTES, Machine, MembershipError, Options, ProposeError, RestoreError,
+};
+use raft_support::journal::{Journal, until};
+use raft_support::{Cluster, insist, started};
 
 /// A fail-over takes about 1.5 election timeouts; this is the promise.
 const FAIL_OVER: Duration = Duration::from_secs(2);
@@ -181,7 +189,7 @@ async fn leadership_is_handed_over_on_request() {
 async fn peers_of_another_cluster_are_refused() {
     let cluster = Cluster::start(3).await;
     let dir = tempfile::tempdir().unwrap();
-    let options = hearth_controller::raft::Options::new(9, "other", dir.path(), cluster.members());
+    let options = Options::new(9, "other", dir.path(), cluster.members());
     let stranger = Consensus::start(options, Journal::default()).await.unwrap();
     let mut members = cluster.members();
     members.insert(9, "127.0.0.1:1".to_owned());
@@ -193,4 +201,34 @@ async fn peers_of_another_cluster_are_refused() {
     assert_eq!(cluster.any().read(Journal::len), 0);
     stranger.shutdown().await;
     cluster.shutdown().await;
+}
+
+#[derive(Debug)]
+struct Broken;
+
+impl Machine for Broken {
+    fn apply(&mut self, _index: u64, _command: &[u8]) -> Vec<u8> {
+        panic!("a machine must not panic; this one does")
+    }
+    fn snapshot(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    fn restore(&mut self, _bytes: &[u8]) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+/// A Raft core that stopped by itself does not end the process; whoever runs it must hear of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_the_machine_is_fatal() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = std::collections::BTreeMap::from([(1, "127.0.0.1:1".to_owned())]);
+    let options = Options::new(1, "broken", dir.path(), members.clone());
+    let node = Consensus::start(options, Broken).await.unwrap();
+    node.initialize(&members).await.unwrap();
+    let mut fatal = node.watch_fatal();
+    node.propose("boom").await.unwrap_err();
+    let reason = tokio::time::timeout(FAIL_OVER, fatal.wait_for(Option::is_some)).await;
+    println!("{:?}", *reason.unwrap().unwrap());
+    node.shutdown().await;
 }

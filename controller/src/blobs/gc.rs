@@ -40,20 +40,22 @@ pub async fn collect<R>(
 where
     R: Future<Output = Result<BTreeSet<Digest>, BlobError>>,
 {
-    let present: Vec<(Digest, Duration)> = store
-        .list()
-        .await?
+    let listed = store.list().await?;
+    let present: Vec<(Digest, Duration)> = listed
         .iter()
         .map(|info| (info.digest, age(info, now)))
         .collect();
     let referenced = referenced().await?;
+    let planned: BTreeSet<Digest> = plan_gc(&referenced, &present, grace).into_iter().collect();
     let mut collected = Collected::default();
-    for digest in plan_gc(&referenced, &present, grace) {
-        match store.delete(digest).await {
-            Ok(()) => collected.deleted.push(digest),
+    for info in listed.iter().filter(|info| planned.contains(&info.digest)) {
+        match store.delete_unchanged(info).await {
+            Ok(true) => collected.deleted.push(info.digest),
+            // Someone is about to name it.
+            Ok(false) => {}
             Err(error) => {
-                tracing::warn!(%digest, %error, "unreferenced blob cannot be deleted");
-                collected.failed.push(digest);
+                tracing::warn!(digest = %info.digest, %error, "unreferenced blob cannot be deleted");
+                collected.failed.push(info.digest);
             }
         }
     }

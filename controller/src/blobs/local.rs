@@ -4,8 +4,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -26,6 +26,8 @@ pub struct LocalBlobs {
     dir: Arc<PathBuf>,
     /// Makes names of unfinished files unique within this process; the directory has one owner.
     next: Arc<AtomicU64>,
+    /// Held while a file gets its name, becomes young again, or is deleted for being old.
+    naming: Arc<Mutex<()>>,
 }
 
 impl LocalBlobs {
@@ -45,6 +47,7 @@ impl LocalBlobs {
         Ok(Self {
             dir: Arc::new(dir),
             next: Arc::default(),
+            naming: Arc::default(),
         })
     }
 
@@ -71,7 +74,8 @@ impl LocalBlobs {
         if actual != expected {
             return Err(BlobError::Mismatch { expected, actual });
         }
-        unfinished.finish(self.path(expected)).await
+        let naming = Arc::clone(&self.naming);
+        unfinished.finish(self.path(expected), naming).await
     }
 
     fn quarantine(&self, digest: Digest) {
@@ -142,7 +146,7 @@ impl Unfinished {
         Ok(())
     }
 
-    async fn finish(mut self, path: PathBuf) -> Result<(), BlobError> {
+    async fn finish(mut self, path: PathBuf, naming: Arc<Mutex<()>>) -> Result<(), BlobError> {
         let Some(file) = self.file.take() else {
             let gone = io::Error::other("an earlier write failed");
             return Err(io_failed(self.digest, "write")(gone));
@@ -150,11 +154,12 @@ impl Unfinished {
         let digest = self.digest;
         blocking(digest, "write", move || {
             file.sync_all()?;
-            let parent = path.parent().unwrap_or(Path::new("."));
+            let parent = path.parent().unwrap_or_else(|| Path::new("."));
             if !parent.is_dir() {
                 fs::create_dir_all(parent)?;
-                sync_dir(parent.parent().unwrap_or(Path::new(".")))?;
+                sync_dir(parent.parent().unwrap_or_else(|| Path::new(".")))?;
             }
+            let _naming = lock(&naming);
             fs::rename(&self.path, &path)?;
             sync_dir(parent)
         })
@@ -167,6 +172,10 @@ impl Drop for Unfinished {
         // Gone already if it was finished.
         drop(fs::remove_file(&self.path));
     }
+}
+
+fn lock(naming: &Mutex<()>) -> MutexGuard<'_, ()> {
+    naming.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -217,8 +226,15 @@ impl BlobStore for LocalBlobs {
                     return self.write(expected, content).await;
                 }
             }
-            let path = self.path(expected);
-            return blocking(expected, "touch", move || touch(&path)).await;
+            let (path, naming) = (self.path(expected), Arc::clone(&self.naming));
+            let touched = blocking(expected, "touch", move || {
+                let _naming = lock(&naming);
+                touch(&path)
+            });
+            match touched.await {
+                Err(BlobError::NotFound(_)) => {}
+                other => return other,
+            }
         }
         self.write(expected, content).await
     }
@@ -249,6 +265,25 @@ impl BlobStore for LocalBlobs {
         match deleted {
             Ok(()) | Err(BlobError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn delete_unchanged(&self, info: &BlobInfo) -> Result<bool, BlobError> {
+        let (path, naming, listed) = (
+            self.path(info.digest),
+            Arc::clone(&self.naming),
+            info.modified,
+        );
+        let deleted = blocking(info.digest, "delete", move || {
+            let _naming = lock(&naming);
+            if fs::metadata(&path)?.modified()? > listed {
+                return Ok(false);
+            }
+            fs::remove_file(path).map(|()| true)
+        });
+        match deleted.await {
+            Err(BlobError::NotFound(_)) => Ok(true),
+            other => other,
         }
     }
 

@@ -156,7 +156,8 @@ pub enum BlobError {
     },
 }
 
-/// A place for blobs. Putting what is there already is a success; deleting what is not there too.
+/// A place for blobs. Putting what is there already is a success (the content is not looked at then) and makes
+/// the copy young again; deleting what is not there is a success too.
 #[async_trait]
 pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
     /// Keeps `content` under `expected`. On success it survives a crash of the store; on error nothing
@@ -173,6 +174,10 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
     /// Removes the blob.
     async fn delete(&self, digest: Digest) -> Result<(), BlobError>;
 
+    /// Removes the blob unless it was put again since it was listed as `info`; true if it is gone. For
+    /// garbage collection, which must not take what is being named right now.
+    async fn delete_unchanged(&self, info: &BlobInfo) -> Result<bool, BlobError>;
+
     /// All blobs, in order of their digests.
     async fn list(&self) -> Result<Vec<BlobInfo>, BlobError>;
 
@@ -183,13 +188,17 @@ pub trait BlobStore: Send + Sync + fmt::Debug + 'static {
 
     /// The whole content, checked.
     async fn get(&self, digest: Digest) -> Result<Bytes, BlobError> {
-        let mut content = Vec::new();
-        let mut stream = self.get_stream(digest).await?;
-        while let Some(chunk) = stream.try_next().await? {
-            content.extend_from_slice(&chunk);
-        }
-        Ok(content.into())
+        collect(self.get_stream(digest).await?).await
     }
+}
+
+/// The whole of a stream; [`MAX_BLOB_BYTES`] bounds it, because streams are checked.
+pub(crate) async fn collect(mut stream: BlobStream) -> Result<Bytes, BlobError> {
+    let mut content = Vec::new();
+    while let Some(chunk) = stream.try_next().await? {
+        content.extend_from_slice(&chunk);
+    }
+    Ok(content.into())
 }
 
 /// `content` as a stream of pieces of [`CHUNK_BYTES`].

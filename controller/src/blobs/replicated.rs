@@ -3,23 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::blob_peer_client::BlobPeerClient;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+use super::read::checked;
 use super::service::MAX_MESSAGE_BYTES;
-use super::{
-    BlobError, BlobInfo, BlobStore, BlobStream, CHUNK_BYTES, Digest, LocalBlobs, in_chunks,
-};
-use crate::raft::Dialer;
+use super::{BlobError, BlobInfo, BlobStore, BlobStream, Digest, LocalBlobs, collect};
+use crate::raft::{Consensus, Dialer, Machine};
 
 /// Deadline of one transfer: 256 MiB at a few MB per second.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -30,6 +31,13 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 pub trait BlobPeers: Send + Sync + fmt::Debug + 'static {
     /// All controllers that count for a majority.
     fn controllers(&self) -> BTreeMap<u64, String>;
+}
+
+/// Controllers serve blobs where they serve Raft, and the voters are those that count.
+impl<M: Machine> BlobPeers for Consensus<M> {
+    fn controllers(&self) -> BTreeMap<u64, String> {
+        self.members().voters
+    }
 }
 
 /// The blob store of a cluster of controllers.
@@ -94,33 +102,26 @@ impl ReplicatedBlobs {
         Bytes::copy_from_slice(digest.as_bytes())
     }
 
-    /// Puts a copy at one peer.
-    async fn put_at(&self, address: &str, digest: Digest, content: Bytes) -> Result<(), String> {
-        use pb::put_blob_request::Part;
+    /// Streams the copy here to one peer.
+    async fn put_at(self, address: String, digest: Digest) -> Result<(), String> {
         let start = pb::BlobStart {
             cluster_id: self.cluster_id.clone(),
             sha256: Self::sha256(digest),
-            length: content.len() as u64,
         };
-        let mut rest = content;
-        let chunks = std::iter::from_fn(move || {
-            let length = rest.len().min(CHUNK_BYTES);
-            (length > 0).then(|| Part::Chunk(rest.split_to(length)))
-        });
-        let parts = std::iter::once(Part::Start(start)).chain(chunks);
-        let parts = parts.map(|part| pb::PutBlobRequest { part: Some(part) });
-        let request = with_deadline(tokio_stream::iter(parts), TRANSFER_TIMEOUT);
-        let mut client = self.client(address)?;
-        let put = tokio::time::timeout(TRANSFER_TIMEOUT, client.put_blob(request)).await;
-        match put {
+        let content = self.local.get_stream(digest).await;
+        let content = content.map_err(|error| error.to_string())?;
+        let parts = put_parts(start, content);
+        let mut client = self.client(&address)?;
+        let put = client.put_blob(with_deadline(parts, TRANSFER_TIMEOUT));
+        match tokio::time::timeout(TRANSFER_TIMEOUT, put).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(status)) => Err(format!("{address}: {}", status.message())),
             Err(_) => Err(format!("{address}: no answer in {TRANSFER_TIMEOUT:?}")),
         }
     }
 
-    /// Fetches the blob from one peer and checks it; `None` if that peer has no good copy.
-    async fn get_from(&self, address: &str, digest: Digest) -> Option<Bytes> {
+    /// The blob from one peer, unchecked; `None` if that peer has none or does not answer.
+    async fn fetch(&self, address: &str, digest: Digest) -> Option<BlobStream> {
         let request = with_deadline(
             pb::GetBlobRequest {
                 cluster_id: self.cluster_id.clone(),
@@ -128,35 +129,45 @@ impl ReplicatedBlobs {
             },
             TRANSFER_TIMEOUT,
         );
-        let fetch = async {
-            let mut client = self.client(address).ok()?;
-            let mut chunks = match client.get_blob(request).await {
-                Ok(reply) => reply.into_inner(),
-                Err(status) if status.code() == Code::NotFound => return None,
-                Err(status) => {
+        let mut client = self.client(address).ok()?;
+        let reply = tokio::time::timeout(ASK_TIMEOUT, client.get_blob(request)).await;
+        let chunks = match reply.ok()? {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => {
+                if status.code() != Code::NotFound {
                     tracing::warn!(%digest, address, %status, "peer cannot hand out a blob");
-                    return None;
                 }
-            };
-            let mut content = Vec::new();
-            let mut check = super::read::Check::default();
-            while let Some(chunk) = chunks.message().await.ok()? {
-                check.add(&chunk.data).ok()?;
-                content.extend_from_slice(&chunk.data);
+                return None;
             }
-            (check.digest() == digest).then(|| content.into())
         };
-        tokio::time::timeout(TRANSFER_TIMEOUT, fetch).await.ok()?
+        let chunks = chunks
+            .map_ok(|chunk| chunk.data)
+            .map_err(move |status| BlobError::Io {
+                action: "receive",
+                digest,
+                source: status.into(),
+            });
+        Some(chunks.boxed())
     }
 
-    /// Fetches the blob from the first peer that has it and keeps it here.
-    async fn repair(&self, digest: Digest) -> Result<Bytes, BlobError> {
+    /// The blob from the first peer that has it, kept here if there is room.
+    async fn repair(&self, digest: Digest) -> Result<BlobStream, BlobError> {
         for address in self.others().values() {
-            if let Some(content) = self.get_from(address, digest).await {
-                if let Err(error) = self.local.put(digest, content.clone()).await {
-                    tracing::warn!(%digest, %error, "blob of a peer cannot be kept here");
+            let Some(content) = self.fetch(address, digest).await else {
+                continue;
+            };
+            let kept = self.local.put_stream(digest, content);
+            match tokio::time::timeout(TRANSFER_TIMEOUT, kept).await {
+                Ok(Ok(())) => return self.local.get_stream(digest).await,
+                Ok(Err(BlobError::Full(_))) => {
+                    if let Some(content) = self.fetch(address, digest).await {
+                        return Ok(checked(digest, content, || ()));
+                    }
                 }
-                return Ok(content);
+                Ok(Err(error)) => {
+                    tracing::warn!(%digest, address, %error, "blob of a peer cannot be kept");
+                }
+                Err(_) => tracing::warn!(%digest, address, "peer is too slow for a blob"),
             }
         }
         Err(BlobError::NotFound(digest))
@@ -178,6 +189,31 @@ impl ReplicatedBlobs {
     }
 }
 
+/// The messages of a put. A copy that turns out corrupted ends early, and the peer refuses what it got.
+fn put_parts(start: pb::BlobStart, content: BlobStream) -> PutParts {
+    use pb::put_blob_request::Part;
+    let chunks = content
+        .take_while(|chunk| future::ready(chunk.is_ok()))
+        .filter_map(|chunk| future::ready(chunk.ok().map(Part::Chunk)));
+    let parts = stream::once(future::ready(Part::Start(start))).chain(chunks);
+    PutParts(
+        parts
+            .map(|part| pb::PutBlobRequest { part: Some(part) })
+            .boxed(),
+    )
+}
+
+/// A named type, because the compiler cannot prove a task `Send` that holds the boxed one across an await.
+struct PutParts(BoxStream<'static, pb::PutBlobRequest>);
+
+impl Stream for PutParts {
+    type Item = pb::PutBlobRequest;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
 fn with_deadline<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(timeout);
@@ -189,22 +225,22 @@ impl BlobStore for ReplicatedBlobs {
     /// Success once a majority of the controllers has it. Copies beyond the majority are still being made
     /// then; one that fails is repaired when it is first read.
     async fn put_stream(&self, expected: Digest, content: BlobStream) -> Result<(), BlobError> {
-        // Kept here first: the peers' copies are read from a checked one.
+        // Kept here first: the peers' copies are made from a checked one.
         self.local.put_stream(expected, content).await?;
-        let others = self.others();
-        let needed = (others.len() + 1) / 2 + 1;
-        if needed == 1 {
+        let mut controllers = self.peers.controllers();
+        let needed = controllers.len() / 2 + 1;
+        let mut stored = usize::from(controllers.remove(&self.node_id).is_some());
+        if stored >= needed {
             return Ok(());
         }
-        let content = self.local.get(expected).await?;
-        let mut copies: FuturesUnordered<_> = others
+        let mut copies: FuturesUnordered<_> = controllers
             .into_values()
             .map(|address| {
-                let (store, content) = (self.clone(), content.clone());
-                tokio::spawn(async move { store.put_at(&address, expected, content).await })
+                let store = self.clone();
+                // A task, so that the copies beyond the majority are made too.
+                tokio::spawn(async move { store.put_at(address, expected).await })
             })
             .collect();
-        let mut stored = 1;
         let mut detail = Vec::new();
         while let Some(copy) = copies.next().await {
             match copy {
@@ -228,14 +264,16 @@ impl BlobStore for ReplicatedBlobs {
     /// streamed ends the stream with an error and is put aside; [`BlobStore::get`] then asks the peers.
     async fn get_stream(&self, digest: Digest) -> Result<BlobStream, BlobError> {
         match self.local.get_stream(digest).await {
-            Err(BlobError::NotFound(_)) => Ok(in_chunks(self.repair(digest).await?)),
+            Err(BlobError::NotFound(_)) => self.repair(digest).await,
             other => other,
         }
     }
 
     async fn get(&self, digest: Digest) -> Result<Bytes, BlobError> {
         match self.local.get(digest).await {
-            Err(BlobError::NotFound(_) | BlobError::Corrupted(_)) => self.repair(digest).await,
+            Err(BlobError::NotFound(_) | BlobError::Corrupted(_)) => {
+                collect(self.repair(digest).await?).await
+            }
             other => other,
         }
     }
@@ -255,6 +293,10 @@ impl BlobStore for ReplicatedBlobs {
     /// Deletes the copy here. Each controller collects its own garbage, by the same rule.
     async fn delete(&self, digest: Digest) -> Result<(), BlobError> {
         self.local.delete(digest).await
+    }
+
+    async fn delete_unchanged(&self, info: &BlobInfo) -> Result<bool, BlobError> {
+        self.local.delete_unchanged(info).await
     }
 
     /// The copies here.

@@ -1,7 +1,7 @@
 //! Blobs in an S3-compatible store, through object_store. Durability and replication are that store's.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
@@ -215,6 +215,17 @@ impl BlobStore for ObjectBlobs {
         match self.store.delete(&self.key(digest)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed(digest, "delete")(error)),
+        }
+    }
+
+    /// The store has no conditional delete: a put between the question and the deletion is lost. The window is
+    /// one round trip, once per unreferenced blob older than the grace period.
+    async fn delete_unchanged(&self, info: &BlobInfo) -> Result<bool, BlobError> {
+        match self.store.head(&self.key(info.digest)).await {
+            Ok(found) if SystemTime::from(found.last_modified) > info.modified => Ok(false),
+            Ok(_) => self.delete(info.digest).await.map(|()| true),
+            Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(failed(info.digest, "find")(error)),
         }
     }
 

@@ -1,13 +1,12 @@
 //! What this controller answers about its own blobs, to other controllers and to workers.
 
-use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::blob_peer_server::{BlobPeer, BlobPeerServer};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{BlobError, BlobStore, BlobStream, Digest, LocalBlobs, MAX_BLOB_BYTES};
+use super::{BlobError, BlobStore, BlobStream, Digest, LocalBlobs};
 
 /// Largest piece taken from a caller.
 pub(super) const MAX_CHUNK_BYTES: usize = 256 * 1024;
@@ -62,12 +61,7 @@ impl BlobPeer for BlobPeerService {
             return Err(Status::invalid_argument("a blob begins with its digest"));
         };
         let digest = self.check(&start.cluster_id, &start.sha256)?;
-        if start.length > MAX_BLOB_BYTES {
-            return Err(status(&BlobError::TooLarge {
-                limit: MAX_BLOB_BYTES,
-            }));
-        }
-        let stored = self.local.put_stream(digest, chunks(digest, parts)).await;
+        let stored = self.local.put_stream(digest, received(digest, parts)).await;
         stored.map_err(|error| status(&error))?;
         Ok(Response::new(pb::PutBlobReply {}))
     }
@@ -110,7 +104,7 @@ impl BlobPeer for BlobPeerService {
 }
 
 /// The pieces after the start. A stream that breaks off ends in an error, so nothing of it is kept.
-fn chunks(digest: Digest, parts: Streaming<pb::PutBlobRequest>) -> BlobStream {
+fn received(digest: Digest, parts: Streaming<pb::PutBlobRequest>) -> BlobStream {
     use pb::put_blob_request::Part;
     stream::try_unfold(parts, move |mut parts| async move {
         let interrupted = |source: Status| BlobError::Io {
@@ -122,7 +116,7 @@ fn chunks(digest: Digest, parts: Streaming<pb::PutBlobRequest>) -> BlobStream {
             None => Ok(None),
             Some(pb::PutBlobRequest {
                 part: Some(Part::Chunk(chunk)),
-            }) => Ok(Some((Bytes::from(chunk), parts))),
+            }) => Ok(Some((chunk, parts))),
             Some(_) => Err(interrupted(Status::invalid_argument("a chunk is missing"))),
         }
     })

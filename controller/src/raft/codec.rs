@@ -46,7 +46,7 @@ pub(crate) fn log_id_to_pb(log_id: &LogId) -> pb::RaftLogId {
 }
 
 pub(crate) fn log_id_from_pb(log_id: pb::RaftLogId) -> Result<LogId, CodecError> {
-    let leader = log_id.leader.ok_or(CodecError::missing("log id"))?;
+    let leader = log_id.leader.ok_or_else(|| CodecError::missing("log id"))?;
     Ok(LogId {
         leader_id: leader_from_pb(leader),
         index: log_id.index,
@@ -77,8 +77,8 @@ pub(crate) fn vote_to_pb(vote: &Vote) -> pb::RaftVote {
 }
 
 pub(crate) fn vote_from_pb(vote: Option<pb::RaftVote>) -> Result<Vote, CodecError> {
-    let vote = vote.ok_or(CodecError::missing("vote"))?;
-    let leader = vote.leader.ok_or(CodecError::missing("vote"))?;
+    let vote = vote.ok_or_else(|| CodecError::missing("vote"))?;
+    let leader = vote.leader.ok_or_else(|| CodecError::missing("vote"))?;
     Ok(Vote::from_leader_id(leader_from_pb(leader), vote.committed))
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn entry_to_pb(entry: &Entry) -> pb::RaftEntry {
         log_id: Some(log_id_to_pb(&entry.log_id)),
         payload: Some(match &entry.payload {
             EntryPayload::Blank => Payload::Blank(pb::RaftBlank {}),
-            EntryPayload::Normal(command) => Payload::Command(command.0.clone().into()),
+            EntryPayload::Normal(command) => Payload::Command(command.0.clone()),
             EntryPayload::Membership(membership) => {
                 Payload::Membership(membership_to_pb(membership))
             }
@@ -153,10 +153,10 @@ pub(crate) fn entry_to_pb(entry: &Entry) -> pb::RaftEntry {
 
 pub(crate) fn entry_from_pb(entry: pb::RaftEntry) -> Result<Entry, CodecError> {
     use pb::raft_entry::Payload;
-    let log_id = log_id_from_pb(entry.log_id.ok_or(CodecError::missing("entry"))?)?;
-    let payload = match entry.payload.ok_or(CodecError::missing("entry"))? {
+    let log_id = log_id_from_pb(entry.log_id.ok_or_else(|| CodecError::missing("entry"))?)?;
+    let payload = match entry.payload.ok_or_else(|| CodecError::missing("entry"))? {
         Payload::Blank(_) => EntryPayload::Blank,
-        Payload::Command(command) => EntryPayload::Normal(Command(command.into())),
+        Payload::Command(command) => EntryPayload::Normal(Command(command)),
         Payload::Membership(membership) => {
             EntryPayload::Membership(membership_from_pb(membership)?)
         }

@@ -50,7 +50,7 @@ pub(super) struct Inner<M: Machine> {
     fatal: watch::Receiver<Option<String>>,
     pub(super) request_timeout: Duration,
     /// Held while this node changes the membership.
-    pub(super) changing: Mutex<()>,
+    pub(super) changing: Arc<Mutex<()>>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -111,7 +111,7 @@ impl<M: Machine> Consensus<M> {
             leadership: watched.leadership.subscribe(),
             fatal: watched.fatal.subscribe(),
             request_timeout: options.request_timeout,
-            changing: Mutex::new(()),
+            changing: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -237,8 +237,10 @@ impl<M: Machine> Consensus<M> {
         triggered.map_err(|error| MembershipError::Stopped(error.to_string()))
     }
 
-    /// Stops taking part, flushes, and lets go of the data directory.
+    /// Hands leadership over if this node has it, stops taking part, flushes, and lets go of the data
+    /// directory.
     pub async fn shutdown(&self) {
+        self.inner.hand_over().await;
         self.inner.stop.cancel();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::error!(%error, "raft did not stop in order");
@@ -279,4 +281,43 @@ fn open<M: Machine>(
     let machine = StateMachine::load(cell, snapshots, snapshot)
         .map_err(|error| StartError::Raft(error.to_string()))?;
     Ok((log, machine))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::machine::RestoreError;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Machine for Nothing {
+        fn apply(&mut self, _index: u64, _command: &[u8]) -> Vec<u8> {
+            Vec::new()
+        }
+        fn snapshot(&self) -> Vec<u8> {
+            Vec::new()
+        }
+        fn restore(&mut self, _bytes: &[u8]) -> Result<(), RestoreError> {
+            Ok(())
+        }
+    }
+
+    /// The compiler sees through the futures only where they are spawned; callers do that.
+    #[test]
+    fn all_operations_can_be_spawned() {
+        fn is_send<T: Send>(_: &T) {}
+        let _compiled = |node: Consensus<Nothing>, options: Options| {
+            let members = BTreeMap::new();
+            is_send(&Consensus::start(options, Nothing));
+            is_send(&node.initialize(&members));
+            is_send(&node.propose("x"));
+            is_send(&node.read_index());
+            is_send(&node.add_learner(1, ""));
+            is_send(&node.change_membership(BTreeSet::new()));
+            is_send(&node.remove(1));
+            is_send(&node.transfer_leader(1));
+            is_send(&node.shutdown());
+        };
+    }
 }

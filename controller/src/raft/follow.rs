@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hearth_proto::internal::v1 as pb;
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use tokio::sync::watch;
 
 use super::consensus::{Inner, Proposed};
 use super::error::{ProposeError, ReadError};
@@ -34,6 +35,41 @@ pub(super) enum Refusal {
     Unknown(String),
 }
 
+impl Refusal {
+    /// Nothing happened, and it may be different soon.
+    fn is_temporary(&self) -> bool {
+        match self {
+            Self::NotLeader(_) | Self::Unavailable(_) => true,
+            Self::TooLarge(_) | Self::Unknown(_) => false,
+        }
+    }
+}
+
+/// The pauses between tries.
+struct Tries {
+    pause: Duration,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Tries {
+    fn new(leadership: watch::Receiver<Leadership>) -> Self {
+        Self {
+            pause: FIRST_PAUSE,
+            leadership,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.leadership.mark_unchanged();
+    }
+
+    /// A change of leadership since [`Tries::begin`] ends the pause early.
+    async fn pause(&mut self) {
+        drop(tokio::time::timeout(self.pause, self.leadership.changed()).await);
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
+    }
+}
+
 impl<M: Machine> Inner<M> {
     /// Proposes on whichever node leads, until the deadline.
     pub(super) async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
@@ -42,15 +78,7 @@ impl<M: Machine> Inner<M> {
         }
         // Set while a command is on its way: a deadline that passes then leaves its fate open.
         let sent = AtomicBool::new(false);
-        let tries = self.retrying(async || {
-            sent.store(true, Ordering::Relaxed);
-            let result = match self.leader_elsewhere() {
-                None => self.propose_here(command.clone()).await,
-                Some(leader) => self.forward(leader, command.clone()).await,
-            };
-            sent.store(false, Ordering::Relaxed);
-            result
-        });
+        let tries = self.propose_somewhere(command, &sent);
         match tokio::time::timeout(self.request_timeout, tries).await {
             Ok(Ok(proposed)) => Ok(proposed),
             Ok(Err(Refusal::TooLarge(bytes))) => Err(too_large(bytes)),
@@ -69,10 +97,7 @@ impl<M: Machine> Inner<M> {
 
     /// Waits until this node has applied everything that was committed when the call began.
     pub(super) async fn read_index(&self) -> Result<u64, ReadError> {
-        let tries = self.retrying(async || match self.leader_elsewhere() {
-            None => self.read_index_here().await,
-            Some(leader) => self.ask_read_index(leader).await,
-        });
+        let tries = self.read_index_somewhere();
         let no_leader = || ReadError::NoLeader {
             leader: self.leadership.borrow().leader.clone(),
         };
@@ -94,25 +119,43 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    /// Repeats `attempt` while nothing happened and trying again may help. The caller sets the deadline.
-    async fn retrying<T>(
+    /// Tries until a leader took the command. The caller sets the deadline.
+    async fn propose_somewhere(
         &self,
-        attempt: impl AsyncFn() -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        let mut pause = FIRST_PAUSE;
-        let mut leadership = self.leadership.clone();
+        command: Bytes,
+        sent: &AtomicBool,
+    ) -> Result<Proposed, Refusal> {
+        let mut tries = Tries::new(self.leadership.clone());
         loop {
-            if self.stop.is_cancelled() {
-                return Err(Refusal::Unavailable("this node is stopping".to_owned()));
+            tries.begin();
+            sent.store(true, Ordering::Relaxed);
+            let result = match self.leader_elsewhere() {
+                None => self.propose_here(command.clone()).await,
+                Some(leader) => self.forward(leader, command.clone()).await,
+            };
+            sent.store(false, Ordering::Relaxed);
+            match result {
+                Err(refusal) if refusal.is_temporary() && !self.stop.is_cancelled() => {}
+                other => return other,
             }
-            leadership.mark_unchanged();
-            match attempt().await {
-                Err(Refusal::NotLeader(_) | Refusal::Unavailable(_)) => {}
-                other @ (Ok(_) | Err(Refusal::TooLarge(_) | Refusal::Unknown(_))) => return other,
+            tries.pause().await;
+        }
+    }
+
+    /// Tries until a leader with a quorum answered. The caller sets the deadline.
+    async fn read_index_somewhere(&self) -> Result<u64, Refusal> {
+        let mut tries = Tries::new(self.leadership.clone());
+        loop {
+            tries.begin();
+            let result = match self.leader_elsewhere() {
+                None => self.read_index_here().await,
+                Some(leader) => self.ask_read_index(leader).await,
+            };
+            match result {
+                Err(refusal) if refusal.is_temporary() && !self.stop.is_cancelled() => {}
+                other => return other,
             }
-            // A change of leadership ends the pause early; its absence is no reason to stop.
-            drop(tokio::time::timeout(pause, leadership.changed()).await);
-            pause = (pause * 2).min(LAST_PAUSE);
+            tries.pause().await;
         }
     }
 

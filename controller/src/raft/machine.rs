@@ -33,6 +33,18 @@ pub struct RestoreError(pub String);
 pub(super) struct MachineCell<M> {
     machine: RwLock<M>,
     applied: watch::Sender<u64>,
+    panicked: watch::Sender<bool>,
+}
+
+/// Tells when a panic passes. openraft notices a machine that panicked only when it next has work for it.
+struct PanicGuard<'a>(&'a watch::Sender<bool>);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.send_replace(true);
+        }
+    }
 }
 
 impl<M: Machine> MachineCell<M> {
@@ -40,6 +52,7 @@ impl<M: Machine> MachineCell<M> {
         Arc::new(Self {
             machine: RwLock::new(machine),
             applied: watch::Sender::new(0),
+            panicked: watch::Sender::new(false),
         })
     }
 
@@ -50,6 +63,7 @@ impl<M: Machine> MachineCell<M> {
     }
 
     pub(super) fn write<T>(&self, f: impl FnOnce(&mut M) -> T) -> T {
+        let _guard = PanicGuard(&self.panicked);
         f(&mut self.machine.write().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -57,6 +71,11 @@ impl<M: Machine> MachineCell<M> {
     pub(super) fn publish(&self, index: u64) {
         self.read(Machine::after_apply);
         self.applied.send_replace(index);
+    }
+
+    /// True once the machine panicked: what it contains is anyone's guess.
+    pub(super) fn panicked(&self) -> watch::Receiver<bool> {
+        self.panicked.subscribe()
     }
 
     pub(super) fn applied(&self) -> watch::Receiver<u64> {

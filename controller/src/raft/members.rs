@@ -19,6 +19,8 @@ use super::types::{StoredMembership, TypeConfig};
 
 /// A learner has to catch up before its addition returns: a snapshot transfer, generously.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A hand-over that takes longer than an election is none.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a peer may take to say whether the cluster exists already.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -161,31 +163,66 @@ impl<M: Machine> Inner<M> {
     }
 
     pub(super) fn members(&self) -> Members {
-        Members::of(&self.raft.metrics().borrow_watched().membership_config)
+        let mut members = Members::of(&self.raft.metrics().borrow_watched().membership_config);
+        for (id, address) in members.voters.iter_mut().chain(&mut members.learners) {
+            *address = self.peers.address(*id, address);
+        }
+        members
     }
 
     /// Starts the second half of a membership change that a former leader began.
     pub(super) fn finish_joint_membership(self: &Arc<Self>) {
-        if self.changing.try_lock().is_err() {
+        let Ok(one) = Arc::clone(&self.changing).try_lock_owned() else {
             // A change of this node's own is under way, which has a second half too.
             return;
-        }
+        };
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {
-            let metrics = inner.raft.metrics();
-            let target = metrics
-                .borrow_watched()
-                .membership_config
-                .membership()
-                .get_joint_config()
-                .last()
-                .cloned();
-            let Some(target) = target else { return };
-            let change = ChangeMembers::ReplaceAllVoters(target);
-            if let Err(error) = inner.change_members(change, false).await {
-                tracing::warn!(%error, "membership change of a former leader is not finished yet");
+            let _one = one;
+            let metrics = inner.raft.metrics().borrow_watched().clone();
+            let configs = metrics.membership_config.membership().get_joint_config();
+            let [_, target] = configs.as_slice() else {
+                return;
+            };
+            let change = ChangeMembers::ReplaceAllVoters(target.clone());
+            let change = inner.raft.change_membership(change, false);
+            match tokio::time::timeout(CHANGE_TIMEOUT, change).await {
+                Ok(Ok(_)) => tracing::info!("finished the membership change of a former leader"),
+                Ok(Err(error)) => tracing::warn!(%error, "membership change is not finished yet"),
+                Err(_) => tracing::warn!("membership change is not finished yet"),
             }
         });
+    }
+
+    /// Before a stop in order: gives leadership to the voter that has most of the log, which takes
+    /// milliseconds where an election takes a second. Best effort.
+    pub(super) async fn hand_over(&self) {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let heir = metrics
+            .replication
+            .iter()
+            .flatten()
+            .filter(|(id, _)| **id != self.peers.node_id && voters.contains(id))
+            .max_by_key(|(_, matched)| **matched)
+            .map(|(id, _)| *id);
+        let Some(heir) = heir.filter(|_| self.leadership.borrow().is_leader) else {
+            return;
+        };
+        if self.raft.trigger().transfer_leader(heir).await.is_err() {
+            return;
+        }
+        let mut leadership = self.leadership.clone();
+        let moved = leadership.wait_for(|now| !now.is_leader);
+        if tokio::time::timeout(HAND_OVER_TIMEOUT, moved)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                heir,
+                "leadership was not taken over, an election will decide"
+            );
+        }
     }
 
     pub(super) fn status(&self, initialized: bool) -> pb::PeerStatusReply {

@@ -26,7 +26,7 @@ pub struct Options {
     /// Commands between two snapshots. Default 5,000.
     pub snapshot_every: u64,
     /// Applied commands kept in the log behind the newest snapshot, so that a node that was away for a
-    /// moment needs no snapshot. Default 2,000.
+    /// moment needs no snapshot, and so that an older snapshot can stand in for a damaged one. Default 6,000.
     pub keep_applied: u64,
 }
 
@@ -46,7 +46,7 @@ impl Options {
             dialer: Arc::new(PlainDialer),
             request_timeout: Duration::from_secs(5),
             snapshot_every: 5_000,
-            keep_applied: 2_000,
+            keep_applied: 6_000,
         }
     }
 

@@ -35,6 +35,7 @@ pub(super) struct Watched {
 /// Runs until the node stops.
 pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Watched) {
     let mut metrics = inner.raft.metrics();
+    let mut panicked = inner.cell.panicked();
     let mut log_fatal = inner.log.fatal();
     loop {
         let now = metrics.borrow_and_update().clone();
@@ -70,6 +71,11 @@ pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Wat
                 watched.fatal.send_replace(Some("raft has stopped".to_owned()));
                 return;
             },
+            Ok(_) = panicked.wait_for(|panicked| *panicked) => {
+                let reason = "the state machine panicked".to_owned();
+                watched.fatal.send_replace(Some(reason));
+                return;
+            }
             Ok(reason) = log_fatal.wait_for(Option::is_some) => {
                 watched.fatal.send_replace(reason.clone());
                 return;
