@@ -190,6 +190,59 @@ mod tests {
         assert_eq!(groups(&bench.worker_id), Vec::<PathBuf>::new());
     }
 
+    #[tokio::test]
+    async fn tmp_on_an_image_is_sized_private_and_not_charged_to_memory() {
+        if !is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let images = directory.path().join("images");
+        let bench = Bench::with(|config| config.scratch_dir = Some(images.clone())).await;
+        if let Some(lack) = bench.driver.diagnose().first() {
+            eprintln!("***** SKIPPED: {} *****", lack.message);
+            return;
+        }
+        // More than the memory, and then more than the image.
+        let script = "ls -A /tmp; ls -ld /tmp | cut -c1-10; echo '#!/bin/sh\necho runs' > /tmp/x; chmod +x /tmp/x; /tmp/x
+            dd if=/dev/zero of=/tmp/big bs=1M count=200 2>/dev/null && echo fits; rm /tmp/big
+            dd if=/dev/zero of=/tmp/big bs=1M count=600 2>/dev/null || echo full";
+        let mut spec = bench.spec(&["/bin/sh", "-c", script]);
+        for (size, expected) in [
+            (512, "drwx------\nruns\nfits\nfull\n"),
+            (16, "drwx------\nruns\nfull\n"),
+        ] {
+            spec.tmp_mib = size;
+            let sandbox = bench.driver.start(spec.clone()).await.unwrap();
+            let (output, report) = finish(sandbox).await;
+            assert_eq!(
+                (output.as_str(), report.status),
+                (expected, ExitStatus::Exited(0))
+            );
+        }
+        let names: Vec<_> = fs::read_dir(&images)
+            .unwrap()
+            .flatten()
+            .filter(|f| f.metadata().is_err())
+            .collect();
+        assert_eq!(
+            names.len(),
+            0,
+            "an image has a name only while it is being formatted"
+        );
+        bench.driver.shutdown().await;
+        let place = images.display().to_string();
+        until("every loop device is free again", || {
+            let backing = fs::read_dir("/sys/block")
+                .unwrap()
+                .flatten()
+                .map(|disk| disk.path().join("loop/backing_file"));
+            !backing
+                .filter_map(|file| fs::read_to_string(file).ok())
+                .any(|text| text.contains(&place))
+        })
+        .await;
+    }
+
     fn spawner_gone(pid: i32) -> bool {
         !Path::new(&format!("/proc/{pid}")).exists()
     }

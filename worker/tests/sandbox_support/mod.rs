@@ -39,6 +39,8 @@ pub(crate) fn config(worker_id: &str) -> NativeConfig {
         worker_id,
     );
     config.state_dir = std::env::temp_dir().join(worker_id);
+    // Images have a test of their own.
+    config.scratch_dir = None;
     config
 }
 

@@ -1,4 +1,4 @@
-//! Removes the cgroups of ended sandboxes, off the path of everything else.
+//! Removes the cgroups and scratch images of ended sandboxes, off the path of everything else.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::cgroup::Group;
+use super::scratch::Scratch;
 
 /// Groups that wait for removal; a removal takes about 80 us, so this is far more than ends at once.
 const BACKLOG: usize = 4096;
@@ -14,9 +15,26 @@ const BACKLOG: usize = 4096;
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Where groups go when they are no longer used.
+/// What is left of a sandbox.
+#[derive(Debug)]
+enum Rubbish {
+    Group(Box<dyn Group>),
+    Scratch(Scratch),
+}
+
+impl Rubbish {
+    fn remove(&self) -> io::Result<()> {
+        match self {
+            Self::Group(group) => group.remove(),
+            // Closing the descriptor does the rest.
+            Self::Scratch(scratch) => scratch.discard(),
+        }
+    }
+}
+
+/// Where these go when they are no longer used.
 #[derive(Debug, Clone)]
-pub(super) struct Cleaner(SyncSender<Box<dyn Group>>);
+pub(super) struct Cleaner(SyncSender<Rubbish>);
 
 impl Cleaner {
     /// The thread ends once every clone, and every [`OwnedGroup`], is dropped.
@@ -34,16 +52,32 @@ impl Cleaner {
             cleaner: self.clone(),
         }
     }
+
+    pub(super) fn own_scratch(&self, scratch: Scratch) -> OwnedScratch {
+        OwnedScratch {
+            scratch: Some(scratch),
+            cleaner: self.clone(),
+        }
+    }
+
+    fn dispose(&self, rubbish: Rubbish) {
+        if let Err(TrySendError::Full(rubbish) | TrySendError::Disconnected(rubbish)) =
+            self.0.try_send(rubbish)
+            && let Err(error) = rubbish.remove()
+        {
+            tracing::warn!(?rubbish, %error, "could not be removed");
+        }
+    }
 }
 
-fn clean(groups: &Receiver<Box<dyn Group>>) {
-    for group in groups {
+fn clean(heap: &Receiver<Rubbish>) {
+    for rubbish in heap {
         let mut attempt = 0;
-        while let Err(error) = group.remove() {
+        while let Err(error) = rubbish.remove() {
             attempt += 1;
             if attempt == ATTEMPTS {
-                // The next incarnation of this worker sweeps it.
-                tracing::warn!(?group, %error, "cgroup could not be removed");
+                // The next incarnation of this worker sweeps a group; an image goes when its last user goes.
+                tracing::warn!(?rubbish, %error, "could not be removed");
                 break;
             }
             std::thread::park_timeout(PAUSE);
@@ -67,14 +101,30 @@ impl OwnedGroup {
 
 impl Drop for OwnedGroup {
     fn drop(&mut self) {
-        let Some(group) = self.group.take() else {
-            return;
-        };
-        if let Err(TrySendError::Full(group) | TrySendError::Disconnected(group)) =
-            self.cleaner.0.try_send(group)
-            && let Err(error) = group.remove()
-        {
-            tracing::warn!(?group, %error, "cgroup could not be removed");
+        if let Some(group) = self.group.take() {
+            self.cleaner.dispose(Rubbish::Group(group));
+        }
+    }
+}
+
+/// An image that is thrown away when dropped.
+#[derive(Debug)]
+pub(super) struct OwnedScratch {
+    /// `None` only while being dropped.
+    scratch: Option<Scratch>,
+    cleaner: Cleaner,
+}
+
+impl OwnedScratch {
+    pub(super) fn scratch(&self) -> &Scratch {
+        self.scratch.as_ref().expect("taken by drop alone")
+    }
+}
+
+impl Drop for OwnedScratch {
+    fn drop(&mut self) {
+        if let Some(scratch) = self.scratch.take() {
+            self.cleaner.dispose(Rubbish::Scratch(scratch));
         }
     }
 }

@@ -32,6 +32,12 @@ pub struct NativeConfig {
     pub netns_pool: usize,
     /// Cgroups made beforehand (one more is always in the making). Default 8.
     pub cgroup_pool: usize,
+    /// Directory for the images that become `/tmp`, on a disk; emptied at the start, so nobody else's. Without it, or
+    /// where images cannot be made, `/tmp` is a tmpfs, charged to the function's memory. Default
+    /// `/var/lib/hearth/<worker id>/scratch`.
+    pub scratch_dir: Option<PathBuf>,
+    /// Images of the common size made beforehand (one more is always in the making). Default 4.
+    pub scratch_pool: usize,
     /// Run without memory, process and CPU limits on a host without cgroups. Development only. Default false.
     pub allow_no_cgroups: bool,
 }
@@ -48,6 +54,8 @@ impl NativeConfig {
             sandboxes_max: 2048,
             netns_pool: 8,
             cgroup_pool: 8,
+            scratch_dir: Some(Path::new("/var/lib/hearth").join(worker_id).join("scratch")),
+            scratch_pool: 4,
             allow_no_cgroups: false,
         }
     }
@@ -78,8 +86,8 @@ impl NativeConfig {
                 "sandboxes_max must be at least 1, and its uid ranges must stay below 2^32",
             );
         }
-        if self.netns_pool == 0 || self.cgroup_pool == 0 {
-            return invalid("netns_pool and cgroup_pool must be at least 1");
+        if [self.netns_pool, self.cgroup_pool, self.scratch_pool].contains(&0) {
+            return invalid("netns_pool, cgroup_pool and scratch_pool must be at least 1");
         }
         Ok(())
     }
@@ -160,6 +168,7 @@ pub(crate) fn request(spec: &SandboxSpec) -> Result<StartRequest, DriverError> {
         uid_base: 0,
         tasks: 0,
         cgroup_dir: false,
+        scratch: false,
     })
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::cgroup::Group;
-use super::cleaner::OwnedGroup;
+use super::cleaner::{OwnedGroup, OwnedScratch};
 use super::wire::ProgramEnd;
 use crate::sandbox::driver::{ExitReport, ExitStatus, SandboxControl};
 use crate::sandbox::sys;
@@ -21,6 +21,8 @@ const SIGKILL: i32 = libc::SIGKILL;
 pub(super) struct Sandbox {
     /// Until the end; `None` from the start on a host without cgroups.
     group: Mutex<Option<OwnedGroup>>,
+    /// Until the end; `None` from the start when `/tmp` is a tmpfs.
+    scratch: Mutex<Option<OwnedScratch>>,
     /// Set when started.
     pidfd: OnceLock<OwnedFd>,
     /// Whether we killed it ourselves.
@@ -29,9 +31,10 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(super) fn new(group: Option<OwnedGroup>) -> Arc<Self> {
+    pub(super) fn new(group: Option<OwnedGroup>, scratch: Option<OwnedScratch>) -> Arc<Self> {
         Arc::new(Self {
             group: Mutex::new(group),
+            scratch: Mutex::new(scratch),
             pidfd: OnceLock::new(),
             killed: AtomicBool::new(false),
             end: watch::Sender::new(None),
@@ -77,8 +80,14 @@ impl Sandbox {
         }
     }
 
-    /// Every process is gone; the group goes too.
+    /// Every process is gone; group and image go too.
     pub(super) fn on_end(&self, end: Option<ProgramEnd>) {
+        drop(
+            self.scratch
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         let group = self.group().take();
         let group = group.as_ref().map(OwnedGroup::group);
         let was_out_of_memory = group.is_some_and(Group::was_out_of_memory);

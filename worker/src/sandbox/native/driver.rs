@@ -11,13 +11,14 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::cgroup::{self, Entrance, Hierarchy, Limits};
-use super::cleaner::{Cleaner, OwnedGroup};
+use super::cleaner::{Cleaner, OwnedGroup, OwnedScratch};
 use super::client::Client;
 use super::config::{NativeConfig, request};
 use super::control::Sandbox;
 use super::diagnosis::diagnose;
 use super::netns::{self, Netns, NetnsListener};
 use super::prefab::Prefab;
+use super::scratch::ScratchPool;
 use super::slots::Slots;
 use crate::sandbox::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
 
@@ -42,6 +43,48 @@ struct Parts {
     netns: Prefab<Netns>,
     /// `None` on a host without cgroups.
     groups: Option<Prefab<OwnedGroup>>,
+    /// `None` when `/tmp` is a tmpfs.
+    scratch: Option<ScratchPool>,
+    cleaner: Cleaner,
+}
+
+impl Parts {
+    /// A group with its limits set, and the way into it.
+    async fn group(
+        &self,
+        spec: &SandboxSpec,
+    ) -> Result<(Option<OwnedGroup>, Entrance), DriverError> {
+        let Some(groups) = &self.groups else {
+            return Ok((None, Entrance::default()));
+        };
+        let owned = groups.take().await.map_err(setup("make a cgroup"))?;
+        let limits = Limits {
+            memory_mib: spec.memory_mib,
+            pids_max: spec.pids_max,
+        };
+        owned
+            .group()
+            .set_limits(limits)
+            .map_err(setup("set limits"))?;
+        let entrance = owned.group().entrance().map_err(setup("open a cgroup"))?;
+        Ok((Some(owned), entrance))
+    }
+
+    /// A file system for `/tmp`.
+    async fn scratch(
+        &self,
+        spec: &SandboxSpec,
+        uid_base: u32,
+    ) -> Result<Option<OwnedScratch>, DriverError> {
+        let Some(pool) = &self.scratch else {
+            return Ok(None);
+        };
+        let scratch = pool
+            .take(spec.tmp_mib, uid_base)
+            .await
+            .map_err(setup("make /tmp"))?;
+        Ok(Some(self.cleaner.own_scratch(scratch)))
+    }
 }
 
 fn setup(step: &str) -> impl FnOnce(io::Error) -> DriverError {
@@ -59,7 +102,7 @@ impl NativeDriver {
     pub async fn open(config: NativeConfig) -> Result<Self, DriverError> {
         config.validate()?;
         let hierarchy = cgroup::detect(&config.worker_id);
-        let diagnoses = diagnose(
+        let mut diagnoses = diagnose(
             hierarchy.as_ref().err().map(String::as_str),
             config.allow_no_cgroups,
         );
@@ -73,10 +116,15 @@ impl NativeDriver {
         let hierarchy: Option<Arc<dyn Hierarchy>> = hierarchy.ok().map(Arc::from);
         let groups = match &hierarchy {
             Some(hierarchy) => {
-                Some(group_pool(Arc::clone(hierarchy), cleaner, config.cgroup_pool).await?)
+                Some(group_pool(Arc::clone(hierarchy), cleaner.clone(), config.cgroup_pool).await?)
             }
             None => None,
         };
+        let scratch = scratch_pool(&config).await.unwrap_or_else(|diagnosis| {
+            tracing::warn!(diagnosis = diagnosis.message, "this host lacks something");
+            diagnoses.push(diagnosis);
+            None
+        });
         let netns =
             netns::prefab(config.netns_pool).map_err(setup("start the network namespace pool"))?;
         let client = Client::launch(&config).await?;
@@ -84,7 +132,12 @@ impl NativeDriver {
             slots: Slots::new(config.sandboxes_max),
             config,
             diagnoses,
-            parts: Mutex::new(Some(Arc::new(Parts { netns, groups }))),
+            parts: Mutex::new(Some(Arc::new(Parts {
+                netns,
+                groups,
+                scratch,
+                cleaner,
+            }))),
             client: tokio::sync::Mutex::new(Some(client)),
             cleaner: Mutex::new(Some(thread)),
             hierarchy,
@@ -140,6 +193,25 @@ async fn group_pool(
     Prefab::start("cgroups", size, make).map_err(setup("start the cgroup pool"))
 }
 
+/// `None` when not wanted; a diagnosis when wanted and impossible.
+async fn scratch_pool(config: &NativeConfig) -> Result<Option<ScratchPool>, Diagnosis> {
+    let Some(directory) = config.scratch_dir.clone() else {
+        return Ok(None);
+    };
+    let size = config.scratch_pool;
+    let started = tokio::task::spawn_blocking(move || ScratchPool::start(&directory, size)).await;
+    started
+        .map_err(io::Error::other)
+        .flatten()
+        .map(Some)
+        .map_err(|error| Diagnosis {
+            fatal: false,
+            message: format!(
+                "/tmp is a tmpfs, charged to the function's memory: no disk images here ({error})"
+            ),
+        })
+}
+
 #[async_trait]
 impl Driver for NativeDriver {
     async fn start(&self, spec: SandboxSpec) -> Result<StartedSandbox, DriverError> {
@@ -156,42 +228,34 @@ impl Driver for NativeDriver {
             .take()
             .await
             .map_err(setup("make a network namespace"))?;
-        let (group, entrance) = match &parts.groups {
-            Some(groups) => {
-                let group = groups.take().await.map_err(setup("make a cgroup"))?;
-                let limits = Limits {
-                    memory_mib: spec.memory_mib,
-                    pids_max: spec.pids_max,
-                };
-                group
-                    .group()
-                    .set_limits(limits)
-                    .map_err(setup("set limits"))?;
-                let entrance = group.group().entrance().map_err(setup("open a cgroup"))?;
-                (Some(group), entrance)
-            }
-            None => (None, Entrance::default()),
-        };
+        let (group, entrance) = parts.group(&spec).await?;
+        request.uid_base = self.config.uid_base_of(slot.number);
+        let scratch = parts.scratch(&spec, request.uid_base).await?;
         let (read, write) =
             pipe2(OFlag::O_CLOEXEC).map_err(|errno| setup("make the output pipe")(errno.into()))?;
         let output = tokio::net::unix::pipe::Receiver::from_owned_fd(read)
             .map_err(setup("watch the output"))?;
         let listener = tokio::net::TcpListener::from_std(netns.listener)
             .map_err(setup("watch the listener"))?;
-        request.uid_base = self.config.uid_base_of(slot.number);
         request.tasks = entrance.tasks.len();
         request.cgroup_dir = entrance.directory.is_some();
+        request.scratch = scratch.is_some();
+        // The sandbox owns the image; the message carries a descriptor of its own.
+        let mount = scratch
+            .as_ref()
+            .map(|owned| owned.scratch().descriptor().try_clone_to_owned());
+        let mount = mount.transpose().map_err(setup("duplicate a descriptor"))?;
         let mut descriptors = vec![netns.descriptor.as_fd(), write.as_fd()];
         descriptors.extend(
             entrance
                 .tasks
                 .iter()
                 .chain(&entrance.directory)
+                .chain(&mount)
                 .map(AsFd::as_fd),
         );
-        let control = client
-            .start(request, &descriptors, Sandbox::new(group), slot)
-            .await?;
+        let sandbox = Sandbox::new(group, scratch);
+        let control = client.start(request, &descriptors, sandbox, slot).await?;
         Ok(StartedSandbox {
             runtime_api: Box::new(NetnsListener(listener)),
             output: Box::new(output),

@@ -20,6 +20,7 @@ mod init;
 mod netns;
 mod prefab;
 mod rootfs;
+mod scratch;
 mod seccomp;
 mod slots;
 pub mod spawner;

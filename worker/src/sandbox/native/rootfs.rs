@@ -151,10 +151,16 @@ pub(crate) struct Trees {
     stage: CString,
     masks: Rc<[(&'static CStr, &'static CStr)]>,
     tmp_mib: u32,
+    /// What is to be `/tmp`, if not a tmpfs.
+    scratch: Option<OwnedFd>,
 }
 
 /// Clones the trees of a sandbox, with the host's privileges.
-pub(crate) fn prepare(places: &Places, request: &StartRequest) -> Result<Trees, StepError> {
+pub(crate) fn prepare(
+    places: &Places,
+    request: &StartRequest,
+    scratch: Option<OwnedFd>,
+) -> Result<Trees, StepError> {
     let clone = |path: &CStr, attributes| {
         clone_tree(path, attributes).step(|| format!("clone the tree {}", path.to_string_lossy()))
     };
@@ -177,6 +183,7 @@ pub(crate) fn prepare(places: &Places, request: &StartRequest) -> Result<Trees, 
         stage: places.stage.clone(),
         masks: Rc::clone(&places.masks),
         tmp_mib: request.tmp_mib,
+        scratch,
     })
 }
 
@@ -200,12 +207,16 @@ pub(crate) fn assemble(trees: &Trees) -> Result<(), StepError> {
         plain | MsFlags::MS_NOEXEC,
         &format!("size={SHM_MIB}m,mode=1777"),
     )?;
-    let owner = format!(
-        "size={}m,mode=0700,uid={SANDBOX_UID},gid={SANDBOX_GID}",
-        trees.tmp_mib
-    );
     // Not noexec: AWS's Java client unpacks a library there and loads it.
-    mount_tmpfs(c"/tmp", plain, &owner)?;
+    if let Some(scratch) = &trees.scratch {
+        attach_tree(scratch, c"/tmp").step(|| "attach /tmp".to_owned())?;
+    } else {
+        let owner = format!(
+            "size={}m,mode=0700,uid={SANDBOX_UID},gid={SANDBOX_GID}",
+            trees.tmp_mib
+        );
+        mount_tmpfs(c"/tmp", plain, &owner)?;
+    }
     for (tree, target) in &trees.mounts {
         attach_tree(tree, target).step(|| format!("attach at {}", target.to_string_lossy()))?;
     }

@@ -335,13 +335,18 @@ impl Spawner {
         } else {
             None
         };
+        let scratch = if request.scratch {
+            Some(descriptors.next().ok_or_else(missing)?)
+        } else {
+            None
+        };
         let strings = |list: &[String]| {
             list.iter()
                 .map(|text| c_string(text))
                 .collect::<Result<Vec<_>, StepError>>()
         };
         let plan = Plan {
-            trees: rootfs::prepare(&self.places, request)?,
+            trees: rootfs::prepare(&self.places, request, scratch)?,
             tasks,
             output,
             hostname: request.hostname.clone(),
@@ -418,6 +423,8 @@ impl Spawner {
             .step(|| "unwatch init's end".to_owned())?;
         let (_, status) =
             sys::process::wait_for(Some(child.pid)).step(|| format!("reap init {}", child.pid))?;
+        // Whoever hears of the end may count on its descriptors being closed.
+        drop((child.pidfd, child.socket));
         let key = child.key;
         let reply = match child.phase {
             Phase::Starting => {

@@ -15,7 +15,7 @@ pub(crate) enum Request {
     /// First message: directories `dev` and `stage` below this one are the spawner's.
     Configure { state_dir: String },
     /// Make a sandbox. Descriptors: network namespace, output pipe, then `tasks` files to join, then, if
-    /// `cgroup_dir`, the version 2 group to be born in.
+    /// `cgroup_dir`, the version 2 group to be born in, then, if `scratch`, the mount for `/tmp`.
     Start(StartRequest),
 }
 
@@ -38,6 +38,8 @@ pub(crate) struct StartRequest {
     pub(crate) tasks: usize,
     /// Whether a version 2 group follows.
     pub(crate) cgroup_dir: bool,
+    /// Whether a detached mount for `/tmp` follows.
+    pub(crate) scratch: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //!
 //! Each function does one system call and decides nothing. Callers: [`super::native`].
 
+pub(crate) mod block;
 pub(crate) mod mount;
 pub(crate) mod net;
 pub(crate) mod process;

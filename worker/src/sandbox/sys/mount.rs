@@ -16,6 +16,7 @@ pub(crate) const ATTR_NOEXEC: u64 = 0x8;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
 
@@ -67,6 +68,19 @@ pub(crate) fn clone_tree(path: &CStr, attributes: u64) -> io::Result<OwnedFd> {
 
 /// A new, detached instance of a file system that needs no options.
 pub(crate) fn new_file_system(kind: &CStr, attributes: u64) -> io::Result<OwnedFd> {
+    mount_new(kind, None, attributes)
+}
+
+/// A detached mount of the file system on a block device.
+pub(crate) fn new_block_file_system(
+    kind: &CStr,
+    device: &CStr,
+    attributes: u64,
+) -> io::Result<OwnedFd> {
+    mount_new(kind, Some(device), attributes)
+}
+
+fn mount_new(kind: &CStr, source: Option<&CStr>, attributes: u64) -> io::Result<OwnedFd> {
     let owned = |fd: libc::c_long| -> io::Result<OwnedFd> {
         // SAFETY: called with descriptors the kernel has just returned, which nobody else owns.
         Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?) })
@@ -75,6 +89,20 @@ pub(crate) fn new_file_system(kind: &CStr, attributes: u64) -> io::Result<OwnedF
     let context = owned(check(unsafe {
         libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC)
     })?)?;
+    if let Some(source) = source {
+        let (command, key) = (FSCONFIG_SET_STRING, c"source".as_ptr());
+        // SAFETY: FSCONFIG_SET_STRING takes two NUL-terminated strings, which outlive the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                command,
+                key,
+                source.as_ptr(),
+                0,
+            )
+        })?;
+    }
     let none = std::ptr::null::<libc::c_char>();
     // SAFETY: FSCONFIG_CMD_CREATE takes neither key nor value.
     check(unsafe {
