@@ -17,13 +17,22 @@ mod tests {
         if !is_root() {
             return;
         }
-        let bench = Bench::new().await;
-        for (name, pause) in [("sporadic", 20), ("tight loop", 0)] {
+        let images = tempfile::tempdir().unwrap();
+        let plain = Bench::new().await;
+        let imaged =
+            Bench::with(|config| config.scratch_dir = Some(images.path().join("images"))).await;
+        let rows = [
+            ("sporadic", &plain, 20),
+            ("sporadic, /tmp on an image", &imaged, 100),
+            ("tight loop", &plain, 0),
+        ];
+        for (name, bench, pause) in rows {
             let (mut started, mut ended) = (Vec::new(), Vec::new());
             for _ in 0..200 {
                 // Sporadic starts find full pools and cold caches, as in life.
                 tokio::time::sleep(Duration::from_millis(pause)).await;
-                let spec = bench.spec(&["/usr/bin/true"]);
+                let mut spec = bench.spec(&["/usr/bin/true"]);
+                spec.tmp_mib = 512;
                 let begin = Instant::now();
                 let sandbox = bench.driver.start(spec).await.unwrap();
                 started.push(begin.elapsed().as_micros());
@@ -40,6 +49,7 @@ mod tests {
                 line(&ended)
             );
         }
-        bench.driver.shutdown().await;
+        plain.driver.shutdown().await;
+        imaged.driver.shutdown().await;
     }
 }

@@ -191,6 +191,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn sandboxes_started_at_once_have_ids_of_their_own() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let starts = (0..40)
+            .map(|_| bench.start(&["/bin/sh", "-c", "cat /proc/self/uid_map; exec sleep 1000"]));
+        let mut sandboxes = futures::future::join_all(starts).await;
+        let mut first_ids = std::collections::BTreeSet::new();
+        for sandbox in &mut sandboxes {
+            let map = await_output(sandbox, "\n").await;
+            let numbers: Vec<u32> = map
+                .split_whitespace()
+                .map(|word| word.parse().unwrap())
+                .collect();
+            assert_eq!((numbers[0], numbers[2]), (0, 65_536));
+            first_ids.insert(numbers[1]);
+        }
+        assert_eq!(first_ids.len(), 40);
+        assert!(first_ids.iter().all(|id| *id >= 100_000));
+        bench.driver.shutdown().await;
+        assert_eq!(groups(&bench.worker_id), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
     async fn tmp_on_an_image_is_sized_private_and_not_charged_to_memory() {
         if !is_root() {
             return;

@@ -32,7 +32,7 @@ pub struct NativeConfig {
     pub netns_pool: usize,
     /// Cgroups made beforehand (one more is always in the making). Default 8.
     pub cgroup_pool: usize,
-    /// Directory for the images that become `/tmp`, on a disk; emptied at the start, so nobody else's. Without it, or
+    /// Directory for the images that become `/tmp`, on a disk; not to be shared with another worker. Without it, or
     /// where images cannot be made, `/tmp` is a tmpfs, charged to the function's memory. Default
     /// `/var/lib/hearth/<worker id>/scratch`.
     pub scratch_dir: Option<PathBuf>,

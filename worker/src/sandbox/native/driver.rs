@@ -298,6 +298,9 @@ impl Driver for NativeDriver {
             let _ = std::fs::remove_dir(place);
         }
         let _ = std::fs::remove_dir(&self.config.state_dir);
+        if let Some(directory) = &self.config.scratch_dir {
+            let _ = std::fs::remove_dir(directory);
+        }
     }
 }
 

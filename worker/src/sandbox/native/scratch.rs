@@ -26,6 +26,9 @@ const COMMON_MIB: u32 = 512;
 /// ext4 needs some room for itself.
 const SMALLEST_MIB: u32 = 8;
 
+/// Of the files images are made in.
+const EXTENSION: &str = "img";
+
 /// Others may take the loop device found free.
 const LOOP_ATTEMPTS: u32 = 32;
 
@@ -39,10 +42,8 @@ pub(super) struct ScratchPool {
 impl ScratchPool {
     /// Tries out one image, then keeps `size` of the common size ready.
     pub(super) fn start(directory: &Path, size: usize) -> io::Result<Self> {
-        match fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => fs::create_dir_all(directory)?,
-        }
+        fs::create_dir_all(directory)?;
+        remove_leftovers(directory)?;
         let workshop = Arc::new(Workshop {
             directory: directory.to_owned(),
             serial: AtomicU64::new(0),
@@ -72,6 +73,20 @@ impl ScratchPool {
     }
 }
 
+/// An image has a name only while it is made; one that has it now is of a worker that crashed just then.
+fn remove_leftovers(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == EXTENSION)
+        {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
 #[derive(Debug)]
 struct Workshop {
     directory: PathBuf,
@@ -81,7 +96,7 @@ struct Workshop {
 impl Workshop {
     fn make(&self, size_mib: u32) -> io::Result<Scratch> {
         let path = self.directory.join(format!(
-            "{}.img",
+            "{}.{EXTENSION}",
             self.serial.fetch_add(1, Ordering::Relaxed)
         ));
         let file = OpenOptions::new()

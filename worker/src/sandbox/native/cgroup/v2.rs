@@ -122,3 +122,59 @@ impl Group for Group2 {
         remove_directory(&self.path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a directory that plays the kernel: which value goes into which file.
+    #[test]
+    fn limits_quota_and_freezer_are_written_as_the_kernel_reads_them() {
+        let root = tempfile::tempdir().unwrap();
+        let below = Path::new("hearth/w1");
+        let kernel = |path: &Path, files: &[&str]| {
+            fs::create_dir_all(path).unwrap();
+            for file in files {
+                fs::write(path.join(file), "").unwrap();
+            }
+        };
+        for level in ["", "hearth", "hearth/w1"] {
+            kernel(&root.path().join(level), &["cgroup.subtree_control"]);
+        }
+        let hierarchy = Hierarchy2::with_limits(root.path(), below).unwrap();
+        let group = hierarchy.create_group("g").unwrap();
+        let path = root.path().join("hearth/w1/g");
+        let files = [
+            "memory.max",
+            "memory.swap.max",
+            "pids.max",
+            "cpu.weight",
+            "cpu.max",
+            "cgroup.freeze",
+        ];
+        kernel(&path, &files);
+        group
+            .set_limits(Limits {
+                memory_mib: 1769,
+                pids_max: 9,
+            })
+            .unwrap();
+        group.set_cpu(500).unwrap();
+        group.set_frozen(true).unwrap();
+        let written = files.map(|file| fs::read_to_string(path.join(file)).unwrap());
+        assert_eq!(written, ["1854930944", "0", "9", "39", "50000 100000", "1"]);
+        let handed_down = fs::read_to_string(root.path().join("hearth/w1/cgroup.subtree_control"));
+        assert_eq!(handed_down.unwrap(), "+memory +pids +cpu");
+        assert!(group.entrance().unwrap().directory.is_some());
+
+        assert!(!group.was_out_of_memory());
+        fs::write(
+            path.join("memory.events"),
+            "oom 1\noom_kill 1\noom_group_kill 0\n",
+        )
+        .unwrap();
+        fs::write(path.join("memory.peak"), "4096\n").unwrap();
+        assert!(group.was_out_of_memory());
+        assert_eq!(group.memory_peak_bytes(), Some(4096));
+    }
+}
