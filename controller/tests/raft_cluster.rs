@@ -79,6 +79,7 @@ async fn another_node_leads_within_two_seconds_after_the_leader_died() {
 async fn without_a_quorum_nothing_is_promised() {
     let mut cluster = Cluster::start(3).await;
     cluster.any().propose("kept").await.unwrap();
+    cluster.node(3).read_index().await.unwrap();
     cluster.kill(1).await;
     cluster.kill(2).await;
     let alone = cluster.node(3).clone();
@@ -182,6 +183,31 @@ async fn leadership_is_handed_over_on_request() {
         .unwrap();
     println!("leadership moved after {:?}", clock.elapsed());
     cluster.node(leader).propose("after").await.unwrap();
+    cluster.shutdown().await;
+}
+
+/// A rolling restart must not cost an election each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_stops_in_order_hands_over_first() {
+    let mut cluster = Cluster::start(3).await;
+    let (leader, node) = cluster.leader().await;
+    node.propose("before").await.unwrap();
+    let mut handed_over = node.watch_leadership();
+    drop(node);
+    let clock = started();
+    cluster.stop(leader).await;
+    let after = handed_over.borrow_and_update().clone();
+    assert!(!after.is_leader, "{after:?}");
+    let successor = cluster.any();
+    let mut leadership = successor.watch_leadership();
+    let elected =
+        leadership.wait_for(|now| now.leader.as_ref().is_some_and(|(id, _)| *id != leader));
+    tokio::time::timeout(FAIL_OVER, elected)
+        .await
+        .unwrap()
+        .unwrap();
+    insist(successor, "after").await;
+    println!("stop and next command took {:?}", clock.elapsed());
     cluster.shutdown().await;
 }
 

@@ -2,8 +2,10 @@
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
+use hearth_core::{Error, ErrorCode};
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::blob_peer_server::{BlobPeer, BlobPeerServer};
+use hearth_proto::status::to_status;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{BlobError, BlobStore, BlobStream, Digest, LocalBlobs};
@@ -34,14 +36,14 @@ impl BlobPeerService {
 
     fn check(&self, cluster_id: &str, sha256: &[u8]) -> Result<Digest, Status> {
         if cluster_id != self.cluster_id {
-            return Err(Status::failed_precondition(format!(
-                "this is cluster {}, not {cluster_id}",
-                self.cluster_id
-            )));
+            return Err(refusal(
+                ErrorCode::PreconditionFailed,
+                format!("this is cluster {}, not {cluster_id}", self.cluster_id),
+            ));
         }
         let bytes = sha256
             .try_into()
-            .map_err(|_| Status::invalid_argument("a SHA-256 has 32 bytes"))?;
+            .map_err(|_| refusal(ErrorCode::InvalidParameterValue, "a SHA-256 has 32 bytes"))?;
         Ok(Digest::from_bytes(bytes))
     }
 }
@@ -58,7 +60,10 @@ impl BlobPeer for BlobPeerService {
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|message| message.part);
         let Some(Part::Start(start)) = first else {
-            return Err(Status::invalid_argument("a blob begins with its digest"));
+            return Err(refusal(
+                ErrorCode::InvalidParameterValue,
+                "a blob begins with its digest",
+            ));
         };
         let digest = self.check(&start.cluster_id, &start.sha256)?;
         let stored = self.local.put_stream(digest, received(digest, parts)).await;
@@ -117,22 +122,31 @@ fn received(digest: Digest, parts: Streaming<pb::PutBlobRequest>) -> BlobStream 
             Some(pb::PutBlobRequest {
                 part: Some(Part::Chunk(chunk)),
             }) => Ok(Some((chunk, parts))),
-            Some(_) => Err(interrupted(Status::invalid_argument("a chunk is missing"))),
+            Some(_) => Err(interrupted(refusal(
+                ErrorCode::InvalidParameterValue,
+                "a chunk is missing",
+            ))),
         }
     })
     .boxed()
 }
 
+fn refusal(code: ErrorCode, message: impl Into<String>) -> Status {
+    to_status(&Error::new(code, message.into()))
+}
+
 fn status(error: &BlobError) -> Status {
     let message = error.to_string();
     match error {
-        BlobError::NotFound(_) => Status::not_found(message),
+        BlobError::NotFound(_) => refusal(ErrorCode::NotFound, message),
         BlobError::Mismatch { .. } | BlobError::TooLarge { .. } => {
-            Status::invalid_argument(message)
+            refusal(ErrorCode::InvalidParameterValue, message)
         }
-        BlobError::Corrupted(_) => Status::data_loss(message),
-        BlobError::Full(_) => Status::resource_exhausted(message),
-        BlobError::NoMajority { .. } => Status::unavailable(message),
-        BlobError::Io { .. } | BlobError::Store { .. } => Status::internal(message),
+        BlobError::Full(_) | BlobError::NoMajority { .. } => {
+            refusal(ErrorCode::Unavailable, message)
+        }
+        BlobError::Corrupted(_) | BlobError::Io { .. } | BlobError::Store { .. } => {
+            refusal(ErrorCode::Internal, message)
+        }
     }
 }

@@ -2,12 +2,14 @@
 //! not decided here.
 
 use std::collections::BTreeMap;
-use std::error::Error;
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hearth_core::{Error, ErrorCode};
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::raft_peer_client::RaftPeerClient;
+use hearth_proto::status::to_status;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -108,21 +110,30 @@ impl Peers {
 
     /// Refuses requests of another cluster or meant for another node.
     pub(super) fn check(&self, header: Option<&pb::PeerHeader>) -> Result<(), Status> {
-        let header = header.ok_or_else(|| Status::invalid_argument("peer header is missing"))?;
+        let header = header
+            .ok_or_else(|| refusal(ErrorCode::InvalidParameterValue, "peer header is missing"))?;
         if header.cluster_id != self.cluster_id {
-            return Err(Status::failed_precondition(format!(
-                "this is cluster {}, not {}",
-                self.cluster_id, header.cluster_id
-            )));
+            return Err(refusal(
+                ErrorCode::PreconditionFailed,
+                format!(
+                    "this is cluster {}, not {}",
+                    self.cluster_id, header.cluster_id
+                ),
+            ));
         }
         if header.to_node != 0 && header.to_node != self.node_id {
-            return Err(Status::failed_precondition(format!(
-                "this is node {}, not {}",
-                self.node_id, header.to_node
-            )));
+            return Err(refusal(
+                ErrorCode::PreconditionFailed,
+                format!("this is node {}, not {}", self.node_id, header.to_node),
+            ));
         }
         Ok(())
     }
+}
+
+/// A refusal of a peer's request.
+pub(super) fn refusal(code: ErrorCode, message: impl Into<String>) -> Status {
+    to_status(&Error::new(code, message.into()))
 }
 
 /// A request with its deadline on the wire, so that the peer gives up as well.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use hearth_core::ErrorCode;
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::raft_peer_server::RaftPeer;
 use openraft::errors::{Fatal, RaftError};
@@ -17,6 +18,7 @@ use super::codec::{self, CodecError};
 use super::consensus::Inner;
 use super::follow;
 use super::machine::Machine;
+use super::peers::refusal;
 use super::snapshot_file::{self, FormatError};
 use super::types::{Snapshot, TypeConfig};
 
@@ -99,15 +101,19 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|message| message.part);
         let Some(Part::Start(start)) = first else {
-            return Err(Status::invalid_argument(
+            return Err(refusal(
+                ErrorCode::InvalidParameterValue,
                 "a snapshot begins with its header",
             ));
         };
         self.check(start.header.as_ref())?;
         let vote = codec::vote_from_pb(start.vote).map_err(malformed)?;
-        let header = start
-            .snapshot
-            .ok_or_else(|| Status::invalid_argument("snapshot header is missing"))?;
+        let header = start.snapshot.ok_or_else(|| {
+            refusal(
+                ErrorCode::InvalidParameterValue,
+                "snapshot header is missing",
+            )
+        })?;
         let meta = snapshot_file::check_header(&header).map_err(bad_snapshot)?;
         let body = receive_body(&header, parts).await?;
         let snapshot = Snapshot {
@@ -204,10 +210,14 @@ async fn receive_body(
     let mut body = BytesMut::new();
     while let Some(message) = parts.message().await? {
         let Some(Part::Chunk(chunk)) = message.part else {
-            return Err(Status::invalid_argument("a snapshot has one header"));
+            return Err(refusal(
+                ErrorCode::InvalidParameterValue,
+                "a snapshot has one header",
+            ));
         };
         if (body.len() + chunk.len()) as u64 > header.length {
-            return Err(Status::invalid_argument(
+            return Err(refusal(
+                ErrorCode::InvalidParameterValue,
                 "the snapshot is longer than its header says",
             ));
         }
@@ -249,17 +259,20 @@ fn vote_reply(response: &openraft::raft::VoteResponse<TypeConfig>) -> pb::VoteRe
 }
 
 fn malformed(error: CodecError) -> Status {
-    Status::invalid_argument(error.to_string())
+    refusal(ErrorCode::InvalidParameterValue, error.to_string())
 }
 
 fn bad_snapshot(error: FormatError) -> Status {
-    Status::invalid_argument(format!("snapshot: {error}"))
+    refusal(
+        ErrorCode::InvalidParameterValue,
+        format!("snapshot: {error}"),
+    )
 }
 
 fn stopped(error: RaftError<TypeConfig>) -> Status {
-    Status::unavailable(error.to_string())
+    refusal(ErrorCode::Unavailable, error.to_string())
 }
 
 fn fatal(error: Fatal<TypeConfig>) -> Status {
-    Status::unavailable(error.to_string())
+    refusal(ErrorCode::Unavailable, error.to_string())
 }

@@ -74,6 +74,8 @@ pub(super) struct Writer {
     batch: sled::Batch,
     batch_last: Option<u64>,
     batch_bytes: usize,
+    /// The newest committed mark of a group, written once after its entries.
+    committed: Option<Option<Vec<u8>>>,
 }
 
 impl Writer {
@@ -92,6 +94,7 @@ impl Writer {
             batch: sled::Batch::default(),
             batch_last: None,
             batch_bytes: 0,
+            committed: None,
         }
     }
 
@@ -150,6 +153,11 @@ impl Writer {
         }
         result?;
         self.apply_batch()?;
+        match self.committed.take() {
+            Some(Some(mark)) => drop(self.disk.meta.insert(KEY_COMMITTED, mark)?),
+            Some(None) => drop(self.disk.meta.remove(KEY_COMMITTED)?),
+            None => {}
+        }
         if flush {
             self.disk.sync()?;
         }
@@ -173,13 +181,8 @@ impl Writer {
                 self.disk.meta.insert(KEY_VOTE, vote)?;
                 Ok(())
             }
-            Op::Committed(Some(mark)) => {
-                self.apply_batch()?;
-                self.disk.meta.insert(KEY_COMMITTED, mark)?;
-                Ok(())
-            }
-            Op::Committed(None) => {
-                self.disk.meta.remove(KEY_COMMITTED)?;
+            Op::Committed(mark) => {
+                self.committed = Some(mark);
                 Ok(())
             }
             Op::TruncateAfter(last, done) => {
