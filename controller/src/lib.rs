@@ -1,5 +1,35 @@
-//! Replicated control plane.
+//! The controller: replicated control plane of a cluster. Functions, limits, grants and workers are agreed on
+//! by Raft; workers are in session with the leader; gateways and workers follow the catalog.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `state` | the replicated state, pure |
+//! | `machine` | the state as Raft carries it: JSON, snapshots, the feed of changes |
+//! | `raft` | openraft on sled |
+//! | `blobs` | code blobs |
+//! | `leader` | the leader's soft state: sessions, permits, capacity |
+//! | `reconcile` | from wanted to observed: pure plan, execution |
+//! | `api` | gRPC services |
+//!
+//! No invocation passes here: with all controllers stopped, invocations go on.
+
+mod api;
 pub mod blobs;
-pub mod raft;
-pub mod state;
+mod collect;
+mod leader;
 mod machine;
+mod metrics;
+mod net_dialer;
+mod options;
+pub mod raft;
+mod reconcile;
+mod start;
+pub mod state;
+mod watch;
+
+pub use hearth_node::Seams;
+pub use options::{
+    AccountOptions, BlobOptions, BlobStoreKind, Options, OptionsError, RaftOptions, S3,
+    WorkerOptions,
+};
+pub use start::{Controller, StartError, start};

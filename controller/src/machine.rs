@@ -226,7 +226,11 @@ mod tests {
         machine.after_apply();
         assert!(matches!(
             changes.try_recv(),
-            Ok(Change::Function { index: 2, function: Some(_), .. })
+            Ok(Change::Function {
+                index: 2,
+                function: Some(_),
+                ..
+            })
         ));
     }
 }

@@ -64,7 +64,11 @@ pub(super) struct Change<'a> {
 }
 
 impl Functions {
-    pub(super) fn create(&mut self, mut function: Function, change: &Change<'_>) -> Result<Function> {
+    pub(super) fn create(
+        &mut self,
+        mut function: Function,
+        change: &Change<'_>,
+    ) -> Result<Function> {
         check_tags(&function.tags)?;
         let names = self.accounts.entry(function.account.clone()).or_default();
         if names.contains_key(&function.name) {
@@ -208,7 +212,12 @@ impl Functions {
     }
 
     /// A function, or AWS's 404.
-    pub fn find(&self, region: &str, account: &AccountId, name: &FunctionName) -> Result<&Function> {
+    pub fn find(
+        &self,
+        region: &str,
+        account: &AccountId,
+        name: &FunctionName,
+    ) -> Result<&Function> {
         self.function(account, name)
             .ok_or_else(|| not_found(region, account, name))
     }
@@ -229,7 +238,10 @@ impl Functions {
 
     /// The functions of an account by name.
     pub fn of(&self, account: &AccountId) -> impl Iterator<Item = &Function> {
-        self.accounts.get(account).into_iter().flat_map(BTreeMap::values)
+        self.accounts
+            .get(account)
+            .into_iter()
+            .flat_map(BTreeMap::values)
     }
 
     /// Functions with a creation or update under way.
@@ -323,7 +335,10 @@ pub(super) fn new_function(
 fn not_found(region: &str, account: &AccountId, name: &FunctionName) -> Error {
     Error::new(
         ErrorCode::NotFound,
-        format!("Function not found: {}", function_arn(region, account, name)),
+        format!(
+            "Function not found: {}",
+            function_arn(region, account, name)
+        ),
     )
 }
 

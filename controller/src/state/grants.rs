@@ -45,7 +45,11 @@ impl Grants {
         timeout_s: u32,
     ) {
         let raise = |known: &mut u32| *known = (*known).max(timeout_s);
-        raise(self.unreserved_timeouts_s.entry(account.clone()).or_default());
+        raise(
+            self.unreserved_timeouts_s
+                .entry(account.clone())
+                .or_default(),
+        );
         if let Some(name) = reserved {
             let names = self.reserved_timeouts_s.entry(account.clone()).or_default();
             raise(names.entry(name.clone()).or_default());

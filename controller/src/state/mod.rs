@@ -72,9 +72,7 @@ impl State {
             Command::CreateFunction { .. } => self.create_function(index, command),
             Command::UpdateFunctionCode { .. } => self.update_code(index, command),
             Command::UpdateFunctionConfiguration { .. } => self.update_config(index, command),
-            Command::DeleteFunction { account, name } => {
-                self.delete_function(index, account, name)
-            }
+            Command::DeleteFunction { account, name } => self.delete_function(index, account, name),
             Command::SettleFunction { .. } => Ok(self.settle_function(command)),
             Command::SetReservedConcurrency { .. } => self.set_reserved(index, command),
             Command::TagFunction {

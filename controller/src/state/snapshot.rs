@@ -27,7 +27,10 @@ pub struct UnknownFormat {
 impl std::fmt::Display for UnknownFormat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let found = self.found;
-        write!(f, "snapshot has format version {found}, newest known is {FORMAT_VERSION}")
+        write!(
+            f,
+            "snapshot has format version {found}, newest known is {FORMAT_VERSION}"
+        )
     }
 }
 

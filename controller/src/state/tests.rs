@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use hearth_core::ErrorCode;
 use hearth_core::function::{
-    CodeRef, ConfigPatch, Function, FunctionConfig, State as FunctionState, StateReason, UpdateStatus,
+    CodeRef, ConfigPatch, Function, FunctionConfig, State as FunctionState, StateReason,
+    UpdateStatus,
 };
 use hearth_core::ids::{AccountId, Digest, GrantSequence, Incarnation, NodeId, PoolKey, UnixMs};
 use hearth_core::name::FunctionName;
@@ -48,7 +49,9 @@ fn create(text: &str) -> Command {
     Command::CreateFunction {
         account: account(),
         name: name(text),
-        config: Box::new(FunctionConfig::with_defaults("arn:aws:iam::123456789012:role/r".into())),
+        config: Box::new(FunctionConfig::with_defaults(
+            "arn:aws:iam::123456789012:role/r".into(),
+        )),
         code: code(1),
         tags: BTreeMap::new(),
         revision_id: "r-created".into(),
@@ -282,11 +285,31 @@ fn refusals_have_the_texts_of_aws() {
         name: name("f"),
     };
     let table = [
-        (active(), create("f"), ErrorCode::ResourceConflict, "Function already exist: f"),
+        (
+            active(),
+            create("f"),
+            ErrorCode::ResourceConflict,
+            "Function already exist: f",
+        ),
         (configured(), delete, ErrorCode::NotFound, &missing),
-        (configured(), update_code("f", None), ErrorCode::NotFound, &missing),
-        (configured(), update_timeout("f", 5), ErrorCode::NotFound, &missing),
-        (configured(), reserve("f", Some(1)), ErrorCode::NotFound, &missing),
+        (
+            configured(),
+            update_code("f", None),
+            ErrorCode::NotFound,
+            &missing,
+        ),
+        (
+            configured(),
+            update_timeout("f", 5),
+            ErrorCode::NotFound,
+            &missing,
+        ),
+        (
+            configured(),
+            reserve("f", Some(1)),
+            ErrorCode::NotFound,
+            &missing,
+        ),
         (
             active(),
             update_code("f", Some("stale")),
@@ -299,7 +322,12 @@ fn refusals_have_the_texts_of_aws() {
             ErrorCode::ResourceConflict,
             "The operation cannot be performed at this time. The function is currently in the following state: Pending",
         ),
-        (updating, update_code("f", None), ErrorCode::ResourceConflict, &in_progress),
+        (
+            updating,
+            update_code("f", None),
+            ErrorCode::ResourceConflict,
+            &in_progress,
+        ),
         (
             active(),
             reserve("f", Some(901)),
@@ -317,7 +345,11 @@ fn refusals_have_the_texts_of_aws() {
         let before = state.clone();
         let (reply, effects) = state.apply(100, &command);
         assert_eq!(effects, vec![], "{command:?}");
-        assert_eq!(error((reply, effects)), (code, text.to_owned()), "{command:?}");
+        assert_eq!(
+            error((reply, effects)),
+            (code, text.to_owned()),
+            "{command:?}"
+        );
         assert_eq!(state, before, "a refusal changes nothing");
     }
 }
@@ -373,7 +405,9 @@ fn a_new_life_of_a_worker_frees_what_the_old_one_held() {
     assert_eq!(state.grants.table().granted_sum(&pool(None)), 0);
     assert_eq!(state.apply(8, &register(1, 7)), (Reply::Superseded, vec![]));
     assert_eq!(
-        state.apply(9, &Command::ForgetWorker { worker: NodeId(1) }).1,
+        state
+            .apply(9, &Command::ForgetWorker { worker: NodeId(1) })
+            .1,
         vec![Effect::Worker(NodeId(1))]
     );
     assert_eq!(state.apply(10, &register(1, 8)).0, Reply::Superseded);
@@ -452,7 +486,10 @@ fn commands() -> impl Strategy<Value = Command> {
         (text.clone(), 1_u32..900).prop_map(|(t, s)| update_timeout(t, s)),
         (text.clone(), 1_u64..40).prop_map(|(t, g)| settle(t, g, Settled::Successful)),
         (text.clone(), prop::option::of(0_u32..950)).prop_map(|(t, r)| reserve(t, r)),
-        text.prop_map(|t| Command::DeleteFunction { account: account(), name: name(t) }),
+        text.prop_map(|t| Command::DeleteFunction {
+            account: account(),
+            name: name(t)
+        }),
         worker.clone().prop_map(|(id, life)| register(id, life)),
         (1_u64..4).prop_map(|id| Command::ForgetWorker { worker: NodeId(id) }),
         (worker, function.clone(), 0_u32..1_200)

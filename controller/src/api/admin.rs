@@ -1,0 +1,146 @@
+//! Operators' commands: which controllers there are, and a worker that is dead. Answered by any controller;
+//! what only the leader can do is sent on to it.
+
+use std::time::Duration;
+
+use hearth_core::ids::NodeId;
+use hearth_node::grpc;
+use hearth_proto::internal::v1 as pb;
+use pb::cluster_admin_client::ClusterAdminClient;
+use pb::cluster_admin_server::ClusterAdmin;
+use tonic::{Request, Response, Status};
+
+use super::control::unavailable;
+use super::forward::{Controllers, forwarded};
+use crate::machine::{self, ReplicatedState};
+use crate::raft::{Consensus, MembershipError};
+use crate::state::command::Command;
+
+/// A new controller has to catch up before its addition returns.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
+/// More voters make every commit slower and bring no more safety than five.
+const VOTERS_MAX: usize = 5;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminService {
+    pub(crate) consensus: Consensus<ReplicatedState>,
+    pub(crate) controllers: Controllers,
+}
+
+impl AdminService {
+    fn leads(&self) -> bool {
+        self.consensus.leadership().is_leader
+    }
+
+    fn members_reply(&self) -> pb::MembersReply {
+        let members = self.consensus.members();
+        let leadership = self.consensus.leadership();
+        let member = |voter| move |(id, addr): (u64, String)| pb::Member { id, addr, voter };
+        pb::MembersReply {
+            members: members
+                .voters
+                .into_iter()
+                .map(member(true))
+                .chain(members.learners.into_iter().map(member(false)))
+                .collect(),
+            leader_id: leadership.leader.map_or(0, |(id, _)| id),
+            term: leadership.term,
+        }
+    }
+
+    async fn add(&self, request: &pb::AddControllerRequest) -> Result<(), Status> {
+        if request.id == 0 || request.addr.is_empty() {
+            return Err(Status::invalid_argument("id and address are needed"));
+        }
+        let members = self.consensus.members();
+        if members.voters.len() >= VOTERS_MAX && !members.voters.contains_key(&request.id) {
+            return Err(Status::failed_precondition(format!(
+                "there are {VOTERS_MAX} controllers already; remove one first"
+            )));
+        }
+        let added = self.consensus.add_learner(request.id, &request.addr).await;
+        added.map_err(|error| status(&error))?;
+        let mut voters: std::collections::BTreeSet<u64> =
+            self.consensus.members().voters.into_keys().collect();
+        voters.insert(request.id);
+        let changed = self.consensus.change_membership(voters).await;
+        changed.map_err(|error| status(&error))
+    }
+
+    async fn remove(&self, id: u64) -> Result<(), Status> {
+        let members = self.consensus.members();
+        if members.voters.len() == 1 && members.voters.contains_key(&id) {
+            return Err(Status::failed_precondition(
+                "the last controller cannot be removed",
+            ));
+        }
+        let removed = self.consensus.remove(id).await;
+        removed.map_err(|error| status(&error))
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterAdmin for AdminService {
+    async fn add_controller(
+        &self,
+        request: Request<pb::AddControllerRequest>,
+    ) -> Result<Response<pb::MembersReply>, Status> {
+        if !self.leads() {
+            let mut client = ClusterAdminClient::new(self.controllers.to_leader(&request)?);
+            let call = client.add_controller(forwarded(request.into_inner()));
+            return grpc::with_deadline(call, CHANGE_TIMEOUT).await;
+        }
+        self.add(request.get_ref()).await?;
+        Ok(Response::new(self.members_reply()))
+    }
+
+    async fn remove_controller(
+        &self,
+        request: Request<pb::RemoveControllerRequest>,
+    ) -> Result<Response<pb::MembersReply>, Status> {
+        if !self.leads() {
+            let mut client = ClusterAdminClient::new(self.controllers.to_leader(&request)?);
+            let call = client.remove_controller(forwarded(request.into_inner()));
+            return grpc::with_deadline(call, CHANGE_TIMEOUT).await;
+        }
+        self.remove(request.get_ref().id).await?;
+        Ok(Response::new(self.members_reply()))
+    }
+
+    async fn members(
+        &self,
+        _request: Request<pb::MembersRequest>,
+    ) -> Result<Response<pb::MembersReply>, Status> {
+        Ok(Response::new(self.members_reply()))
+    }
+
+    async fn snapshot(
+        &self,
+        _request: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<pb::SnapshotReply>, Status> {
+        let triggered = self.consensus.trigger_snapshot().await;
+        triggered.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::SnapshotReply {}))
+    }
+
+    async fn forget_worker(
+        &self,
+        request: Request<pb::ForgetWorkerRequest>,
+    ) -> Result<Response<pb::ForgetWorkerReply>, Status> {
+        let worker = NodeId(request.get_ref().id);
+        let command = Command::ForgetWorker { worker };
+        let proposed = self.consensus.propose(machine::encode(&command)).await;
+        proposed.map_err(|error| unavailable(error.to_string()))?;
+        Ok(Response::new(pb::ForgetWorkerReply {}))
+    }
+}
+
+fn status(error: &MembershipError) -> Status {
+    match error {
+        MembershipError::Refused(_) => Status::failed_precondition(error.to_string()),
+        MembershipError::NotLeader { .. }
+        | MembershipError::Timeout { .. }
+        | MembershipError::Stopped(_) => unavailable(error.to_string()),
+    }
+}

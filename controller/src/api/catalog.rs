@@ -1,0 +1,247 @@
+//! The catalog as a stream: a full picture, then every change in log order, then silence broken once a
+//! second so that silence means loss. A reader that falls too far behind is started anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hearth_core::function::Function;
+use hearth_core::ids::NodeId;
+use hearth_proto::convert;
+use hearth_proto::internal::v1 as pb;
+use pb::catalog_server::Catalog;
+use pb::watch_catalog_request::Audience;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::machine::{Change, ReplicatedState};
+use crate::metrics::ControllerMetrics;
+use crate::raft::Consensus;
+use crate::state::nodes::Worker;
+
+/// Documents in one update, bytes. Well below a gRPC message's limit, and large enough to be few.
+const UPDATE_BYTES: usize = 256 * 1024;
+/// Updates that wait for one reader: about 4 MB. What it does not read waits in the shared feed.
+const UPDATES_MAX: usize = 16;
+/// "An update without content every second so that silence means loss."
+const IDLE: Duration = Duration::from_secs(1);
+/// Readers at a time: every gateway and worker of a large cluster.
+const READERS_MAX: i64 = 2_048;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(crate) struct CatalogService {
+    pub(crate) consensus: Consensus<ReplicatedState>,
+    pub(crate) metrics: Arc<ControllerMetrics>,
+    pub(crate) stop: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl Catalog for CatalogService {
+    type WatchStream = ReceiverStream<Result<pb::CatalogUpdate, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchCatalogRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let audience = request.get_ref().audience();
+        if audience == Audience::Unspecified {
+            return Err(Status::invalid_argument("the audience is missing"));
+        }
+        let readers = Arc::clone(&self.metrics);
+        if readers.catalog_readers.inc() >= READERS_MAX {
+            readers.catalog_readers.dec();
+            return Err(Status::resource_exhausted(
+                "too many readers of the catalog",
+            ));
+        }
+        let (updates, stream) = mpsc::channel(UPDATES_MAX);
+        let feed = Feed {
+            consensus: self.consensus.clone(),
+            metrics: Arc::clone(&self.metrics),
+            with_environment: audience == Audience::Worker,
+            updates,
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = feed.updates.closed() => {}
+                () = feed.run() => {}
+            }
+            readers.catalog_readers.dec();
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// One reader.
+struct Feed {
+    consensus: Consensus<ReplicatedState>,
+    metrics: Arc<ControllerMetrics>,
+    with_environment: bool,
+    updates: mpsc::Sender<Result<pb::CatalogUpdate, Status>>,
+}
+
+/// The reader has gone.
+struct Gone;
+
+impl Feed {
+    async fn run(&self) {
+        while self.picture_and_changes().await.is_ok() {
+            self.metrics.catalog_restarts.inc();
+        }
+    }
+
+    async fn send(&self, update: pb::CatalogUpdate) -> Result<(), Gone> {
+        self.updates.send(Ok(update)).await.map_err(|_| Gone)
+    }
+
+    /// Ends when the feed has lost changes or the state was replaced.
+    async fn picture_and_changes(&self) -> Result<(), Gone> {
+        let (index, mut changes, functions, workers) = self.consensus.read(|m| {
+            let (index, changes) = m.subscribe();
+            let functions: Vec<Function> = m.state().functions.iter().cloned().collect();
+            let workers: Vec<(NodeId, Worker)> = m
+                .state()
+                .nodes
+                .workers()
+                .map(|(id, w)| (id, w.clone()))
+                .collect();
+            (index, changes, functions, workers)
+        });
+        let mut update = pb::CatalogUpdate {
+            index,
+            restart: true,
+            ..pb::CatalogUpdate::default()
+        };
+        for (id, worker) in workers {
+            push_worker(&mut update, id, Some(&worker));
+        }
+        let mut bytes = 0;
+        for function in functions {
+            bytes += self.push_function(&mut update, &function);
+            if bytes >= UPDATE_BYTES {
+                bytes = 0;
+                let next = pb::CatalogUpdate {
+                    index,
+                    ..pb::CatalogUpdate::default()
+                };
+                self.send(std::mem::replace(&mut update, next)).await?;
+            }
+        }
+        update.complete = true;
+        self.send(update).await?;
+        self.changes(&mut changes).await
+    }
+
+    async fn changes(&self, changes: &mut broadcast::Receiver<Change>) -> Result<(), Gone> {
+        let mut idle = tokio::time::interval(IDLE);
+        idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let first = tokio::select! {
+                change = changes.recv() => match change {
+                    Ok(change) => change,
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => return Ok(()),
+                },
+                _ = idle.tick() => {
+                    // Read before looking at the feed: changes up to it have arrived there by then.
+                    let index = self.consensus.applied_index();
+                    if changes.is_empty() {
+                        self.send(pb::CatalogUpdate { index, ..pb::CatalogUpdate::default() }).await?;
+                    }
+                    continue;
+                }
+            };
+            let mut update = pb::CatalogUpdate::default();
+            let mut bytes = 0;
+            let mut next = Ok(first);
+            loop {
+                match next {
+                    Ok(Change::Restored) | Err(TryRecvError::Lagged(_)) => return Ok(()),
+                    Ok(change) => bytes += self.push(&mut update, change),
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                }
+                if bytes >= UPDATE_BYTES {
+                    break;
+                }
+                next = changes.try_recv();
+            }
+            self.send(update).await?;
+        }
+    }
+
+    /// Adds a change; a later one about the same thing comes later in the update, or in a later one.
+    fn push(&self, update: &mut pb::CatalogUpdate, change: Change) -> usize {
+        match change {
+            Change::Function {
+                index,
+                account,
+                name,
+                function,
+            } => {
+                update.index = index;
+                let key = pb::FunctionKey {
+                    account: account.as_str().to_owned(),
+                    name: name.as_str().to_owned(),
+                };
+                // An update holds documents and deletions apart: the newest word on a function must be the
+                // only one.
+                update.deleted_functions.retain(|k| *k != key);
+                match function {
+                    Some(function) => self.push_function(update, &function),
+                    None => {
+                        update.functions.retain(|bytes| {
+                            convert::decode_function(bytes)
+                                .is_ok_and(|f| f.account != account || f.name != name)
+                        });
+                        update.deleted_functions.push(key);
+                        0
+                    }
+                }
+            }
+            Change::Worker { index, id, worker } => {
+                update.index = index;
+                update.workers.retain(|w| w.id != id.0);
+                update.deleted_workers.retain(|w| *w != id.0);
+                push_worker(update, id, worker.as_deref());
+                0
+            }
+            // Handled by the caller.
+            Change::Restored => 0,
+        }
+    }
+
+    fn push_function(&self, update: &mut pb::CatalogUpdate, function: &Function) -> usize {
+        let bytes: Bytes = if self.with_environment {
+            convert::encode_function(function)
+        } else {
+            let mut function = function.clone();
+            function.latest.config.environment = None;
+            if let Some(serving) = &mut function.serving {
+                serving.config.environment = None;
+            }
+            convert::encode_function(&function)
+        };
+        let length = bytes.len();
+        update.functions.push(bytes);
+        length
+    }
+}
+
+/// A worker that is not heard is not there, to whoever might send it something.
+fn push_worker(update: &mut pb::CatalogUpdate, id: NodeId, worker: Option<&Worker>) {
+    match worker.filter(|w| w.reachable) {
+        Some(worker) => update.workers.push(pb::WorkerAddress {
+            id: id.0,
+            incarnation: worker.registration.incarnation.0,
+            addr: worker.registration.addr.clone(),
+            draining: worker.draining,
+        }),
+        None => update.deleted_workers.push(id.0),
+    }
+}

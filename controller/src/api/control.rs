@@ -1,0 +1,173 @@
+//! The service gateways and operators' commands call: one operation, one capacity question, the cluster's
+//! status.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use hearth_core::control::{ClusterSummary, ControlReply, ControlRequest, NodeSummary};
+use hearth_core::error::{Error, ErrorCode, Result};
+use hearth_node::grpc;
+use hearth_proto::internal::v1 as pb;
+use hearth_proto::{convert, status};
+use pb::cluster_admin_client::ClusterAdminClient;
+use pb::control_client::ControlClient;
+use pb::control_server::Control;
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status};
+
+use super::forward::{Controllers, forwarded};
+use super::operations::Operations;
+use crate::leader::{Event, LeaderWatch, NEED_DEADLINE_MS, WorkerStatus};
+
+/// Longer than the leader keeps a question.
+const NEED_TIMEOUT: Duration = Duration::from_millis(NEED_DEADLINE_MS + 500);
+/// How long a controller may take to show that it is alive.
+const ALIVE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the leader may take to give the cluster's status.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlService {
+    pub(crate) cluster_id: String,
+    pub(crate) operations: Operations,
+    pub(crate) leader: LeaderWatch,
+    pub(crate) controllers: Controllers,
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    async fn execute(
+        &self,
+        call: Request<pb::ControlCall>,
+    ) -> Result<Response<pb::ControlAnswer>, Status> {
+        let request = convert::decode_request(call.get_ref())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if request == ControlRequest::ClusterStatus {
+            return self.status(call).await;
+        }
+        let answer = self.operations.execute(request).await;
+        Ok(Response::new(convert::encode_answer(&answer)))
+    }
+
+    async fn need_capacity(
+        &self,
+        request: Request<pb::NeedCapacityRequest>,
+    ) -> Result<Response<pb::NeedCapacityReply>, Status> {
+        let leader = self.leader.borrow().clone();
+        let Some(leader) = leader else {
+            let channel = self.controllers.to_leader(&request)?;
+            let mut client = ControlClient::new(channel);
+            let call = client.need_capacity(forwarded(request.into_inner()));
+            return grpc::with_deadline(call, NEED_TIMEOUT).await;
+        };
+        let (reply, answer) = oneshot::channel();
+        let asked = leader.send(Event::Need {
+            request: request.into_inner(),
+            reply,
+        });
+        let answer = async {
+            let lost = || Status::unavailable("the leader could not say in time, ask again");
+            if !asked.await {
+                return Err(lost());
+            }
+            answer.await.map_err(|_| lost())
+        };
+        let answer = grpc::with_deadline(answer, NEED_TIMEOUT).await?;
+        Ok(Response::new(answer))
+    }
+}
+
+impl ControlService {
+    /// The leader knows how the workers are; without it this controller says what the state says.
+    async fn status(
+        &self,
+        call: Request<pb::ControlCall>,
+    ) -> Result<Response<pb::ControlAnswer>, Status> {
+        let leader = self.leader.borrow().clone();
+        if leader.is_none()
+            && let Ok(channel) = self.controllers.to_leader(&call)
+        {
+            let mut client = ControlClient::new(channel);
+            let call = client.execute(forwarded(call.into_inner()));
+            if let Ok(answer) = grpc::with_deadline(call, STATUS_TIMEOUT).await {
+                return Ok(answer);
+            }
+        }
+        let workers = match leader {
+            Some(leader) => {
+                let (reply, answer) = oneshot::channel();
+                leader.send(Event::Status { reply }).await;
+                answer.await.unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
+        let answer = Ok(ControlReply::Cluster(self.summary(workers).await));
+        Ok(Response::new(convert::encode_answer(&answer)))
+    }
+
+    async fn summary(&self, workers: Vec<WorkerStatus>) -> ClusterSummary {
+        let consensus = &self.operations.consensus;
+        let leadership = consensus.leadership();
+        let members = consensus.members();
+        let mut nodes = self
+            .controller_summaries(members.voters.into_iter().chain(members.learners))
+            .await;
+        let status: BTreeMap<_, _> = workers.into_iter().map(|w| (w.id, w)).collect();
+        nodes.extend(consensus.read(|m| {
+            let workers = m.state().nodes.workers();
+            let summary =
+                |(id, worker): (hearth_core::ids::NodeId, &crate::state::nodes::Worker)| {
+                    let status = status.get(&id);
+                    NodeSummary {
+                        id: id.0,
+                        role: "worker".to_owned(),
+                        addr: worker.registration.addr.clone(),
+                        alive: worker.reachable,
+                        sandboxes: status.map_or(0, |s| s.sandboxes),
+                        free_memory_mib: status.map_or(0, |s| s.free_memory_mib),
+                    }
+                };
+            workers.map(summary).collect::<Vec<_>>()
+        }));
+        ClusterSummary {
+            cluster_id: self.cluster_id.clone(),
+            leader: leadership.leader.map(|(id, _)| id),
+            term: leadership.term,
+            applied: consensus.applied_index(),
+            nodes,
+        }
+    }
+
+    /// Controllers, each asked whether it is there.
+    async fn controller_summaries(
+        &self,
+        members: impl Iterator<Item = (u64, String)>,
+    ) -> Vec<NodeSummary> {
+        let own = self.operations.consensus.node_id();
+        let summaries = members.map(async |(id, addr)| NodeSummary {
+            id,
+            role: "controller".to_owned(),
+            alive: id == own || self.is_alive(&addr).await,
+            addr,
+            sandboxes: 0,
+            free_memory_mib: 0,
+        });
+        join_all(summaries).await
+    }
+
+    async fn is_alive(&self, addr: &str) -> bool {
+        let Ok(channel) = self.controllers.channel(addr) else {
+            return false;
+        };
+        let mut client = ClusterAdminClient::new(channel);
+        let call = client.members(pb::MembersRequest {});
+        grpc::with_deadline(call, ALIVE_TIMEOUT).await.is_ok()
+    }
+}
+
+/// An operation that cannot be carried out now, as gRPC says it.
+pub(super) fn unavailable(text: impl Into<String>) -> Status {
+    status::to_status(&Error::new(ErrorCode::Unavailable, text))
+}

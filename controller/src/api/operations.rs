@@ -1,0 +1,238 @@
+//! Metadata operations: which command or read each is, and what its answer becomes.
+
+use std::sync::Arc;
+
+use hearth_core::control::{ControlReply, ControlRequest};
+use hearth_core::error::{Error, ErrorCode, Result};
+use hearth_core::function::Function;
+use hearth_core::ids::{AccountId, UnixMs};
+use hearth_core::limits;
+use hearth_core::name::FunctionName;
+use hearth_node::clock::SharedClock;
+use hearth_node::random::SharedRandom;
+
+use crate::machine::{self, ReplicatedState};
+use crate::metrics::ControllerMetrics;
+use crate::raft::{Consensus, ProposeError, ReadError};
+use crate::state::State;
+use crate::state::command::Command;
+use crate::state::reply::Reply;
+
+/// Functions in a page at most, whatever the gateway asks.
+const PAGE_MAX: usize = 1_000;
+
+/// Carries out metadata operations on any controller.
+#[derive(Clone, Debug)]
+pub(crate) struct Operations {
+    pub(crate) consensus: Consensus<ReplicatedState>,
+    pub(crate) clock: SharedClock,
+    pub(crate) random: SharedRandom,
+    pub(crate) metrics: Arc<ControllerMetrics>,
+}
+
+impl Operations {
+    /// Every operation but `ClusterStatus`, which needs the leader's soft state.
+    pub(crate) async fn execute(&self, request: ControlRequest) -> Result<ControlReply> {
+        match self.command(&request) {
+            Some(command) => self.write(&command).await,
+            None => self.read(request).await,
+        }
+    }
+
+    async fn write(&self, command: &Command) -> Result<ControlReply> {
+        self.metrics.proposals.inc();
+        let proposed = self
+            .consensus
+            .propose(machine::encode(command))
+            .await
+            .map_err(|error| propose_error(&error))?;
+        let reply = machine::decode(&proposed.reply).map_err(|error| {
+            Error::new(
+                ErrorCode::Internal,
+                format!("the leader's answer cannot be read: {error}"),
+            )
+        })?;
+        match reply {
+            Reply::Function(function) => Ok(ControlReply::Function(function)),
+            Reply::Done => Ok(ControlReply::Done),
+            Reply::Refused(error) => Err(error),
+            Reply::Grants(_) | Reply::Superseded | Reply::Unreadable => Err(Error::new(
+                ErrorCode::Internal,
+                "the controllers are of different releases; finish the upgrade",
+            )),
+        }
+    }
+
+    /// A linearizable read.
+    pub(crate) async fn barrier(&self) -> Result<()> {
+        let read = self.consensus.read_index().await;
+        read.map(|_| ()).map_err(|error| read_error(&error))
+    }
+
+    async fn read(&self, request: ControlRequest) -> Result<ControlReply> {
+        self.barrier().await?;
+        self.consensus.read(|m| answer(m.state(), &request))
+    }
+
+    /// The command of a write; `None` for what only reads.
+    fn command(&self, request: &ControlRequest) -> Option<Command> {
+        let at = UnixMs(self.clock.unix_ms());
+        let revision_id = self.random.uuid();
+        match request.clone() {
+            ControlRequest::CreateFunction {
+                account,
+                name,
+                config,
+                code,
+                tags,
+            } => Some(Command::CreateFunction {
+                account,
+                name,
+                config: Box::new(config),
+                code,
+                tags,
+                revision_id,
+                at,
+            }),
+            ControlRequest::UpdateFunctionCode { dry_run: true, .. }
+            | ControlRequest::GetFunction { .. }
+            | ControlRequest::ListFunctions { .. }
+            | ControlRequest::GetAccount { .. }
+            | ControlRequest::ClusterStatus => None,
+            ControlRequest::UpdateFunctionCode {
+                account,
+                name,
+                code,
+                architectures,
+                revision_id: expected_revision,
+                dry_run: false,
+            } => Some(Command::UpdateFunctionCode {
+                account,
+                name,
+                code,
+                architectures,
+                expected_revision,
+                revision_id,
+                at,
+            }),
+            ControlRequest::UpdateFunctionConfiguration {
+                account,
+                name,
+                patch,
+                revision_id: expected_revision,
+            } => Some(Command::UpdateFunctionConfiguration {
+                account,
+                name,
+                patch: Box::new(patch),
+                expected_revision,
+                revision_id,
+                at,
+            }),
+            ControlRequest::DeleteFunction { account, name } => {
+                Some(Command::DeleteFunction { account, name })
+            }
+            ControlRequest::SetReservedConcurrency {
+                account,
+                name,
+                reserved,
+            } => Some(Command::SetReservedConcurrency {
+                account,
+                name,
+                reserved,
+                revision_id,
+            }),
+            ControlRequest::TagFunction {
+                account,
+                name,
+                set,
+                remove,
+            } => Some(Command::TagFunction {
+                account,
+                name,
+                set,
+                remove,
+            }),
+        }
+    }
+}
+
+/// The answer to a read.
+fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
+    match request {
+        ControlRequest::GetFunction { account, name } => {
+            let function = state.functions.find(&state.region, account, name)?;
+            Ok(ControlReply::Function(Box::new(function.clone())))
+        }
+        ControlRequest::ListFunctions {
+            account,
+            after,
+            limit,
+        } => {
+            let limit = (*limit).clamp(1, PAGE_MAX);
+            let (functions, more) = state.functions.page(account, after.as_ref(), limit);
+            Ok(ControlReply::Functions { functions, more })
+        }
+        ControlRequest::GetAccount { account } => Ok(ControlReply::Account(state.account(account))),
+        ControlRequest::UpdateFunctionCode {
+            account,
+            name,
+            code,
+            architectures,
+            revision_id,
+            dry_run: _,
+        } => {
+            let expected = revision_id.as_deref();
+            dry_run(state, account, name, code, architectures.as_ref(), expected)
+        }
+        ControlRequest::CreateFunction { .. }
+        | ControlRequest::UpdateFunctionConfiguration { .. }
+        | ControlRequest::DeleteFunction { .. }
+        | ControlRequest::SetReservedConcurrency { .. }
+        | ControlRequest::TagFunction { .. }
+        | ControlRequest::ClusterStatus => Err(Error::new(
+            ErrorCode::Internal,
+            "an operation that is not a read was taken for one",
+        )),
+    }
+}
+
+/// "Set to true to validate the request parameters and access permissions without modifying the function code."
+fn dry_run(
+    state: &State,
+    account: &AccountId,
+    name: &FunctionName,
+    code: &hearth_core::function::CodeRef,
+    architectures: Option<&Vec<String>>,
+    expected: Option<&str>,
+) -> Result<ControlReply> {
+    let function = state.check_code_update(account, name, code.size_bytes, expected)?;
+    let mut function: Function = function.clone();
+    function.latest.code = code.clone();
+    if let Some(architectures) = architectures {
+        function
+            .latest
+            .config
+            .architectures
+            .clone_from(architectures);
+    }
+    Ok(ControlReply::Function(Box::new(function)))
+}
+
+fn propose_error(error: &ProposeError) -> Error {
+    match error {
+        ProposeError::TooLarge { bytes, .. } => Error::new(
+            ErrorCode::RequestTooLarge,
+            format!(
+                "The function's metadata is {bytes} bytes; it must be smaller than {} bytes",
+                limits::COMMAND_MAX_BYTES
+            ),
+        ),
+        ProposeError::NotLeader { .. }
+        | ProposeError::Unavailable(_)
+        | ProposeError::OutcomeUnknown(_) => Error::new(ErrorCode::Unavailable, error.to_string()),
+    }
+}
+
+fn read_error(error: &ReadError) -> Error {
+    Error::new(ErrorCode::Unavailable, error.to_string())
+}

@@ -1,0 +1,258 @@
+//! Capacity for gateways: needs are planned, grants committed, workers told. The decisions are
+//! `hearth_core::permits`'.
+
+use std::collections::BTreeSet;
+
+use hearth_core::ids::{MonotonicMs, NodeId, PoolKey};
+use hearth_core::permits::{GrantChange, GrowPlan, Need, PermitAction};
+use hearth_proto::internal::v1 as pb;
+use pb::need_capacity_reply::Outcome;
+use pb::worker_order::Order;
+use tokio::sync::oneshot;
+
+use super::needs::{self, NEED_DEADLINE_MS, NeedKey, Waiter};
+use super::term::{Done, Term};
+use crate::raft::ProposeError;
+use crate::state::command::Command;
+use crate::state::reply::Reply;
+
+/// How a need ended, or did not yet.
+enum Planned {
+    NotFound,
+    Grow {
+        pool: PoolKey,
+        plan: GrowPlan,
+        /// Workers with a share they have not reported on: they may have room by now.
+        unreported: Vec<NodeId>,
+    },
+}
+
+impl Term {
+    pub(super) fn on_need(
+        &mut self,
+        request: pb::NeedCapacityRequest,
+        reply: oneshot::Sender<pb::NeedCapacityReply>,
+    ) {
+        self.deps.metrics.needs.inc();
+        let (Ok(account), Ok(function)) = (request.account.parse(), request.function.parse())
+        else {
+            let _gone = reply.send(needs::without(Outcome::NotFound));
+            return;
+        };
+        let waiter = Waiter {
+            wanted: request.wanted,
+            refused_by: request.refused_by.into_iter().map(NodeId).collect(),
+            reply,
+            until: self.now().plus(NEED_DEADLINE_MS),
+        };
+        let key = (account, function);
+        self.needs.push(key, waiter);
+        self.plan_needs();
+    }
+
+    pub(super) fn plan_needs(&mut self) {
+        let now = self.now();
+        for (key, wanted) in self.needs.to_plan(now) {
+            match self.plan_need(&key, wanted, now) {
+                Planned::NotFound => self
+                    .needs
+                    .answer(&key, |_| needs::without(Outcome::NotFound)),
+                Planned::Grow {
+                    pool,
+                    plan,
+                    unreported,
+                } => self.on_plan(&key, pool, plan, &unreported, now),
+            }
+        }
+    }
+
+    fn plan_need(&mut self, key: &NeedKey, wanted: u32, now: MonotonicMs) -> Planned {
+        let since = self.heard_since(now);
+        let (permits, observed) = (&mut self.permits, &self.observed);
+        self.deps.consensus.read(|m| {
+            let state = m.state();
+            let Some(function) = state.functions.function(&key.0, &key.1) else {
+                return Planned::NotFound;
+            };
+            let serving = function.serving.as_ref().unwrap_or(&function.latest);
+            let candidates = observed.candidates(serving.config.memory_mib, since);
+            let need = Need {
+                pool: function.pool(),
+                count: wanted,
+            };
+            let table = state.grants.table();
+            let plan = permits.plan_grow(table, &need, &candidates, now);
+            let is_unreported = |worker: NodeId, sequence| {
+                let observed = observed.worker(worker).filter(|w| w.last_heard >= since);
+                observed
+                    .is_some_and(|w| w.pools.get(&need.pool).map(|r| r.sequence) != Some(sequence))
+            };
+            let unreported = table
+                .shares(&need.pool)
+                .filter(|(worker, granted)| is_unreported(*worker, granted.sequence))
+                .map(|(worker, _)| worker)
+                .collect();
+            Planned::Grow {
+                pool: need.pool,
+                plan,
+                unreported,
+            }
+        })
+    }
+
+    fn on_plan(
+        &mut self,
+        key: &NeedKey,
+        pool: PoolKey,
+        plan: GrowPlan,
+        unreported: &[NodeId],
+        now: MonotonicMs,
+    ) {
+        match plan {
+            GrowPlan::Commit(changes) => {
+                self.push_commits(changes);
+                self.needs.await_grant(key, pool, now);
+            }
+            GrowPlan::UseIdle(workers) => self.answer_with(key, &pool, &workers),
+            GrowPlan::Move(_) => self.is_move_wanted = true,
+            // Planned again by the tick.
+            GrowPlan::Wait => {}
+            GrowPlan::NoRoom => self
+                .needs
+                .answer(key, |_| needs::without(Outcome::NoWorker)),
+            // Shares that were granted a moment ago look used up until the worker's next report.
+            GrowPlan::Throttle => self.answer_with(key, &pool, unreported),
+        }
+    }
+
+    /// Names the workers to those they have not refused; to the others the limit is reached, since a refusal
+    /// is newer than a report.
+    fn answer_with(&mut self, key: &NeedKey, pool: &PoolKey, workers: &[NodeId]) {
+        let throttled = &self.deps.metrics.throttled;
+        self.needs.answer(key, |waiter| {
+            let left: BTreeSet<NodeId> = workers
+                .iter()
+                .filter(|w| !waiter.refused_by.contains(w))
+                .copied()
+                .collect();
+            if left.is_empty() {
+                throttled.inc();
+                needs::at_limit(pool)
+            } else {
+                needs::granted(left)
+            }
+        });
+    }
+
+    pub(super) fn on_permit_tick(&mut self) {
+        let now = self.now();
+        let permits = &mut self.permits;
+        let (reclaims, repairs) = self.deps.consensus.read(|m| {
+            let grants = &m.state().grants;
+            let reclaims =
+                permits.plan_reclaims(grants.table(), now, |pool| grants.longest_timeout_ms(pool));
+            (reclaims, permits.plan_repairs(grants.table(), now))
+        });
+        if !reclaims.is_empty() {
+            tracing::warn!(shares = reclaims.len(), "silent workers lose their permits");
+        }
+        self.push_commits(reclaims);
+        self.carry_out(repairs);
+        self.plan_shrinks();
+    }
+
+    pub(super) fn plan_shrinks(&mut self) {
+        let now = self.now();
+        let permits = &mut self.permits;
+        let shrinks = self
+            .deps
+            .consensus
+            .read(|m| permits.plan_shrinks(m.state().grants.table(), now));
+        self.carry_out(shrinks);
+    }
+
+    pub(super) fn push_commits(&mut self, changes: impl IntoIterator<Item = GrantChange>) {
+        for change in changes {
+            let pool = change.key().1.clone();
+            if !self.commits.push(change) {
+                self.permits.on_commit_failed(&pool);
+                self.needs.on_commit_failed(&pool);
+            }
+        }
+    }
+
+    /// All changes that have come together go into one entry.
+    pub(super) fn flush_commits(&mut self) {
+        if let Some(changes) = self.commits.next_batch() {
+            let command = Command::ChangeGrants {
+                changes: changes.clone(),
+            };
+            self.propose(&command, move |result| Done::Granted { changes, result });
+        }
+    }
+
+    pub(super) fn on_granted(
+        &mut self,
+        changes: &[GrantChange],
+        result: Result<Reply, ProposeError>,
+    ) {
+        self.commits.on_done();
+        let now = self.now();
+        let results = match result {
+            Ok(Reply::Grants(results)) => results,
+            Ok(other) => {
+                tracing::error!(?other, "grants were answered with something else");
+                Vec::new()
+            }
+            Err(error) => {
+                tracing::warn!(%error, changes = changes.len(), "grants were not committed");
+                Vec::new()
+            }
+        };
+        let mut outcomes = Vec::new();
+        let mut results = results.into_iter();
+        for change in changes {
+            match results.next() {
+                Some(Ok(outcome)) => outcomes.push(outcome),
+                refused => {
+                    if let Some(Err(error)) = refused {
+                        tracing::debug!(?change, %error, "change of a grant refused");
+                    }
+                    self.permits.on_commit_failed(change.key().1);
+                    self.needs.on_commit_failed(change.key().1);
+                }
+            }
+        }
+        self.deps.metrics.grants.inc_by(outcomes.len() as u64);
+        let actions = self.permits.on_committed(&outcomes, now);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<PermitAction>) {
+        for action in actions {
+            match action {
+                PermitAction::Commit(changes) => self.push_commits(changes),
+                PermitAction::SendGrant { worker, grant } => {
+                    let order = pb::Grant {
+                        pool: Some((&grant.pool).into()),
+                        permits: grant.n,
+                        sequence: grant.sequence.0,
+                        incarnation: grant.incarnation.0,
+                        session: grant.session,
+                    };
+                    self.order(worker, Order::Grant(order));
+                }
+                PermitAction::SendShrink { worker, shrink } => {
+                    let order = pb::Shrink {
+                        pool: Some((&shrink.pool).into()),
+                        permits: shrink.n,
+                        base_sequence: shrink.base.0,
+                        incarnation: shrink.incarnation.0,
+                        session: shrink.session,
+                    };
+                    self.order(worker, Order::Shrink(order));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What workers say of themselves: soft, of this leader alone, rebuilt from reports after a fail-over.
+
+use std::collections::BTreeMap;
+
+use hearth_core::ids::{Incarnation, MonotonicMs, NodeId, PoolKey};
+use hearth_core::permits::{Candidate, PoolReport};
+
+use super::plan::Host;
+
+/// A worker in session.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) memory_mib: u64,
+    pub(crate) free_memory_mib: u64,
+    pub(crate) sandboxes: u32,
+    pub(crate) runtimes: Vec<String>,
+    pub(crate) draining: bool,
+    /// When the newest report came.
+    pub(crate) last_heard: MonotonicMs,
+    pub(crate) pools: BTreeMap<PoolKey, PoolReport>,
+}
+
+/// All workers in session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observed {
+    workers: BTreeMap<NodeId, Worker>,
+}
+
+impl Observed {
+    pub(crate) fn insert(&mut self, id: NodeId, worker: Worker) {
+        self.workers.insert(id, worker);
+    }
+
+    pub(crate) fn remove(&mut self, id: NodeId) {
+        self.workers.remove(&id);
+    }
+
+    pub(crate) fn worker(&self, id: NodeId) -> Option<&Worker> {
+        self.workers.get(&id)
+    }
+
+    pub(crate) fn worker_mut(&mut self, id: NodeId) -> Option<&mut Worker> {
+        self.workers.get_mut(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Worker)> {
+        self.workers.iter().map(|(id, worker)| (*id, worker))
+    }
+
+    /// Workers that were heard at `since` or later and take work.
+    fn available(&self, since: MonotonicMs) -> impl Iterator<Item = (NodeId, &Worker)> {
+        self.iter()
+            .filter(move |(_, w)| !w.draining && w.last_heard >= since)
+    }
+
+    /// Workers for `LeaderPermits::plan_grow`. Room is free memory; when nobody has any, everybody large
+    /// enough counts, since a worker can end idle sandboxes of other functions to make room.
+    pub(crate) fn candidates(&self, memory_mib: u32, since: MonotonicMs) -> Vec<Candidate> {
+        let memory_mib = u64::from(memory_mib);
+        let anyone_free = self
+            .available(since)
+            .any(|(_, w)| w.free_memory_mib >= memory_mib);
+        let candidate = |(id, worker): (NodeId, &Worker)| Candidate {
+            worker: id,
+            incarnation: worker.incarnation,
+            load: worker.pools.values().map(|p| p.in_flight).sum(),
+            // Filled in by `LeaderPermits`.
+            idle_permits: 0,
+            has_room: if anyone_free {
+                worker.free_memory_mib >= memory_mib
+            } else {
+                worker.memory_mib >= memory_mib
+            },
+        };
+        self.available(since).map(candidate).collect()
+    }
+
+    /// Workers that could prepare something.
+    pub(crate) fn hosts(&self, since: MonotonicMs) -> Vec<Host> {
+        self.available(since)
+            .map(|(id, worker)| Host {
+                worker: id,
+                free_memory_mib: worker.free_memory_mib,
+                memory_mib: worker.memory_mib,
+                runtimes: worker.runtimes.clone(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,388 @@
+//! Which worker prepares what, and when a creation or update has come to its end. Pure: time is an argument.
+//!
+//! ```text
+//! seen -> Prepare to two workers -> first `Prepared ok` ----------------------> Settle(Successful)
+//!             ^   |                                    not before 250 ms
+//!             +---+ no answer for 5 s: again, to somebody else if there is one
+//!                 | every answer a failure, and nobody else to ask -----------> Settle(Failed)
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use hearth_core::function::StateReason;
+use hearth_core::ids::{MonotonicMs, NodeId, VersionKey};
+
+use crate::state::command::Settled;
+
+/// "GetFunction straight after an update must still show InProgress even if the work took no time."
+const SETTLE_AFTER_MS: u64 = 250;
+/// A worker that has not answered by then is taken for slow or lost.
+const ASK_AGAIN_MS: u64 = 5_000;
+/// A settlement that is still not in the state by then is proposed again.
+const PROPOSE_AGAIN_MS: u64 = 1_000;
+/// Workers asked at a time: a second one so that a lost host does not hold up a deployment.
+const WORKERS_ASKED: usize = 2;
+/// Versions in preparation at a time; more wait. Bounds the messages of one tick.
+const PREPARING_MAX: usize = 256;
+
+/// A version that waits for a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Which.
+    pub key: VersionKey,
+    /// What runs it; `None` for images.
+    pub runtime: Option<String>,
+    /// Memory of a sandbox, MB.
+    pub memory_mib: u32,
+}
+
+/// A worker that could prepare something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    /// Which.
+    pub worker: NodeId,
+    /// Memory not given to sandboxes, MB.
+    pub free_memory_mib: u64,
+    /// Memory it has for sandboxes, MB.
+    pub memory_mib: u64,
+    /// Runtimes it has.
+    pub runtimes: Vec<String>,
+}
+
+impl Host {
+    fn suits(&self, wanted: &Wanted) -> bool {
+        let has_runtime = wanted
+            .runtime
+            .as_ref()
+            .is_none_or(|runtime| self.runtimes.contains(runtime));
+        has_runtime && self.memory_mib >= u64::from(wanted.memory_mib)
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Ask a worker to unpack and check a version.
+    Prepare {
+        /// Whom.
+        worker: NodeId,
+        /// What.
+        key: VersionKey,
+    },
+    /// Propose the end of a creation or update.
+    Settle {
+        /// Of what.
+        key: VersionKey,
+        /// How it ended.
+        outcome: Settled,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    at: MonotonicMs,
+    times: u32,
+    answer: Option<Result<(), StateReason>>,
+}
+
+#[derive(Clone, Debug)]
+struct Preparation {
+    since: MonotonicMs,
+    asked: BTreeMap<NodeId, Asked>,
+    proposed: Option<MonotonicMs>,
+}
+
+/// Preparations under way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Preparations {
+    under_way: BTreeMap<VersionKey, Preparation>,
+}
+
+impl Preparations {
+    /// A worker's answer. One for a version that does not wait any more is ignored.
+    pub(crate) fn on_prepared(
+        &mut self,
+        worker: NodeId,
+        key: &VersionKey,
+        answer: Result<(), StateReason>,
+    ) {
+        let asked = self
+            .under_way
+            .get_mut(key)
+            .and_then(|preparation| preparation.asked.get_mut(&worker));
+        if let Some(asked) = asked {
+            asked.answer = Some(answer);
+        }
+    }
+
+    /// What is to be done now. `wanted` is everything that waits, `hosts` every worker in session.
+    pub(crate) fn plan(&mut self, wanted: &[Wanted], hosts: &[Host], now: MonotonicMs) -> Vec<Action> {
+        let keys: BTreeSet<&VersionKey> = wanted.iter().map(|w| &w.key).collect();
+        self.under_way.retain(|key, _| keys.contains(key));
+        let mut actions = Vec::new();
+        for wanted in wanted {
+            let is_new = !self.under_way.contains_key(&wanted.key);
+            if is_new && self.under_way.len() >= PREPARING_MAX {
+                continue;
+            }
+            let preparation = self
+                .under_way
+                .entry(wanted.key.clone())
+                .or_insert_with(|| Preparation::since(now));
+            preparation.plan(wanted, hosts, now, &mut actions);
+        }
+        actions
+    }
+}
+
+impl Preparation {
+    fn since(now: MonotonicMs) -> Self {
+        Self {
+            since: now,
+            asked: BTreeMap::new(),
+            proposed: None,
+        }
+    }
+
+    fn plan(
+        &mut self,
+        wanted: &Wanted,
+        hosts: &[Host],
+        now: MonotonicMs,
+        actions: &mut Vec<Action>,
+    ) {
+        // A worker that left and has not answered never will.
+        self.asked
+            .retain(|id, a| a.answer.is_some() || hosts.iter().any(|h| h.worker == *id));
+        let suitable: Vec<&Host> = hosts.iter().filter(|h| h.suits(wanted)).collect();
+        if let Some(outcome) = self.outcome(&suitable, now) {
+            actions.extend(self.settle(wanted, outcome, now));
+            return;
+        }
+        let mut missing = WORKERS_ASKED.saturating_sub(self.waiting_for(now));
+        for host in self.in_order(suitable, now) {
+            if missing == 0 {
+                break;
+            }
+            missing -= 1;
+            let times = self.asked.get(&host.worker).map_or(0, |a| a.times);
+            let asked = Asked {
+                at: now,
+                times: times.saturating_add(1),
+                answer: None,
+            };
+            self.asked.insert(host.worker, asked);
+            actions.push(Action::Prepare {
+                worker: host.worker,
+                key: wanted.key.clone(),
+            });
+        }
+    }
+
+    /// Workers that may still answer in time.
+    fn waiting_for(&self, now: MonotonicMs) -> usize {
+        let is_waiting = |a: &&Asked| a.answer.is_none() && now.since(a.at) < ASK_AGAIN_MS;
+        self.asked.values().filter(is_waiting).count()
+    }
+
+    /// Workers that can be asked now: never asked ones first, then by memory.
+    fn in_order<'a>(&self, mut hosts: Vec<&'a Host>, now: MonotonicMs) -> Vec<&'a Host> {
+        hosts.retain(|host| {
+            self.asked
+                .get(&host.worker)
+                .is_none_or(|a| a.answer.is_none() && now.since(a.at) >= ASK_AGAIN_MS)
+        });
+        hosts.sort_by_key(|host| {
+            let times = self.asked.get(&host.worker).map_or(0, |a| a.times);
+            (times, Reverse(host.free_memory_mib), host.worker)
+        });
+        hosts
+    }
+
+    fn outcome(&self, suitable: &[&Host], now: MonotonicMs) -> Option<Settled> {
+        let answers = || self.asked.values().filter_map(|a| a.answer.as_ref());
+        if answers().any(Result::is_ok) {
+            return Some(Settled::Successful);
+        }
+        // One failure may be that worker's own; it counts when a second agrees or there is no other.
+        let failures = answers().count();
+        let nobody_else = suitable.iter().all(|h| self.asked.contains_key(&h.worker));
+        let is_final = self.waiting_for(now) == 0 && (failures >= WORKERS_ASKED || nobody_else);
+        let reason = answers().find_map(|a| a.as_ref().err())?;
+        is_final.then(|| Settled::Failed(reason.clone()))
+    }
+
+    fn settle(&mut self, wanted: &Wanted, outcome: Settled, now: MonotonicMs) -> Option<Action> {
+        let is_early = now.since(self.since) < SETTLE_AFTER_MS;
+        let is_proposed = self
+            .proposed
+            .is_some_and(|at| now.since(at) < PROPOSE_AGAIN_MS);
+        if is_early || is_proposed {
+            return None;
+        }
+        self.proposed = Some(now);
+        Some(Action::Settle {
+            key: wanted.key.clone(),
+            outcome,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hearth_core::ids::Version;
+
+    fn wanted(name: &str) -> Wanted {
+        Wanted {
+            key: VersionKey {
+                account: "123456789012".parse().unwrap(),
+                function: name.parse().unwrap(),
+                version: Version::Latest,
+                generation: 1,
+            },
+            runtime: Some("python3.11".into()),
+            memory_mib: 128,
+        }
+    }
+
+    fn host(id: u64) -> Host {
+        Host {
+            worker: NodeId(id),
+            free_memory_mib: 10_000 - id,
+            memory_mib: 10_000,
+            runtimes: vec!["python3.11".into()],
+        }
+    }
+
+    fn at(ms: u64) -> MonotonicMs {
+        MonotonicMs(ms)
+    }
+
+    fn asked(actions: &[Action]) -> Vec<u64> {
+        actions
+            .iter()
+            .filter_map(|a| match a {
+                Action::Prepare { worker, .. } => Some(worker.0),
+                Action::Settle { .. } => None,
+            })
+            .collect()
+    }
+
+    fn settled(actions: &[Action]) -> Option<&Settled> {
+        actions.iter().find_map(|a| match a {
+            Action::Settle { outcome, .. } => Some(outcome),
+            Action::Prepare { .. } => None,
+        })
+    }
+
+    fn reason() -> StateReason {
+        StateReason {
+            code: "InvalidZipFileException".into(),
+            message: "broken".into(),
+        }
+    }
+
+    #[test]
+    fn first_success_settles_but_not_before_a_quarter_of_a_second() {
+        let mut plan = Preparations::default();
+        let (f, hosts) = (wanted("f"), [host(1), host(2), host(3)]);
+        let wanted = [f.clone()];
+        assert_eq!(asked(&plan.plan(&wanted, &hosts, at(0))), [1, 2]);
+        plan.on_prepared(NodeId(2), &f.key, Ok(()));
+        assert_eq!(plan.plan(&wanted, &hosts, at(249)), []);
+        let actions = plan.plan(&wanted, &hosts, at(250));
+        assert_eq!(settled(&actions), Some(&Settled::Successful));
+        assert_eq!(plan.plan(&wanted, &hosts, at(1_249)), []);
+        assert_eq!(
+            plan.plan(&wanted, &hosts, at(1_250)).len(),
+            1,
+            "proposed again"
+        );
+        assert_eq!(plan.plan(&[], &hosts, at(1_300)), []);
+        assert!(plan.under_way.is_empty());
+    }
+
+    #[test]
+    fn without_a_worker_it_waits() {
+        let mut plan = Preparations::default();
+        let mut other = host(1);
+        other.runtimes = vec!["nodejs22.x".into()];
+        let mut small = host(2);
+        small.memory_mib = 127;
+        for now in [0, 10_000, 100_000] {
+            assert_eq!(plan.plan(&[wanted("f")], &[], at(now)), []);
+            let unfit = [other.clone(), small.clone()];
+            assert_eq!(plan.plan(&[wanted("f")], &unfit, at(now)), []);
+        }
+        assert_eq!(
+            asked(&plan.plan(&[wanted("f")], &[host(3)], at(100_001))),
+            [3]
+        );
+    }
+
+    #[test]
+    fn silence_is_asked_again_elsewhere_first() {
+        let mut plan = Preparations::default();
+        let (f, hosts) = ([wanted("f")], [host(1), host(2), host(3)]);
+        assert_eq!(asked(&plan.plan(&f, &hosts, at(0))), [1, 2]);
+        assert_eq!(plan.plan(&f, &hosts, at(4_999)), []);
+        assert_eq!(asked(&plan.plan(&f, &hosts, at(5_000))), [3, 1]);
+        assert_eq!(asked(&plan.plan(&f, &hosts, at(10_000))), [2, 3]);
+    }
+
+    #[test]
+    fn a_worker_that_left_is_replaced_at_once() {
+        let mut plan = Preparations::default();
+        let f = [wanted("f")];
+        assert_eq!(asked(&plan.plan(&f, &[host(1), host(2)], at(0))), [1, 2]);
+        assert_eq!(asked(&plan.plan(&f, &[host(2), host(3)], at(1))), [3]);
+    }
+
+    #[test]
+    fn failure_needs_a_second_opinion_when_there_is_one() {
+        let mut plan = Preparations::default();
+        let f = wanted("f");
+        let (wanted, both) = ([f.clone()], [host(1), host(2)]);
+        assert_eq!(asked(&plan.plan(&wanted, &both, at(0))), [1, 2]);
+        plan.on_prepared(NodeId(1), &f.key, Err(reason()));
+        assert_eq!(plan.plan(&wanted, &both, at(300)), []);
+        plan.on_prepared(NodeId(2), &f.key, Err(reason()));
+        let actions = plan.plan(&wanted, &both, at(301));
+        assert_eq!(settled(&actions), Some(&Settled::Failed(reason())));
+    }
+
+    #[test]
+    fn success_anywhere_outweighs_a_failure() {
+        let mut plan = Preparations::default();
+        let f = wanted("f");
+        let (wanted, both) = ([f.clone()], [host(1), host(2)]);
+        plan.plan(&wanted, &both, at(0));
+        plan.on_prepared(NodeId(1), &f.key, Err(reason()));
+        plan.on_prepared(NodeId(2), &f.key, Ok(()));
+        let actions = plan.plan(&wanted, &both, at(300));
+        assert_eq!(settled(&actions), Some(&Settled::Successful));
+    }
+
+    #[test]
+    fn the_only_worker_decides_a_failure() {
+        let mut plan = Preparations::default();
+        let f = wanted("f");
+        let wanted = [f.clone()];
+        plan.plan(&wanted, &[host(1)], at(0));
+        plan.on_prepared(NodeId(1), &f.key, Err(reason()));
+        let actions = plan.plan(&wanted, &[host(1)], at(250));
+        assert_eq!(settled(&actions), Some(&Settled::Failed(reason())));
+    }
+
+    #[test]
+    fn preparations_at_a_time_are_bounded() {
+        let mut plan = Preparations::default();
+        let many: Vec<Wanted> = (0..PREPARING_MAX + 10)
+            .map(|i| wanted(&format!("f{i}")))
+            .collect();
+        let actions = plan.plan(&many, &[host(1)], at(0));
+        assert_eq!(actions.len(), PREPARING_MAX);
+    }
+}
