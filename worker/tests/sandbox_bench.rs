@@ -27,7 +27,7 @@ mod tests {
             ("tight loop", &plain, 0),
         ];
         for (name, bench, pause) in rows {
-            let (mut started, mut ended) = (Vec::new(), Vec::new());
+            let (mut started, mut ended, mut bare) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..200 {
                 // Sporadic starts find full pools and cold caches, as in life.
                 tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -38,15 +38,23 @@ mod tests {
                 started.push(begin.elapsed().as_micros());
                 sandbox.control.wait().await;
                 ended.push(begin.elapsed().as_micros());
+                // The reference: the same program without a sandbox, in the same noise.
+                let begin = Instant::now();
+                std::process::Command::new("/usr/bin/true")
+                    .status()
+                    .unwrap();
+                bare.push(begin.elapsed().as_micros());
             }
+            bare.sort_unstable();
             started.sort_unstable();
             ended.sort_unstable();
             let line =
                 |times: &[u128]| format!("p10 {} p50 {} p99 {}", times[20], times[100], times[198]);
+            println!("{name}: create to exec us: {}", line(&started));
             println!(
-                "{name}: create to exec us: {} | to exit us: {}",
-                line(&started),
-                line(&ended)
+                "    to exit us: {} | bare process to exit: {}",
+                line(&ended),
+                line(&bare)
             );
         }
         plain.driver.shutdown().await;

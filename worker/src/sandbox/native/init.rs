@@ -172,7 +172,6 @@ fn run_program(plan: &Plan, socket: &OwnedFd) -> ! {
 fn prepare_program(plan: &Plan) -> nix::Result<()> {
     setsid()?;
     umask(Mode::from_bits_truncate(0o022));
-    sys::process::default_signals();
     SigSet::empty().thread_set_mask()?;
     chdir(plan.cwd.as_c_str())
 }

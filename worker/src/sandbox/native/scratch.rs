@@ -7,11 +7,14 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 
 use super::prefab::Prefab;
 use crate::sandbox::driver::{SANDBOX_GID, SANDBOX_UID};
@@ -42,12 +45,7 @@ pub(super) struct ScratchPool {
 impl ScratchPool {
     /// Tries out one image, then keeps `size` of the common size ready.
     pub(super) fn start(directory: &Path, size: usize) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        remove_leftovers(directory)?;
-        let workshop = Arc::new(Workshop {
-            directory: directory.to_owned(),
-            serial: AtomicU64::new(0),
-        });
+        let workshop = Arc::new(Workshop::open(directory)?);
         drop(workshop.make(COMMON_MIB)?);
         let maker = Arc::clone(&workshop);
         let common = Prefab::start("scratch", size, move || maker.make(COMMON_MIB))?;
@@ -91,25 +89,34 @@ fn remove_leftovers(directory: &Path) -> io::Result<()> {
 struct Workshop {
     directory: PathBuf,
     serial: AtomicU64,
+    /// A formatted image of the common size that is never mounted; copying its few blocks is cheaper than mkfs, which
+    /// also syncs the disk.
+    template: File,
 }
 
 impl Workshop {
+    fn open(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        remove_leftovers(directory)?;
+        let path = directory.join(format!("template.{EXTENSION}"));
+        let template = unnamed(&path, COMMON_MIB, format)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            serial: AtomicU64::new(0),
+            template,
+        })
+    }
+
     fn make(&self, size_mib: u32) -> io::Result<Scratch> {
-        let path = self.directory.join(format!(
-            "{}.{EXTENSION}",
-            self.serial.fetch_add(1, Ordering::Relaxed)
-        ));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        let formatted = file
-            .set_len(u64::from(size_mib) << 20)
-            .and_then(|()| format(&path));
-        // The open file lives on without its name.
-        fs::remove_file(&path)?;
-        formatted?;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("{serial}.{EXTENSION}"));
+        let file = if size_mib == COMMON_MIB {
+            let file = unnamed(&path, size_mib, |_| Ok(()))?;
+            copy_blocks(&self.template, &file)?;
+            file
+        } else {
+            unnamed(&path, size_mib, format)?
+        };
         let (device, name) = attach(&file)?;
         let attributes = ATTR_NOSUID | ATTR_NODEV;
         let mount = sys::mount::new_block_file_system(c"ext4", &name, attributes)?;
@@ -119,6 +126,46 @@ impl Workshop {
         fs::set_permissions(scratch.path(), Permissions::from_mode(0o700))?;
         fs::remove_dir(scratch.path().join("lost+found"))?;
         Ok(scratch)
+    }
+}
+
+/// A sparse file that keeps its name for as long as `prepare` works on it.
+fn unnamed(
+    path: &Path,
+    size_mib: u32,
+    prepare: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)?;
+    let prepared = file
+        .set_len(u64::from(size_mib) << 20)
+        .and_then(|()| prepare(path));
+    fs::remove_file(path)?;
+    prepared.map(|()| file)
+}
+
+/// Copies what is not a hole; both files have the same length.
+fn copy_blocks(from: &File, to: &File) -> io::Result<()> {
+    let mut buffer = vec![0; 128 * 1024];
+    let mut hole = 0;
+    loop {
+        let data = match lseek(from, hole, Whence::SeekData) {
+            Err(Errno::ENXIO) => return Ok(()),
+            other => other?,
+        };
+        hole = lseek(from, data, Whence::SeekHole)?;
+        let (mut at, end) = (data.cast_unsigned(), hole.cast_unsigned());
+        while at < end {
+            let length = buffer
+                .len()
+                .min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            from.read_exact_at(&mut buffer[..length], at)?;
+            to.write_all_at(&buffer[..length], at)?;
+            at += length as u64;
+        }
     }
 }
 

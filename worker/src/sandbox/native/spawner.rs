@@ -113,6 +113,7 @@ fn prepare(worker: &OwnedFd) -> Result<Option<Spawner>, StepError> {
         Signal::SIGHUP,
         Signal::SIGQUIT,
     ]);
+    sys::process::default_signals();
     ignored.thread_block().step(|| "block signals".to_owned())?;
     // Fails for a process that leads its group already, which then needs no session either.
     let _ = setsid();
