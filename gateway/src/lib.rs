@@ -1,1 +1,237 @@
-//! gateway
+//! The gateway role: AWS's APIs and the native gRPC API on one port, routing, queueing. A gateway keeps soft state
+//! only; nothing here is durable, and any number of gateways serve one cluster side by side.
+//!
+//! [`start`] is the whole interface: a caller gives [`Options`] and the seams (clock, chance, network) and gets a
+//! running [`Gateway`]. Telemetry of the process is the caller's to set up, from `Options::telemetry`.
+
+mod app;
+mod auth;
+mod blobs;
+mod catalog;
+mod channel;
+mod controllers;
+mod grpc;
+mod http;
+mod invoke;
+mod lambda;
+mod links;
+mod metrics;
+mod options;
+mod sharded;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_core::ids::NodeId;
+use hearth_node::Seams;
+use hearth_node::admin::Admin;
+use hearth_node::grpc::ClusterIdentity;
+use hearth_node::health::Health;
+use hearth_node::listen::ListenError;
+use hearth_node::shutdown::Shutdown;
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+use crate::app::{App, BODY_UNIT_BYTES};
+use crate::auth::Authenticator;
+use crate::blobs::Blobs;
+use crate::catalog::{Catalog, Lookups};
+use crate::channel::Dialer;
+use crate::controllers::Controllers;
+use crate::invoke::{Capacity, Invoker, InvokerParts};
+use crate::links::Links;
+use crate::metrics::Metrics;
+
+pub use crate::options::{Auth, Options, OptionsError, Secret};
+
+/// Lines of versions that nobody invokes any more are swept this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// What tasks get beyond the time of the requests in flight.
+const SHUTDOWN_SLACK: Duration = Duration::from_secs(5);
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An option cannot be.
+    #[error("options of the gateway")]
+    Options(#[source] OptionsError),
+    /// A port cannot be had.
+    #[error("listen for clients")]
+    Listen(#[source] ListenError),
+    /// The admin port cannot be had.
+    #[error("listen for the admin port")]
+    AdminListen(#[source] ListenError),
+    /// A controller's address is none.
+    #[error("addresses of the controllers")]
+    Controllers(#[source] tonic::Status),
+    /// The cluster's id is none.
+    #[error("cluster id")]
+    ClusterId(#[source] hearth_node::grpc::ClusterIdError),
+    /// A fault of the build.
+    #[error("gRPC services")]
+    Grpc(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where clients connect, with the port that was picked.
+    pub addr: SocketAddr,
+    /// Where the admin port is.
+    pub admin_addr: SocketAddr,
+    shutdown: Shutdown,
+    limit: Duration,
+}
+
+impl Gateway {
+    /// Takes no more connections and requests, lets those in flight end, up to the limit of the options.
+    pub async fn shutdown(self) {
+        self.shutdown.start();
+        if let Err(error) = self
+            .shutdown
+            .wait_with_deadline(self.limit + SHUTDOWN_SLACK)
+            .await
+        {
+            warn!(%error, "gateway ended with tasks left");
+        }
+    }
+}
+
+/// Starts a gateway; its ports are bound when this returns. It is ready (`/readyz`) when it has the catalog and a
+/// worker.
+pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError> {
+    options.validate().map_err(StartError::Options)?;
+    if options.auth == Auth::Any {
+        warn!(
+            "AUTHENTICATION IS OFF (auth = \"any\"): everyone who reaches {} owns every account",
+            options.listen
+        );
+    }
+    let listener = seams
+        .net
+        .listen(options.listen)
+        .await
+        .map_err(StartError::Listen)?;
+    let admin = seams
+        .net
+        .listen(options.admin_listen)
+        .await
+        .map_err(StartError::AdminListen)?;
+    let (addr, admin_addr) = (listener.local_addr(), admin.local_addr());
+    let health = Health::new(seams.clock.clone());
+    health.set_ready("catalog", false, "not yet received");
+    health.set_ready("workers", false, "none connected");
+    let shutdown = Shutdown::new(health.clone());
+    let node_metrics = hearth_node::metrics::Metrics::new("gateway");
+    let app = Arc::new(assemble(
+        &options,
+        &seams,
+        &health,
+        &shutdown,
+        &node_metrics,
+    )?);
+    let grpc = grpc::routes(&app)
+        .await
+        .map_err(|error| StartError::Grpc(Box::new(error)))?;
+    Admin {
+        health: health.clone(),
+        metrics: node_metrics,
+    }
+    .spawn(admin, &shutdown);
+    let watching = catalog::watch(
+        Arc::clone(&app.catalog),
+        Arc::clone(&app.controllers),
+        Arc::clone(&app.invoker),
+        health,
+        shutdown.token(),
+    );
+    shutdown.spawn("catalog", watching);
+    shutdown.spawn("sweep", sweep(Arc::clone(&app), shutdown.token()));
+    let limit = options.shutdown_timeout.0;
+    // Streams to workers must outlive the requests in flight: the server's token falls first.
+    shutdown.spawn(
+        "http",
+        http::server::run(app, grpc, listener, shutdown.token()),
+    );
+    info!(%addr, %admin_addr, node = options.node_id, "gateway listens");
+    Ok(Gateway {
+        addr,
+        admin_addr,
+        shutdown,
+        limit,
+    })
+}
+
+fn assemble(
+    options: &Options,
+    seams: &Seams,
+    health: &Health,
+    shutdown: &Shutdown,
+    node_metrics: &hearth_node::metrics::Metrics,
+) -> Result<App, StartError> {
+    let identity = match options.cluster_id.as_str() {
+        "" => ClusterIdentity::unknown(),
+        id => ClusterIdentity::known(id).map_err(StartError::ClusterId)?,
+    };
+    let dialer = Dialer::new(seams.clone(), identity);
+    let controllers = Controllers::new(&options.controllers, &dialer, options.control_timeout.0)
+        .map_err(StartError::Controllers)?;
+    let controllers = Arc::new(controllers);
+    let metrics = Metrics::register(node_metrics);
+    let catalog = Arc::new(Catalog::new(options.region.clone()));
+    let root = options
+        .account_id
+        .parse()
+        .map_err(|_| StartError::Options(OptionsError::Account(options.account_id.clone())))?;
+    let invoker = Invoker::new(InvokerParts {
+        node_id: NodeId(options.node_id),
+        seams: seams.clone(),
+        dialer,
+        shutdown: shutdown.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+        queue_timeout: options.queue_timeout.0,
+        capacity: Capacity::new(Arc::clone(&controllers)),
+    });
+    let body_units = options.max_body_memory.as_usize() / BODY_UNIT_BYTES;
+    Ok(App {
+        auth: Authenticator::new(options, root),
+        lookups: Lookups::new(Arc::clone(&catalog), Arc::clone(&controllers)),
+        blobs: Blobs::new(Arc::clone(&controllers), options.cluster_id.clone()),
+        links: Links::new(&link_secret(options, seams), &options.cluster_id),
+        catalog,
+        controllers,
+        invoker: Arc::new(invoker),
+        metrics,
+        requests: Arc::new(Semaphore::new(options.max_requests as usize)),
+        body_memory: Arc::new(Semaphore::new(body_units.min(Semaphore::MAX_PERMITS))),
+        options: options.clone(),
+        seams: seams.clone(),
+    })
+}
+
+/// Without credentials (`auth = "any"`) links are good at this gateway and until it ends.
+fn link_secret(options: &Options, seams: &Seams) -> String {
+    match options.secret_access_key.0.as_str() {
+        "" => hex::encode(seams.random.bytes(32)),
+        secret => secret.to_owned(),
+    }
+}
+
+async fn sweep(app: Arc<App>, token: tokio_util::sync::CancellationToken) {
+    loop {
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_EVERY) => {}
+        }
+        app.invoker.sweep();
+        app.metrics
+            .functions
+            .set(i64::try_from(app.catalog.len()).unwrap_or(i64::MAX));
+    }
+}

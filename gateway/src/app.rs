@@ -1,0 +1,50 @@
+//! What all handlers of a gateway share. Made once at start; nothing in it is durable.
+
+use std::sync::Arc;
+
+use hearth_core::ids::MonotonicMs;
+use hearth_node::Seams;
+use tokio::sync::Semaphore;
+
+use crate::auth::Authenticator;
+use crate::blobs::Blobs;
+use crate::catalog::{Catalog, Lookups};
+use crate::controllers::Controllers;
+use crate::invoke::Invoker;
+use crate::links::Links;
+use crate::metrics::Metrics;
+use crate::options::Options;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) options: Options,
+    pub(crate) seams: Seams,
+    pub(crate) auth: Authenticator,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) lookups: Lookups,
+    pub(crate) controllers: Arc<Controllers>,
+    pub(crate) blobs: Blobs,
+    pub(crate) links: Links,
+    pub(crate) invoker: Arc<Invoker>,
+    pub(crate) metrics: Metrics,
+    /// Requests in flight.
+    pub(crate) requests: Arc<Semaphore>,
+    /// Bytes of bodies held, in units of [`BODY_UNIT_BYTES`].
+    pub(crate) body_memory: Arc<Semaphore>,
+}
+
+/// A semaphore counts to 2^29 on 32 bits at least; memory is counted in these.
+pub(crate) const BODY_UNIT_BYTES: usize = 1_024;
+
+impl App {
+    /// Monotonic time.
+    pub(crate) fn now(&self) -> MonotonicMs {
+        MonotonicMs(self.seams.clock.monotonic_ms())
+    }
+
+    /// Wall clock.
+    pub(crate) fn unix_ms(&self) -> u64 {
+        self.seams.clock.unix_ms()
+    }
+}

@@ -1,0 +1,205 @@
+//! Who calls: AWS's signatures on HTTP, the same credentials as Basic authorization on gRPC, or anyone on a
+//! development machine. What a caller may do is not decided here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hearth_aws_api::ApiError;
+use hearth_aws_api::sigv4::{self, Pending, Scope, SecretKey, Verifier};
+use hearth_core::ids::AccountId;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use subtle::ConstantTimeEq as _;
+use time::OffsetDateTime;
+
+use crate::lambda::Caller;
+use crate::options::{Auth, Options};
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    mode: Auth,
+    root: AccountId,
+    access_key_id: String,
+    secret: SecretKey,
+    /// `access_key_id:secret`, as gRPC clients send it.
+    basic: BasicCredentials,
+    verifier: Verifier,
+}
+
+struct BasicCredentials(Vec<u8>);
+
+impl std::fmt::Debug for BasicCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A caller whose request's body is still to be checked.
+#[derive(Debug)]
+#[must_use = "a caller is one when the body was checked"]
+pub(crate) struct Claimed {
+    caller: Caller,
+    pending: Option<Pending>,
+}
+
+impl Claimed {
+    /// The caller, if the body is the one that was signed.
+    pub(crate) fn finish(self, body: &[u8]) -> Result<Caller, ApiError> {
+        if let Some(pending) = self.pending {
+            let digest = if pending.needs_body_digest() {
+                sigv4::digest(body)
+            } else {
+                Default::default()
+            };
+            pending.finish(&digest)?;
+        }
+        Ok(self.caller)
+    }
+}
+
+impl Authenticator {
+    /// The options were validated.
+    pub(crate) fn new(options: &Options, root: AccountId) -> Self {
+        let secret = &options.secret_access_key.0;
+        Self {
+            mode: options.auth,
+            root,
+            access_key_id: options.access_key_id.clone(),
+            secret: SecretKey::new(secret.clone()),
+            basic: BasicCredentials(format!("{}:{secret}", options.access_key_id).into_bytes()),
+            verifier: Verifier::new(Scope {
+                service: "lambda".to_owned(),
+                region: Some(options.region.clone()),
+            }),
+        }
+    }
+
+    /// Checks a request's head.
+    pub(crate) fn begin(&self, parts: &Parts, unix_ms: u64) -> Result<Claimed, ApiError> {
+        if self.mode == Auth::Any {
+            return Ok(Claimed {
+                caller: self.unchecked(parts),
+                pending: None,
+            });
+        }
+        let nanos = i128::from(unix_ms) * 1_000_000;
+        let now =
+            OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let lookup = |key: &str, _token: Option<&str>| {
+            let is_root = key.as_bytes().ct_eq(self.access_key_id.as_bytes());
+            bool::from(is_root).then(|| self.secret.clone())
+        };
+        let pending = self.verifier.begin(parts, lookup, now)?;
+        Ok(Claimed {
+            caller: Caller {
+                account: self.root.clone(),
+            },
+            pending: Some(pending),
+        })
+    }
+
+    /// As emulators do: an access key of 12 digits is the account.
+    fn unchecked(&self, parts: &Parts) -> Caller {
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let of_header = header
+            .and_then(|text| text.split_once("Credential="))
+            .map(|(_, rest)| rest);
+        let query = parts.uri.query().unwrap_or_default();
+        let of_query = query.split_once("X-Amz-Credential=").map(|(_, rest)| rest);
+        let credential = of_header.or(of_query).unwrap_or_default();
+        let key = credential.split(['/', '%']).next().unwrap_or_default();
+        self.account_of(key)
+    }
+
+    fn account_of(&self, key: &str) -> Caller {
+        Caller {
+            account: key.parse().unwrap_or_else(|_| self.root.clone()),
+        }
+    }
+
+    /// The caller of a gRPC method, by the value of `authorization`.
+    pub(crate) fn basic(&self, authorization: Option<&str>) -> Option<Caller> {
+        let encoded = authorization.and_then(|text| text.strip_prefix("Basic "));
+        let given = encoded.and_then(|text| STANDARD.decode(text.trim()).ok());
+        match self.mode {
+            Auth::Any => {
+                let text = String::from_utf8(given.unwrap_or_default()).unwrap_or_default();
+                Some(self.account_of(text.split(':').next().unwrap_or_default()))
+            }
+            Auth::Sigv4 => {
+                let is_root = given?.ct_eq(&self.basic.0);
+                bool::from(is_root).then(|| Caller {
+                    account: self.root.clone(),
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Secret;
+
+    fn authenticator(auth: Auth) -> Authenticator {
+        let options = Options {
+            auth,
+            access_key_id: "AKID".into(),
+            secret_access_key: Secret("hush".into()),
+            ..Options::default()
+        };
+        Authenticator::new(&options, "000000000000".parse().unwrap())
+    }
+
+    fn parts(authorization: &str) -> Parts {
+        http::Request::builder()
+            .header(AUTHORIZATION, authorization)
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0
+    }
+
+    #[test]
+    fn any_takes_twelve_digits_as_the_account() {
+        let auth = authenticator(Auth::Any);
+        let account = |text: &str| {
+            let claimed = auth.begin(&parts(text), 0).unwrap();
+            claimed.finish(b"").unwrap().account.to_string()
+        };
+        assert_eq!(
+            account("AWS4-HMAC-SHA256 Credential=123456789012/2026/x, S=1"),
+            "123456789012"
+        );
+        assert_eq!(
+            account("AWS4-HMAC-SHA256 Credential=test/2026/x"),
+            "000000000000"
+        );
+        assert_eq!(account("nothing"), "000000000000");
+    }
+
+    #[test]
+    fn basic_wants_the_very_credentials() {
+        let auth = authenticator(Auth::Sigv4);
+        let basic = |text: &str| {
+            auth.basic(Some(&format!("Basic {}", STANDARD.encode(text))))
+                .is_some()
+        };
+        assert!(basic("AKID:hush"));
+        assert!(!basic("AKID:hus"));
+        assert!(!basic(":"));
+        assert!(auth.basic(None).is_none());
+        let any = authenticator(Auth::Any);
+        let caller = any
+            .basic(Some(&format!(
+                "Basic {}",
+                STANDARD.encode("123456789012:x")
+            )))
+            .unwrap();
+        assert_eq!(caller.account.as_str(), "123456789012");
+        assert!(any.basic(None).is_some());
+    }
+}

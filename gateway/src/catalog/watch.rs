@@ -1,0 +1,163 @@
+//! Keeps the catalog current: watches one controller, and the next one when it falls silent. Functions go to the
+//! catalog, workers to the invoker.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_core::function::Function;
+use hearth_core::ids::{Incarnation, NodeId};
+use hearth_node::health::Health;
+use hearth_proto::convert::decode_function;
+use hearth_proto::internal::v1 as pb;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::{debug, warn};
+
+use super::{Catalog, FunctionKey};
+use crate::controllers::Controllers;
+use crate::invoke::{Invoker, WorkerAddress};
+
+/// "an update without content every second so that silence means loss": three of them missing.
+const SILENCE: Duration = Duration::from_millis(3_500);
+/// Bounds of the pause before another controller is watched.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// What a full picture has named so far.
+#[derive(Debug, Default)]
+struct Picture {
+    functions: HashSet<FunctionKey>,
+    workers: HashSet<NodeId>,
+}
+
+/// Runs until the gateway ends.
+pub(crate) async fn run(
+    catalog: Arc<Catalog>,
+    controllers: Arc<Controllers>,
+    invoker: Arc<Invoker>,
+    health: Health,
+    token: CancellationToken,
+) {
+    let mut backoff = BACKOFF_MIN;
+    let mut turn = 0;
+    loop {
+        let watched = tokio::select! {
+            () = token.cancelled() => return,
+            watched = watch_one(&catalog, &controllers, &invoker, &health, turn) => watched,
+        };
+        turn += 1;
+        match watched {
+            Ok(()) => backoff = BACKOFF_MIN,
+            Err(status) => {
+                debug!(%status, "catalog watch ended");
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(backoff) => {}
+        }
+    }
+}
+
+/// Watches one controller until it is lost; `Ok` when it gave a full picture before.
+async fn watch_one(
+    catalog: &Catalog,
+    controllers: &Controllers,
+    invoker: &Arc<Invoker>,
+    health: &Health,
+    turn: usize,
+) -> Result<(), Status> {
+    let request = pb::WatchCatalogRequest {
+        node_id: invoker.node_id.0,
+        audience: pb::watch_catalog_request::Audience::Gateway.into(),
+    };
+    let silent = |_| Status::deadline_exceeded("silent");
+    let mut client = controllers.catalog_client(turn);
+    let opened = tokio::time::timeout(SILENCE, client.watch(request)).await;
+    let mut updates = opened.map_err(silent)??.into_inner();
+    let mut picture = Picture::default();
+    let mut was_complete = false;
+    loop {
+        let next = tokio::time::timeout(SILENCE, updates.message()).await;
+        let update = match next.map_err(silent).flatten() {
+            Ok(Some(update)) => update,
+            Ok(None) if was_complete => return Ok(()),
+            Ok(None) => return Err(Status::unavailable("the controller ended the watch")),
+            Err(_) if was_complete => return Ok(()),
+            Err(status) => return Err(status),
+        };
+        was_complete |= update.complete;
+        take(catalog, invoker, &mut picture, update);
+        if was_complete {
+            health.set_ready("catalog", true, "complete");
+        }
+    }
+}
+
+fn take(
+    catalog: &Catalog,
+    invoker: &Arc<Invoker>,
+    picture: &mut Picture,
+    update: pb::CatalogUpdate,
+) {
+    if update.restart {
+        *picture = Picture::default();
+    }
+    let functions: Vec<Function> = update
+        .functions
+        .iter()
+        .filter_map(|bytes| readable(bytes))
+        .collect();
+    picture
+        .functions
+        .extend(functions.iter().map(|function| FunctionKey {
+            account: function.account.clone(),
+            name: function.name.clone(),
+        }));
+    catalog.merge(&functions);
+    let gone: Vec<FunctionKey> = update
+        .deleted_functions
+        .iter()
+        .filter_map(function_key)
+        .collect();
+    gone.iter().for_each(|key| {
+        picture.functions.remove(key);
+    });
+    if !gone.is_empty() {
+        catalog.forget(gone);
+    }
+    for worker in update.workers {
+        picture.workers.insert(NodeId(worker.id));
+        invoker.set_worker(WorkerAddress {
+            id: NodeId(worker.id),
+            incarnation: Incarnation(worker.incarnation),
+            addr: worker.addr,
+            draining: worker.draining,
+        });
+    }
+    for id in update.deleted_workers {
+        picture.workers.remove(&NodeId(id));
+        invoker.remove_worker(NodeId(id));
+    }
+    if update.complete {
+        let picture = std::mem::take(picture);
+        catalog.completed(|key| picture.functions.contains(key));
+        invoker.retain_workers(|id| picture.workers.contains(&id));
+    }
+}
+
+/// A function of a newer version of Hearth that this one cannot read is left out.
+fn readable(bytes: &[u8]) -> Option<Function> {
+    decode_function(bytes)
+        .inspect_err(|error| warn!(%error, "function in the catalog cannot be read"))
+        .ok()
+}
+
+fn function_key(key: &pb::FunctionKey) -> Option<FunctionKey> {
+    Some(FunctionKey {
+        account: key.account.parse().ok()?,
+        name: key.name.parse().ok()?,
+    })
+}

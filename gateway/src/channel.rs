@@ -1,0 +1,33 @@
+//! Connections of this gateway to other nodes of its cluster: settings and identity in one place. How a channel is
+//! made is `hearth_node::grpc`'s; what is said on it is not here.
+
+use hearth_node::Seams;
+use hearth_node::grpc::{ChannelOptions, ClusterChannel, ClusterIdentity, channel};
+use tonic::Status;
+
+/// Largest message between nodes: a page of functions, or a response that a worker did not cut.
+pub(crate) const MESSAGE_MAX_BYTES: usize = 16 << 20;
+
+/// Makes channels.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    seams: Seams,
+    identity: ClusterIdentity,
+}
+
+impl Dialer {
+    pub(crate) fn new(seams: Seams, identity: ClusterIdentity) -> Self {
+        Self { seams, identity }
+    }
+
+    /// A channel that connects when it is used, and again when it was lost.
+    pub(crate) fn channel(&self, addr: &str) -> Result<ClusterChannel, Status> {
+        channel(
+            &self.seams.net,
+            addr,
+            &ChannelOptions::default(),
+            &self.identity,
+        )
+        .map_err(|error| Status::invalid_argument(error.to_string()))
+    }
+}

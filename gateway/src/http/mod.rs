@@ -1,0 +1,8 @@
+//! The one public port: HTTP/1.1 and HTTP/2, AWS's REST API and gRPC. `server` accepts, `service` is what a request
+//! goes through, top to bottom, `body` reads bodies within their limits, `patience` cuts off slow clients.
+
+mod body;
+mod patience;
+pub(crate) mod server;
+mod service;
+mod trace;

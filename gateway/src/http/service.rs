@@ -1,0 +1,238 @@
+//! What a request to AWS's API goes through, in this order:
+//!
+//! 1. gRPC goes to its own services, by its content type.
+//! 2. A request id; everything after answers with it.
+//! 3. The limit on requests in flight: a flood is refused before it costs anything.
+//! 4. Signed links to code, which carry their own proof.
+//! 5. The signature of the head: strangers cannot make the gateway read a body.
+//! 6. The route: it says how large the body may be.
+//! 7. The body, within its limits, then its digest.
+//! 8. Decoding, validation and the handler (`lambda::dispatch`).
+//! 9. Metrics, and the connection closed if a body was left unread.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hearth_aws_api::lambda::{self, Operation, Route};
+use hearth_aws_api::{ApiError, encode_error};
+use hearth_core::limits::{CONTROL_REQUEST_MAX_BYTES, SYNC_REQUEST_MAX_BYTES};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use tonic::service::Routes;
+use tower::Service;
+use tracing::{Instrument, debug, info_span};
+
+use super::body::{self, Limits};
+use super::trace;
+use crate::app::App;
+use crate::lambda::{Call, dispatch};
+use crate::links::{self, BadLink};
+use crate::metrics::{RequestLabels, seconds};
+
+/// A body of either protocol.
+pub(super) type ResponseBody = Either<Full<Bytes>, tonic::body::Body>;
+
+/// Answers one request.
+pub(super) async fn serve(
+    app: Arc<App>,
+    mut grpc: Routes,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    if is_grpc(&request) {
+        return Ok(grpc.call(request).await?.map(Either::Right));
+    }
+    let started = app.now();
+    let request_id = app.seams.random.uuid();
+    let Ok(_place) = app.requests.try_acquire() else {
+        app.metrics.shed.inc();
+        let busy = ApiError::service_unavailable("Too many requests are in flight. Try again.")
+            .with_retry_after(1);
+        return Ok(encode_error(&busy, &request_id).map(full));
+    };
+    app.metrics.in_flight.inc();
+    let version = request.version();
+    let span = info_span!("request", request_id, operation = tracing::field::Empty);
+    let mut handled = handle(&app, request, &request_id).instrument(span).await;
+    app.metrics.in_flight.dec();
+    let labels = RequestLabels {
+        operation: handled.operation.map_or("unknown", Operation::name),
+        status: handled.response.status().as_u16(),
+    };
+    app.metrics.requests.get_or_create(&labels).inc();
+    app.metrics
+        .request_seconds
+        .observe(seconds(app.now().since(started)));
+    if handled.must_close && version < Version::HTTP_2 {
+        handled
+            .response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(handled.response.map(full))
+}
+
+fn full(body: Bytes) -> ResponseBody {
+    Either::Left(Full::new(body))
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// An answer and what the connection has to know of it.
+struct Handled {
+    response: Response<Bytes>,
+    operation: Option<Operation>,
+    /// Bytes of this request's body may still come.
+    must_close: bool,
+}
+
+async fn handle(app: &App, request: Request<Incoming>, request_id: &str) -> Handled {
+    let (mut parts, mut body) = request.into_parts();
+    if parts.uri.path().starts_with(links::PREFIX) {
+        return Handled {
+            response: code(app, &parts, request_id).await,
+            operation: None,
+            must_close: false,
+        };
+    }
+    trace::ensure_trace_id(&mut parts.headers, &app.seams);
+    let span = tracing::Span::current();
+    if let Some(parent) = parts
+        .headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+    {
+        hearth_node::telemetry::set_parent(&span, parent);
+    }
+    let mut operation = None;
+    match answer(app, parts, &mut body, request_id, &mut operation).await {
+        Ok(response) => Handled {
+            response,
+            operation,
+            must_close: false,
+        },
+        Err(Refusal { error, drain }) => {
+            debug!(
+                code = error.code().shape().code,
+                message = error.message(),
+                "request refused"
+            );
+            if let Some(source) = std::error::Error::source(&error) {
+                debug!(source = %source, "cause of the refusal");
+            }
+            let is_read = drain && body::drain(&mut body).await;
+            Handled {
+                response: encode_error(&error, request_id),
+                operation,
+                must_close: !is_read,
+            }
+        }
+    }
+}
+
+/// An error, and whether the rest of the body is worth reading for its sake.
+struct Refusal {
+    error: ApiError,
+    drain: bool,
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self { error, drain: true }
+    }
+}
+
+async fn answer(
+    app: &App,
+    parts: Parts,
+    body: &mut Incoming,
+    request_id: &str,
+    operation: &mut Option<Operation>,
+) -> Result<Response<Bytes>, Refusal> {
+    let claimed = app.auth.begin(&parts, app.unix_ms())?;
+    let route = lambda::route(&parts.method, &parts.uri)?;
+    *operation = Some(route.operation);
+    tracing::Span::current().record("operation", route.operation.name());
+    let limits = limits(app, &route);
+    let held = body::read(body, limits, &app.body_memory)
+        .await
+        .map_err(|error| Refusal {
+            error: error.answer(too_large(&route)),
+            drain: error.has_rest(),
+        })?;
+    let caller = claimed.finish(&held.bytes)?;
+    let call = Call {
+        caller,
+        request_id: request_id.to_owned(),
+        route,
+        parts,
+        body: held.bytes.clone(),
+    };
+    // Boxed: the largest handler would otherwise make every request's future large.
+    Ok(Box::pin(dispatch(app, &call)).await?)
+}
+
+fn limits(app: &App, route: &Route) -> Limits {
+    Limits {
+        max_bytes: if is_invoke(route.operation) {
+            SYNC_REQUEST_MAX_BYTES
+        } else {
+            CONTROL_REQUEST_MAX_BYTES
+        },
+        idle: app.options.body_idle_timeout.0,
+        total: app.options.body_timeout.0,
+    }
+}
+
+fn is_invoke(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Invoke | Operation::InvokeAsync | Operation::InvokeWithResponseStream
+    )
+}
+
+/// AWS's text; the invoke operation is called by its permission there.
+fn too_large(route: &Route) -> String {
+    let (most, name) = if is_invoke(route.operation) {
+        (SYNC_REQUEST_MAX_BYTES, "InvokeFunction")
+    } else {
+        (CONTROL_REQUEST_MAX_BYTES, route.operation.name())
+    };
+    format!("Request must be smaller than {most} bytes for the {name} operation")
+}
+
+/// A function's code, to whoever has a signed link.
+async fn code(app: &App, parts: &Parts, request_id: &str) -> Response<Bytes> {
+    let digest = match app.links.check(&parts.uri, app.unix_ms()) {
+        Ok(digest) => digest,
+        Err(BadLink::Malformed) => {
+            return encode_error(
+                &ApiError::access_denied("The link is not one of this cluster."),
+                request_id,
+            );
+        }
+        Err(BadLink::Expired) => {
+            return encode_error(
+                &ApiError::access_denied("The link has expired."),
+                request_id,
+            );
+        }
+    };
+    match app.blobs.get(&digest).await {
+        Ok(content) => {
+            let mut response = Response::new(content);
+            *response.status_mut() = StatusCode::OK;
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+            response
+        }
+        Err(error) => encode_error(&crate::lambda::errors::api_error(error), request_id),
+    }
+}

@@ -1,0 +1,524 @@
+//! The waiting line of one function version and what this gateway knows of its sandboxes. One lock per version, held
+//! for a few lines and never over an await. Which worker is taken and how many sandboxes are made is decided by
+//! `core::{routing, queue, placement}`; here their tables are kept and their answers carried out.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hearth_core::ids::{MonotonicMs, NodeId, PoolKey, VersionKey};
+use hearth_core::limits::{MEMORY_DEFAULT_MIB, QUEUE_PER_FUNCTION};
+use hearth_core::placement::place;
+use hearth_core::queue::{Demand, Ticket, WaitQueue};
+use hearth_core::routing::{Candidate, pick_warm};
+use tokio::sync::{Notify, oneshot};
+
+use super::worker::Worker;
+use super::{InvokeError, STALE_AFTER_MS};
+
+/// A start that shows in no report within this time is taken as lost and asked for again.
+const START_ASK_TTL_MS: u64 = 1_000;
+
+/// How long a worker that refused a start is left alone, by the reason.
+const NO_MEMORY_PAUSE_MS: u64 = 250;
+const UNKNOWN_VERSION_PAUSE_MS: u64 = 50;
+const NOT_RUNNABLE_PAUSE_MS: u64 = 2_000;
+
+/// Why a worker does not start a sandbox of this version now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StartRefusal {
+    NoMemory,
+    UnknownVersion,
+    NotRunnable(String),
+}
+
+/// What is known of this version on one worker.
+#[derive(Debug)]
+struct Row {
+    worker: Arc<Worker>,
+    idle: u32,
+    starting: u32,
+    busy: u32,
+    /// Starts asked for that no report shows yet.
+    asked: u32,
+    asked_at: MonotonicMs,
+    refused: Option<(StartRefusal, MonotonicMs)>,
+}
+
+/// What the catalog says about a version, as far as it matters here; a line made from a load report learns it with
+/// the first invocation.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// What its invocations draw from.
+    pub(crate) pool: Arc<PoolKey>,
+    /// Memory of a sandbox, MB.
+    pub(crate) memory_mib: u32,
+}
+
+/// A sandbox promised to an invocation.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) worker: Arc<Worker>,
+}
+
+type Waiter = oneshot::Sender<Result<Slot, InvokeError>>;
+
+#[derive(Debug)]
+struct State {
+    queue: WaitQueue,
+    waiters: BTreeMap<Ticket, Waiter>,
+    rows: Vec<Row>,
+    terms: Terms,
+    /// A task looks after the waiting.
+    tended: bool,
+}
+
+/// What an invocation gets when it asks for a sandbox.
+#[derive(Debug)]
+pub(crate) enum Grab {
+    Slot(Slot),
+    /// In line; `tend` says that the caller must start the task that looks after it.
+    Waiting {
+        ticket: Ticket,
+        slot: oneshot::Receiver<Result<Slot, InvokeError>>,
+        tend: bool,
+    },
+    Full,
+}
+
+/// What the task that looks after the line has to do.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) starts: Vec<(Arc<Worker>, u32)>,
+    pub(crate) need: Option<Need>,
+}
+
+/// Permits that are lacking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) pool: Arc<PoolKey>,
+    pub(crate) wanted: u32,
+    pub(crate) refused_by: Vec<NodeId>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) key: VersionKey,
+    /// Wakes the tending task.
+    pub(crate) changed: Notify,
+    /// The leader is being asked for permits on behalf of this line.
+    pub(crate) asking: AtomicBool,
+    state: Mutex<State>,
+}
+
+impl Line {
+    pub(crate) fn new(key: VersionKey) -> Self {
+        let terms = Terms {
+            pool: Arc::new(PoolKey {
+                account: key.account.clone(),
+                function: None,
+            }),
+            memory_mib: MEMORY_DEFAULT_MIB,
+        };
+        Self {
+            key,
+            changed: Notify::new(),
+            asking: AtomicBool::new(false),
+            state: Mutex::new(State {
+                queue: WaitQueue::new(QUEUE_PER_FUNCTION),
+                waiters: BTreeMap::new(),
+                rows: Vec::new(),
+                terms,
+                tended: false,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A free sandbox on a worker not in `tried`, or a place in line until `deadline`.
+    pub(crate) fn grab(
+        &self,
+        terms: &Terms,
+        tried: &[NodeId],
+        deadline: MonotonicMs,
+        now: MonotonicMs,
+        draws: [u64; 2],
+    ) -> Grab {
+        let mut state = self.state();
+        if !Arc::ptr_eq(&state.terms.pool, &terms.pool) {
+            state.terms = terms.clone();
+        }
+        if state.queue.is_empty()
+            && let Some(slot) = state.take(tried, now, draws)
+        {
+            return Grab::Slot(slot);
+        }
+        let Ok(ticket) = state.queue.enqueue(deadline) else {
+            return Grab::Full;
+        };
+        let (sender, slot) = oneshot::channel();
+        state.waiters.insert(ticket, sender);
+        let tend = !std::mem::replace(&mut state.tended, true);
+        drop(state);
+        self.changed.notify_one();
+        Grab::Waiting { ticket, slot, tend }
+    }
+
+    /// A free sandbox on a worker that was not tried, for an invocation that was refused.
+    pub(crate) fn grab_other(
+        &self,
+        tried: &[NodeId],
+        now: MonotonicMs,
+        draws: [u64; 2],
+    ) -> Option<Slot> {
+        self.state().take(tried, now, draws)
+    }
+
+    /// The caller of a waiting invocation is gone.
+    pub(crate) fn leave(&self, ticket: Ticket) {
+        let mut state = self.state();
+        state.queue.cancel(ticket);
+        state.waiters.remove(&ticket);
+    }
+
+    /// A report about this version on a worker, absolute; the sandboxes on the way and at work.
+    pub(crate) fn on_report(&self, worker: &Arc<Worker>, counts: [u32; 3], now: MonotonicMs) {
+        let [idle, starting, busy] = counts;
+        let mut state = self.state();
+        let row = state.row(worker);
+        let before = row.idle + row.starting + row.busy;
+        let after = idle.saturating_add(starting).saturating_add(busy);
+        row.asked = row.asked.saturating_sub(after.saturating_sub(before));
+        (row.idle, row.starting, row.busy) = (idle, starting, busy);
+        state.serve(now);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// An invocation ended or was refused there; `idle` sandboxes are left.
+    pub(crate) fn on_idle(&self, worker: &Arc<Worker>, idle: u32, now: MonotonicMs) {
+        let mut state = self.state();
+        let row = state.row(worker);
+        row.idle = idle;
+        row.busy = row.busy.saturating_sub(1);
+        state.serve(now);
+    }
+
+    /// The worker does not start a sandbox now.
+    pub(crate) fn on_start_refused(
+        &self,
+        worker: &Arc<Worker>,
+        why: StartRefusal,
+        now: MonotonicMs,
+    ) {
+        let mut state = self.state();
+        let row = state.row(worker);
+        row.asked = 0;
+        let pause = match why {
+            StartRefusal::NoMemory => NO_MEMORY_PAUSE_MS,
+            StartRefusal::UnknownVersion => UNKNOWN_VERSION_PAUSE_MS,
+            StartRefusal::NotRunnable(_) => NOT_RUNNABLE_PAUSE_MS,
+        };
+        row.refused = Some((why, now.plus(pause)));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The worker is gone: nothing is known of it any more.
+    pub(crate) fn forget(&self, worker: NodeId) {
+        self.state().rows.retain(|row| row.worker.id != worker);
+        self.changed.notify_one();
+    }
+
+    /// Serves who can be served, gives up who waited too long, and says what to do for the others. `None` when
+    /// nobody waits: the tending ends.
+    pub(crate) fn plan(&self, workers: &[Arc<Worker>], now: MonotonicMs) -> Option<Plan> {
+        let mut state = self.state();
+        for ticket in state.queue.expire(now) {
+            state.refuse(ticket, InvokeError::WaitedTooLong);
+        }
+        state.waiters.retain(|_, waiter| !waiter.is_closed());
+        state.serve(now);
+        if let Some(detail) = state.not_runnable(workers, now) {
+            state.refuse_all(|| InvokeError::NotRunnable(detail.clone()));
+        }
+        if state.queue.is_empty() {
+            state.tended = false;
+            return None;
+        }
+        for worker in workers.iter().filter(|w| w.tables.is_connected()) {
+            state.row(worker);
+        }
+        Some(state.plan_starts(now))
+    }
+
+    /// The leader says that the pool's limit is reached: those for whom no permit is free are refused, the last first.
+    pub(crate) fn throttle(&self, workers: &[Arc<Worker>], reason: &str) {
+        let mut state = self.state();
+        let pool = Arc::clone(&state.terms.pool);
+        let free: u32 = workers.iter().map(|w| w.tables.permits_free(&pool)).sum();
+        let kept = usize::try_from(free).unwrap_or(usize::MAX);
+        let surplus = state.queue.len().saturating_sub(kept);
+        let last: Vec<Ticket> = state.waiters.keys().rev().take(surplus).copied().collect();
+        for ticket in last {
+            state.queue.cancel(ticket);
+            state.refuse(
+                ticket,
+                InvokeError::Throttled {
+                    reason: reason.to_owned(),
+                },
+            );
+        }
+    }
+
+    /// Refuses all who wait.
+    pub(crate) fn refuse_all(&self, error: impl Fn() -> InvokeError) {
+        self.state().refuse_all(error);
+    }
+
+    /// Whether nothing would be lost with this line.
+    pub(crate) fn is_unused(&self) -> bool {
+        let state = self.state();
+        state.queue.is_empty()
+            && !state.tended
+            && state
+                .rows
+                .iter()
+                .all(|row| row.idle + row.starting + row.busy + row.asked == 0)
+    }
+
+    /// Whether a task looks after it.
+    pub(crate) fn is_tended(&self) -> bool {
+        self.state().tended
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state().queue.len()
+    }
+}
+
+impl State {
+    fn row(&mut self, worker: &Arc<Worker>) -> &mut Row {
+        // A new incarnation of the worker is another `Worker`; the row of the old one is void.
+        self.rows
+            .retain(|row| row.worker.id != worker.id || Arc::ptr_eq(&row.worker, worker));
+        let found = self.rows.iter().position(|row| row.worker.id == worker.id);
+        let index = found.unwrap_or_else(|| {
+            self.rows.push(Row {
+                worker: Arc::clone(worker),
+                idle: 0,
+                starting: 0,
+                busy: 0,
+                asked: 0,
+                asked_at: MonotonicMs(0),
+                refused: None,
+            });
+            self.rows.len() - 1
+        });
+        &mut self.rows[index]
+    }
+
+    /// The best free sandbox, promised.
+    fn take(&mut self, tried: &[NodeId], now: MonotonicMs, draws: [u64; 2]) -> Option<Slot> {
+        let pool = Arc::clone(&self.terms.pool);
+        let candidates: Vec<Candidate> = self
+            .rows
+            .iter()
+            .filter(|row| row.idle > 0 && row.worker.tables.is_connected())
+            .filter(|row| !tried.contains(&row.worker.id))
+            .map(|row| row.candidate(&pool, now))
+            .collect();
+        let id = pick_warm(&candidates, now, STALE_AFTER_MS, draws)?;
+        let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
+        row.idle -= 1;
+        row.busy += 1;
+        Some(Slot {
+            worker: Arc::clone(&row.worker),
+        })
+    }
+
+    /// Binds those who wait to free sandboxes, in order.
+    fn serve(&mut self, now: MonotonicMs) {
+        // The draws only break herds of many gateways on fresh sandboxes; here the sandbox has just come free.
+        while !self.queue.is_empty() {
+            let Some(slot) = self.take(&[], now, [0, 1]) else {
+                return;
+            };
+            if !self.give(slot, now) {
+                return;
+            }
+        }
+    }
+
+    /// Gives the sandbox to the first who still waits.
+    fn give(&mut self, mut slot: Slot, now: MonotonicMs) -> bool {
+        while let Some(ticket) = self.queue.bind(now) {
+            let Some(waiter) = self.waiters.remove(&ticket) else {
+                continue;
+            };
+            match waiter.send(Ok(slot)) {
+                Ok(()) => return true,
+                Err(Ok(back)) => slot = back,
+                Err(Err(_)) => return false,
+            }
+        }
+        let row = self.row(&Arc::clone(&slot.worker));
+        row.idle += 1;
+        row.busy = row.busy.saturating_sub(1);
+        false
+    }
+
+    fn refuse(&mut self, ticket: Ticket, error: InvokeError) {
+        if let Some(waiter) = self.waiters.remove(&ticket) {
+            // A caller that is gone needs no answer.
+            let _ = waiter.send(Err(error));
+        }
+    }
+
+    fn refuse_all(&mut self, error: impl Fn() -> InvokeError) {
+        for (ticket, waiter) in std::mem::take(&mut self.waiters) {
+            self.queue.cancel(ticket);
+            let _ = waiter.send(Err(error()));
+        }
+    }
+
+    /// What a worker said, when every worker that could run the version cannot.
+    fn not_runnable(&self, workers: &[Arc<Worker>], now: MonotonicMs) -> Option<String> {
+        let mut detail = None;
+        for worker in workers {
+            if !worker.tables.is_connected() || worker.tables.is_draining() {
+                continue;
+            }
+            let row = self
+                .rows
+                .iter()
+                .find(|row| Arc::ptr_eq(&row.worker, worker))?;
+            match &row.refused {
+                Some((StartRefusal::NotRunnable(text), until))
+                    if now < *until && row.idle + row.starting == 0 =>
+                {
+                    detail = Some(text.clone());
+                }
+                Some(_) | None => return None,
+            }
+        }
+        detail
+    }
+
+    fn plan_starts(&mut self, now: MonotonicMs) -> Plan {
+        let memory_mib = self.terms.memory_mib;
+        let pool = Arc::clone(&self.terms.pool);
+        for row in &mut self.rows {
+            if now.since(row.asked_at) >= START_ASK_TTL_MS {
+                row.asked = 0;
+            }
+        }
+        let mut wanted = self.demand().starts_wanted();
+        let mut starts: Vec<(Arc<Worker>, u32)> = Vec::new();
+        while wanted > 0
+            && let Some(worker) = self.place_one(&pool, memory_mib, now)
+        {
+            wanted -= 1;
+            match starts.iter_mut().find(|(w, _)| w.id == worker.id) {
+                Some((_, count)) => *count += 1,
+                None => starts.push((worker, 1)),
+            }
+        }
+        let need = self.need(&pool, memory_mib, wanted);
+        Plan { starts, need }
+    }
+
+    fn demand(&self) -> Demand {
+        let sum = |of: fn(&Row) -> u32| self.rows.iter().map(of).fold(0, u32::saturating_add);
+        Demand {
+            queued: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
+            starting: sum(|row| row.starting + row.asked),
+            busy: sum(|row| row.busy),
+            // Permits bound it, worker by worker, when a place is looked for.
+            limit: u32::MAX,
+        }
+    }
+
+    /// A worker with room and a permit for one more; what it was asked for is noted.
+    fn place_one(
+        &mut self,
+        pool: &PoolKey,
+        memory_mib: u32,
+        now: MonotonicMs,
+    ) -> Option<Arc<Worker>> {
+        let rooms: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|row| row.worker.tables.is_connected() && row.may_start(now))
+            .filter(|row| row.worker.tables.permits_free(pool) > row.starting + row.asked)
+            .map(|row| {
+                row.worker
+                    .tables
+                    .room(row.worker.id, row.idle + row.busy + row.starting > 0)
+            })
+            .collect();
+        let id = place(&rooms, memory_mib)?;
+        let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
+        row.asked += 1;
+        row.asked_at = now;
+        row.worker.tables.on_start_asked(memory_mib);
+        Some(Arc::clone(&row.worker))
+    }
+
+    /// Permits to ask the leader for: sandboxes could be had, or are idle, where permits are lacking.
+    fn need(&self, pool: &Arc<PoolKey>, memory_mib: u32, unplaced: u32) -> Option<Need> {
+        let lacks = |row: &&Row| row.worker.tables.permits_free(pool) <= row.starting + row.asked;
+        let could = |row: &&Row| {
+            let tables = &row.worker.tables;
+            let room = tables.room(row.worker.id, false);
+            row.idle > 0 || place(&[room], memory_mib).is_some()
+        };
+        let reachable = || {
+            self.rows
+                .iter()
+                .filter(|row| row.worker.tables.is_connected())
+        };
+        let idle_without_permit = reachable().any(|row| row.idle > 0 && lacks(&row));
+        if unplaced == 0 && !idle_without_permit {
+            return None;
+        }
+        if !reachable().filter(lacks).any(|row| could(&row)) {
+            return None;
+        }
+        let without = reachable().filter(|row| row.worker.tables.permits_free(pool) == 0);
+        Some(Need {
+            pool: Arc::clone(pool),
+            wanted: unplaced.max(1),
+            refused_by: without.map(|row| row.worker.id).collect(),
+        })
+    }
+}
+
+impl Row {
+    fn candidate(&self, pool: &PoolKey, now: MonotonicMs) -> Candidate {
+        let tables = &self.worker.tables;
+        Candidate {
+            worker: self.worker.id,
+            idle: self.idle,
+            in_flight_own: tables.own_in_flight(),
+            reported_load: tables.load(),
+            permits_free: tables.permits_free(pool),
+            draining: tables.is_draining(),
+            // Reports come when something changes; that the worker lives is the stream's keep-alive to tell.
+            last_heard: now,
+        }
+    }
+
+    fn may_start(&self, now: MonotonicMs) -> bool {
+        self.refused.as_ref().is_none_or(|(_, until)| now >= *until)
+    }
+}
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;

@@ -1,0 +1,163 @@
+//! The waiting line with workers that are tables only: no stream, no runtime beyond oneshot channels.
+
+use super::*;
+use crate::invoke::tables::Report;
+use hearth_core::ids::{Incarnation, Version};
+
+const NOW: MonotonicMs = MonotonicMs(1_000);
+const LATER: MonotonicMs = MonotonicMs(31_000);
+
+fn terms() -> Terms {
+    Terms {
+        pool: Arc::new(PoolKey {
+            account: "000000000000".parse().unwrap(),
+            function: None,
+        }),
+        memory_mib: 128,
+    }
+}
+
+fn line() -> Line {
+    Line::new(VersionKey {
+        account: "000000000000".parse().unwrap(),
+        function: "f".parse().unwrap(),
+        version: Version::Latest,
+        generation: 1,
+    })
+}
+
+fn worker(id: u64, permits: u32, memory: u64) -> Arc<Worker> {
+    let worker = Arc::new(Worker::new(NodeId(id), Incarnation(1), String::new()));
+    worker.tables.set_connected(true);
+    worker.tables.on_report(Report {
+        free_memory_mib: memory,
+        start_budget: 8,
+        draining: false,
+        pools: vec![(PoolKey::clone(&terms().pool), permits, 0)],
+        complete: true,
+    });
+    worker
+}
+
+type Receiver = oneshot::Receiver<Result<Slot, InvokeError>>;
+
+fn wait(line: &Line) -> (Ticket, Receiver) {
+    match line.grab(&terms(), &[], LATER, NOW, [0, 0]) {
+        Grab::Waiting { ticket, slot, .. } => (ticket, slot),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bound(receiver: &mut Receiver) -> Option<Result<u64, InvokeError>> {
+    receiver
+        .try_recv()
+        .ok()
+        .map(|result| result.map(|slot| slot.worker.id.0))
+}
+
+#[test]
+fn requests_bind_late_to_the_first_sandbox_in_order() {
+    let (line, a) = (line(), worker(1, 10, 4_096));
+    let (_, mut first) = wait(&line);
+    let (gone, second) = wait(&line);
+    let (_, mut third) = wait(&line);
+    line.leave(gone);
+    drop(second);
+    line.on_report(&a, [1, 0, 0], NOW);
+    assert_eq!(bound(&mut first), Some(Ok(1)));
+    assert_eq!(bound(&mut third), None, "one sandbox, one invocation");
+    line.on_idle(&a, 1, NOW);
+    assert_eq!(bound(&mut third), Some(Ok(1)));
+    line.on_idle(&a, 1, NOW);
+    let grab = line.grab(&terms(), &[], LATER, NOW, [0, 0]);
+    assert!(
+        matches!(grab, Grab::Slot(slot) if slot.worker.id.0 == 1),
+        "nobody before it"
+    );
+}
+
+#[test]
+fn sandboxes_are_asked_for_once_where_permits_and_memory_are() {
+    let (line, a, b) = (line(), worker(1, 0, 8_192), worker(2, 10, 1_024));
+    let _waiting = [wait(&line), wait(&line)];
+    let workers = [a, b];
+    let plan = line.plan(&workers, NOW).unwrap();
+    let starts: Vec<_> = plan.starts.iter().map(|(w, n)| (w.id.0, *n)).collect();
+    assert_eq!(starts, [(2, 2)]);
+    assert_eq!(plan.need, None);
+    let again = line.plan(&workers, NOW.plus(100)).unwrap();
+    assert!(again.starts.is_empty(), "they are on their way");
+    let lost = line.plan(&workers, NOW.plus(START_ASK_TTL_MS)).unwrap();
+    assert_eq!(lost.starts.len(), 1, "nothing was reported: asked again");
+}
+
+#[test]
+fn permits_are_asked_for_when_none_is_left() {
+    let (line, a) = (line(), worker(1, 0, 8_192));
+    let mut waiting = wait(&line);
+    let plan = line.plan(std::slice::from_ref(&a), NOW).unwrap();
+    assert!(plan.starts.is_empty());
+    let need = plan.need.unwrap();
+    assert_eq!((need.wanted, need.refused_by), (1, vec![NodeId(1)]));
+    line.throttle(std::slice::from_ref(&a), "Reason");
+    assert_eq!(
+        bound(&mut waiting.1),
+        Some(Err(InvokeError::Throttled {
+            reason: "Reason".into()
+        }))
+    );
+    assert!(line.plan(&[a], NOW).is_none(), "nobody waits");
+    assert!(line.is_unused());
+}
+
+#[test]
+fn a_throttle_keeps_those_for_whom_a_permit_is_free() {
+    let (line, a) = (line(), worker(1, 1, 8_192));
+    let mut first = wait(&line);
+    let mut second = wait(&line);
+    line.throttle(&[a], "Reason");
+    assert_eq!(bound(&mut first.1), None);
+    assert!(matches!(
+        bound(&mut second.1),
+        Some(Err(InvokeError::Throttled { .. }))
+    ));
+}
+
+#[test]
+fn refused_starts_go_elsewhere_and_an_unrunnable_version_is_said() {
+    let (line, a, b) = (line(), worker(1, 9, 8_192), worker(2, 9, 1_024));
+    let mut waiting = wait(&line);
+    let workers = [Arc::clone(&a), Arc::clone(&b)];
+    let first = line.plan(&workers, NOW).unwrap();
+    assert_eq!(first.starts[0].0.id.0, 1);
+    line.on_start_refused(&a, StartRefusal::NotRunnable("install it".into()), NOW);
+    let second = line.plan(&workers, NOW).unwrap();
+    assert_eq!(second.starts[0].0.id.0, 2);
+    line.on_start_refused(&b, StartRefusal::NotRunnable("install it".into()), NOW);
+    assert!(line.plan(&workers, NOW).is_none());
+    let refused = Some(Err(InvokeError::NotRunnable("install it".into())));
+    assert_eq!(bound(&mut waiting.1), refused);
+}
+
+#[test]
+fn waiting_has_an_end_and_a_limit() {
+    let line = line();
+    let mut first = wait(&line);
+    assert!(line.plan(&[], LATER).is_none());
+    assert_eq!(bound(&mut first.1), Some(Err(InvokeError::WaitedTooLong)));
+    let _waiting: Vec<_> = (0..QUEUE_PER_FUNCTION).map(|_| wait(&line)).collect();
+    let grab = line.grab(&terms(), &[], LATER, NOW, [0, 0]);
+    assert!(matches!(grab, Grab::Full));
+}
+
+#[test]
+fn a_lost_worker_is_not_chosen() {
+    let (line, a) = (line(), worker(1, 9, 8_192));
+    line.on_report(&a, [3, 0, 0], NOW);
+    a.tables.set_connected(false);
+    line.forget(a.id);
+    assert!(matches!(
+        line.grab(&terms(), &[], LATER, NOW, [0, 0]),
+        Grab::Waiting { .. }
+    ));
+}

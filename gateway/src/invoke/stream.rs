@@ -1,0 +1,168 @@
+//! Keeps one Exchange stream to a worker up: connects, reads its frames into the tables, connects again after a loss.
+//! HTTP/2 keep-alive finds a dead peer. What is sent is in `outbox`, what the frames mean for waiting invocations in
+//! `line` and `worker`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_core::ids::{MonotonicMs, PoolKey, VersionKey};
+use hearth_node::shutdown::Shutdown;
+use hearth_proto::convert::required_version;
+use hearth_proto::internal::v1 as pb;
+use pb::gateway_frame::Frame;
+use pb::invocations_client::InvocationsClient;
+use pb::worker_frame::Frame as FromWorker;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::Invoker;
+use super::line::StartRefusal;
+use super::tables::Report;
+use super::worker::Worker;
+use crate::channel::MESSAGE_MAX_BYTES;
+
+/// Bounds of the pause between attempts to connect; doubled after each failure.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Runs until the worker is removed or the gateway ends.
+pub(super) async fn run(invoker: Arc<Invoker>, worker: Arc<Worker>, token: CancellationToken) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let began = invoker.now();
+        tokio::select! {
+            () = token.cancelled() => break,
+            end = exchange(&invoker, &worker) => {
+                if let Err(status) = end {
+                    debug!(worker = %worker.id, addr = worker.addr, %status, "no stream to worker");
+                }
+            }
+        }
+        lost(&invoker, &worker);
+        let lived = invoker.now().since(began);
+        backoff = if u128::from(lived) > BACKOFF_MAX.as_millis() {
+            BACKOFF_MIN
+        } else {
+            (backoff * 2).min(BACKOFF_MAX)
+        };
+        tokio::select! {
+            () = token.cancelled() => break,
+            () = tokio::time::sleep(backoff) => {}
+        }
+    }
+    lost(&invoker, &worker);
+}
+
+fn lost(invoker: &Invoker, worker: &Worker) {
+    if worker.tables.is_connected() {
+        info!(worker = %worker.id, "stream to worker lost");
+    }
+    worker.tables.set_connected(false);
+    // Tables first: what is retried now must not come back here.
+    invoker.forget_worker(worker.id);
+    worker.on_lost();
+    invoker.on_connections_changed();
+}
+
+async fn exchange(invoker: &Arc<Invoker>, worker: &Arc<Worker>) -> Result<(), tonic::Status> {
+    let channel = invoker.dialer.channel(&worker.addr)?;
+    let mut client = InvocationsClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES);
+    let hello = Frame::Hello(pb::GatewayHello {
+        gateway_id: invoker.node_id.0,
+    });
+    let outgoing = worker.outbox.open(hello);
+    let mut frames = client.exchange(outgoing).await?.into_inner();
+    worker.tables.set_connected(true);
+    invoker.on_connections_changed();
+    info!(worker = %worker.id, addr = worker.addr, "stream to worker is up");
+    let mut known = HashSet::new();
+    while let Some(frame) = frames.message().await? {
+        if let Some(frame) = frame.frame {
+            on_frame(invoker, worker, &mut known, frame);
+        }
+    }
+    Ok(())
+}
+
+fn on_frame(
+    invoker: &Arc<Invoker>,
+    worker: &Arc<Worker>,
+    known: &mut HashSet<VersionKey>,
+    frame: FromWorker,
+) {
+    let now = invoker.now();
+    match frame {
+        FromWorker::Response(response) => worker.on_response(response, now),
+        FromWorker::Chunk(chunk) => worker.on_chunk(&chunk, now),
+        FromWorker::Refused(refused) => worker.on_refused(&refused, now),
+        FromWorker::Load(load) => on_load(invoker, worker, known, &load, now),
+        FromWorker::StartRefused(refused) => on_start_refused(invoker, worker, refused, now),
+    }
+}
+
+fn on_load(
+    invoker: &Arc<Invoker>,
+    worker: &Arc<Worker>,
+    known: &mut HashSet<VersionKey>,
+    load: &pb::Load,
+    now: MonotonicMs,
+) {
+    let pool_use = |p: &pb::PoolUse| {
+        let key = PoolKey::try_from(p.pool.as_ref()?).ok()?;
+        Some((key, p.ceiling, p.in_flight))
+    };
+    worker.tables.on_report(Report {
+        free_memory_mib: load.free_memory_mib,
+        start_budget: load.start_budget,
+        draining: load.draining,
+        pools: load.pools.iter().filter_map(pool_use).collect(),
+        complete: load.complete,
+    });
+    let mut named = HashSet::new();
+    for version in &load.versions {
+        let Ok(key) = required_version(version.version.as_ref()) else {
+            continue;
+        };
+        let counts = [version.idle, version.starting, version.busy];
+        invoker.line(&key).on_report(worker, counts, now);
+        named.insert(key);
+    }
+    if load.complete {
+        for gone in known.difference(&named) {
+            invoker.line(gone).on_report(worker, [0; 3], now);
+        }
+        known.clear();
+    }
+    known.extend(named);
+    invoker.wake_waiting();
+}
+
+fn on_start_refused(
+    invoker: &Arc<Invoker>,
+    worker: &Arc<Worker>,
+    refused: pb::StartRefused,
+    now: MonotonicMs,
+) {
+    use pb::start_refused::Reason;
+    let Ok(key) = required_version(refused.version.as_ref()) else {
+        return;
+    };
+    let why = match refused.reason() {
+        Reason::UnknownVersion => StartRefusal::UnknownVersion,
+        Reason::NotRunnable => StartRefusal::NotRunnable(refused.detail),
+        Reason::NoMemory | Reason::Draining | Reason::Unspecified => StartRefusal::NoMemory,
+    };
+    invoker.line(&key).on_start_refused(worker, why, now);
+}
+
+/// Starts the task.
+pub(super) fn spawn(
+    invoker: &Arc<Invoker>,
+    worker: &Arc<Worker>,
+    shutdown: &Shutdown,
+    token: CancellationToken,
+) {
+    let task = run(Arc::clone(invoker), Arc::clone(worker), token);
+    shutdown.spawn("worker stream", task);
+}

@@ -1,0 +1,258 @@
+//! What a gateway knows of one worker: soft facts from its load reports, moved on by what this gateway has sent and
+//! got since. Absolute values of a report always win. Nothing is decided here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use arc_swap::ArcSwap;
+use hearth_core::ids::{NodeId, PoolKey};
+use hearth_core::placement::Room;
+
+/// A worker's share of a pool.
+#[derive(Debug, Default)]
+pub(crate) struct PoolSlot {
+    ceiling: AtomicU32,
+    in_flight: AtomicU32,
+}
+
+/// Takes one off, not below zero.
+fn decrement(counter: &AtomicU32) {
+    let _ = counter.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
+}
+
+impl PoolSlot {
+    /// Permits not in use, as far as known.
+    pub(crate) fn free(&self) -> u32 {
+        self.ceiling
+            .load(Relaxed)
+            .saturating_sub(self.in_flight.load(Relaxed))
+    }
+
+    /// An invocation was sent.
+    pub(crate) fn on_sent(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// An invocation ended or was refused.
+    pub(crate) fn on_ended(&self) {
+        decrement(&self.in_flight);
+    }
+
+    /// The worker says that it has no permit left.
+    pub(crate) fn on_exhausted(&self) {
+        self.in_flight
+            .fetch_max(self.ceiling.load(Relaxed), Relaxed);
+    }
+}
+
+/// The tables of one worker. Counters are read and written by many tasks without a lock: each is a hint.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    connected: AtomicBool,
+    draining: AtomicBool,
+    free_memory_mib: AtomicU64,
+    start_budget: AtomicU32,
+    /// Invocations in flight there: as reported, and what this gateway sent and got since.
+    load: AtomicU32,
+    /// Invocations of this gateway in flight there.
+    own_in_flight: AtomicU32,
+    pools: ArcSwap<HashMap<PoolKey, Arc<PoolSlot>>>,
+}
+
+/// A load report's facts about the worker as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) free_memory_mib: u64,
+    pub(crate) start_budget: u32,
+    pub(crate) draining: bool,
+    /// Pool, ceiling, in flight.
+    pub(crate) pools: Vec<(PoolKey, u32, u32)>,
+    pub(crate) complete: bool,
+}
+
+impl Tables {
+    /// Takes a report over.
+    pub(crate) fn on_report(&self, report: Report) {
+        self.free_memory_mib.store(report.free_memory_mib, Relaxed);
+        self.start_budget.store(report.start_budget, Relaxed);
+        self.draining.store(report.draining, Relaxed);
+        let known = self.pools.load();
+        let is_new = |key: &PoolKey| !known.contains_key(key);
+        if report.complete || report.pools.iter().any(|(key, ..)| is_new(key)) {
+            let mut pools = if report.complete {
+                HashMap::new()
+            } else {
+                HashMap::clone(&known)
+            };
+            for (key, ..) in &report.pools {
+                let slot = known.get(key).cloned().unwrap_or_default();
+                pools.insert(key.clone(), slot);
+            }
+            self.pools.store(Arc::new(pools));
+        }
+        let pools = self.pools.load();
+        for (key, ceiling, in_flight) in report.pools {
+            if let Some(slot) = pools.get(&key) {
+                slot.ceiling.store(ceiling, Relaxed);
+                slot.in_flight.store(in_flight, Relaxed);
+            }
+        }
+        if report.complete {
+            let in_flight = pools
+                .values()
+                .map(|slot| slot.in_flight.load(Relaxed))
+                .sum();
+            self.load.store(in_flight, Relaxed);
+        }
+    }
+
+    /// The worker is reachable or not. What was known of one that is not is void.
+    pub(crate) fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Relaxed);
+        if !connected {
+            self.free_memory_mib.store(0, Relaxed);
+            self.start_budget.store(0, Relaxed);
+            self.load.store(0, Relaxed);
+            self.pools.store(Arc::default());
+        }
+    }
+
+    /// The catalog says that the worker drains.
+    pub(crate) fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Relaxed);
+    }
+
+    /// An invocation was sent.
+    pub(crate) fn on_sent(&self) {
+        self.load.fetch_add(1, Relaxed);
+        self.own_in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// An invocation ended, was refused or given up.
+    pub(crate) fn on_ended(&self) {
+        decrement(&self.load);
+        decrement(&self.own_in_flight);
+    }
+
+    /// Sandboxes were asked for: they are no longer room for others.
+    pub(crate) fn on_start_asked(&self, memory_mib: u32) {
+        decrement(&self.start_budget);
+        let less = |free: u64| Some(free.saturating_sub(u64::from(memory_mib)));
+        let _ = self.free_memory_mib.fetch_update(Relaxed, Relaxed, less);
+    }
+
+    /// The leader says that the worker holds permits of the pool now; its own report follows.
+    pub(crate) fn on_granted(&self, pool: &PoolKey) {
+        let slot = self.pool(pool).unwrap_or_else(|| {
+            let slot = Arc::new(PoolSlot::default());
+            let mut pools = HashMap::clone(&self.pools.load());
+            pools.insert(pool.clone(), Arc::clone(&slot));
+            self.pools.store(Arc::new(pools));
+            slot
+        });
+        if slot.free() == 0 {
+            slot.ceiling
+                .store(slot.in_flight.load(Relaxed) + 1, Relaxed);
+        }
+    }
+
+    /// The worker's share of a pool.
+    pub(crate) fn pool(&self, pool: &PoolKey) -> Option<Arc<PoolSlot>> {
+        self.pools.load().get(pool).cloned()
+    }
+
+    /// Free permits of a pool.
+    pub(crate) fn permits_free(&self, pool: &PoolKey) -> u32 {
+        self.pools.load().get(pool).map_or(0, |slot| slot.free())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Relaxed)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(crate) fn load(&self) -> u32 {
+        self.load.load(Relaxed)
+    }
+
+    pub(crate) fn own_in_flight(&self) -> u32 {
+        self.own_in_flight.load(Relaxed)
+    }
+
+    /// Room for cold starts.
+    pub(crate) fn room(&self, worker: NodeId, code_cached: bool) -> Room {
+        Room {
+            worker,
+            free_memory_mib: self.free_memory_mib.load(Relaxed),
+            start_budget: self.start_budget.load(Relaxed),
+            code_cached,
+            draining: self.is_draining(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> PoolKey {
+        PoolKey {
+            account: "000000000000".parse().unwrap(),
+            function: None,
+        }
+    }
+
+    fn report(ceiling: u32, in_flight: u32, complete: bool) -> Report {
+        Report {
+            free_memory_mib: 1_000,
+            start_budget: 2,
+            draining: false,
+            pools: vec![(pool(), ceiling, in_flight)],
+            complete,
+        }
+    }
+
+    #[test]
+    fn reports_are_absolute_and_own_sends_move_them_on() {
+        let tables = Tables::default();
+        assert_eq!(tables.permits_free(&pool()), 0);
+        tables.on_report(report(2, 0, true));
+        let slot = tables.pool(&pool()).unwrap();
+        slot.on_sent();
+        assert_eq!(tables.permits_free(&pool()), 1);
+        slot.on_exhausted();
+        assert_eq!(tables.permits_free(&pool()), 0);
+        tables.on_report(report(3, 1, false));
+        assert_eq!(tables.permits_free(&pool()), 2);
+        slot.on_ended();
+        slot.on_ended();
+        assert_eq!(
+            tables.permits_free(&pool()),
+            3,
+            "never below zero in flight"
+        );
+    }
+
+    #[test]
+    fn the_leaders_word_makes_one_permit_until_the_worker_reports() {
+        let tables = Tables::default();
+        tables.on_granted(&pool());
+        assert_eq!(tables.permits_free(&pool()), 1);
+        tables.set_connected(false);
+        assert_eq!(tables.permits_free(&pool()), 0);
+    }
+
+    #[test]
+    fn asked_starts_are_no_room_for_others() {
+        let tables = Tables::default();
+        tables.on_report(report(1, 0, true));
+        tables.on_start_asked(600);
+        tables.on_start_asked(600);
+        let room = tables.room(NodeId(1), false);
+        assert_eq!((room.free_memory_mib, room.start_budget), (0, 0));
+    }
+}

@@ -1,0 +1,110 @@
+//! Looks after a line while invocations wait in it: asks workers for sandboxes and the leader for permits, and gives
+//! up those who waited too long. What to ask for is decided in `line`; the task ends when nobody waits.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::capacity::Outcome;
+use super::line::{Line, Need};
+use super::{InvokeError, Invoker};
+
+/// The line is looked at again after this long even if nothing was heard.
+const EVERY: Duration = Duration::from_millis(20);
+
+/// Pause before the leader is asked again: after a grant the worker's report is on its way; without a worker or a
+/// leader something must change first. After a refusal there is none: `capacity` remembers it.
+const AFTER_GRANT: Duration = Duration::from_millis(20);
+const AFTER_NOTHING: Duration = Duration::from_millis(200);
+
+impl Invoker {
+    /// Starts the task for a line.
+    pub(super) fn tend(self: &Arc<Self>, line: Arc<Line>) {
+        self.tended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(line.key.clone(), Arc::clone(&line));
+        let invoker = Arc::clone(self);
+        self.shutdown.spawn("waiting line", async move {
+            invoker.look_after(&line).await;
+            let mut tended = invoker
+                .tended
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            // A new invocation may have started the next task meanwhile.
+            if !line.is_tended() {
+                tended.remove(&line.key);
+            }
+        });
+    }
+
+    async fn look_after(self: &Arc<Self>, line: &Arc<Line>) {
+        while let Some(plan) = line.plan(&self.workers.load(), self.now()) {
+            for (worker, count) in plan.starts {
+                self.metrics.starts_asked.inc_by(u64::from(count));
+                worker.start_sandboxes(&line.key, count);
+            }
+            if let Some(need) = plan.need
+                && !line.asking.swap(true, Ordering::AcqRel)
+            {
+                self.ask_leader(line, need);
+            }
+            tokio::select! {
+                () = line.changed.notified() => {}
+                () = tokio::time::sleep(EVERY) => {}
+            }
+        }
+    }
+
+    fn ask_leader(self: &Arc<Self>, line: &Arc<Line>, need: Need) {
+        let (invoker, line) = (Arc::clone(self), Arc::clone(line));
+        self.shutdown
+            .spawn("permits for a waiting line", async move {
+                let pause = invoker.obtain(&line, need).await;
+                line.changed.notify_one();
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
+                }
+                line.asking.store(false, Ordering::Release);
+                line.changed.notify_one();
+            });
+    }
+
+    /// Asks and tells the line; returns how long not to ask again.
+    async fn obtain(&self, line: &Line, need: Need) -> Option<Duration> {
+        let pool = Arc::clone(&need.pool);
+        match self
+            .capacity
+            .ask(self.node_id, &line.key.function, need, self.now())
+            .await
+        {
+            Outcome::Granted(workers) => {
+                for worker in self
+                    .workers
+                    .load()
+                    .iter()
+                    .filter(|w| workers.contains(&w.id))
+                {
+                    worker.tables.on_granted(&pool);
+                }
+                Some(AFTER_GRANT)
+            }
+            Outcome::AtLimit { reason } => {
+                line.throttle(&self.workers.load(), &reason);
+                None
+            }
+            Outcome::NotFound => {
+                line.refuse_all(|| InvokeError::Gone);
+                None
+            }
+            // Permits that are in use come free; a leader is elected; a worker joins.
+            Outcome::NoWorker | Outcome::Unreachable => Some(AFTER_NOTHING),
+        }
+    }
+
+    /// Something changed on a worker: those who wait may be helped.
+    pub(super) fn wake_waiting(&self) {
+        let tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+        tended.values().for_each(|line| line.changed.notify_one());
+    }
+}

@@ -1,0 +1,53 @@
+//! CreateFunction: checks, stores the code on a majority of the controllers, then has the function made.
+
+use hearth_aws_api::ApiError;
+use hearth_aws_api::lambda::{CreateFunctionRequest, FunctionCode};
+use hearth_core::control::ControlRequest;
+
+use super::super::errors::unsupported;
+use super::super::{Answer, Call, code, configuration, control_function, documents, owned, tags};
+use crate::app::App;
+
+pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
+    let mut input: CreateFunctionRequest = call.input()?;
+    let function = call.function(app, input.function_name.as_deref(), None)?;
+    if function.qualifier.is_some() {
+        return Err(ApiError::invalid_parameter_value(
+            "The function name of a new function takes no qualifier.",
+        ));
+    }
+    if input.publish == Some(true) || input.publish_to.is_some() {
+        return Err(unsupported("publishing versions (Publish)"));
+    }
+    let zip = zip_of(input.code.take().unwrap_or_default())?;
+    let tags = input.tags.take().unwrap_or_default();
+    tags::check_count(tags.len())?;
+    let config = configuration::of_create(input)?;
+    let code = code::check(zip.clone()).await?;
+    app.blobs
+        .put(&code.digest, zip)
+        .await
+        .map_err(super::super::errors::api_error)?;
+    let (account, name) = owned(&function);
+    let request = ControlRequest::CreateFunction {
+        account,
+        name,
+        config,
+        code,
+        tags,
+    };
+    let made = control_function(app, &request, &function).await?;
+    call.output(&documents::configuration(&made, &app.catalog.region, None))
+}
+
+fn zip_of(code: FunctionCode) -> Result<bytes::Bytes, ApiError> {
+    if code.image_uri.is_some() {
+        return Err(unsupported("functions of container images (Code.ImageUri)"));
+    }
+    if code.s3_bucket.is_some() || code.s3_key.is_some() {
+        return Err(unsupported("code from S3 (Code.S3Bucket)"));
+    }
+    code.zip_file.map(|zip| zip.0).ok_or_else(|| {
+        ApiError::invalid_parameter_value("Please provide a source for function code.")
+    })
+}

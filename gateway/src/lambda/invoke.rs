@@ -1,0 +1,227 @@
+//! Invoke: checks the request and answers with what the invoke path gives. The path itself is `crate::invoke`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hearth_aws_api::ApiError;
+use hearth_aws_api::lambda::InvocationRequest;
+use hearth_core::limits::{CLIENT_CONTEXT_MAX_BYTES, SYNC_REQUEST_MAX_BYTES};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use serde::de::IgnoredAny;
+
+use super::errors::{api_error, invoke_error, unsupported};
+use super::{Answer, Call, Caller, resolve};
+use crate::app::App;
+use crate::invoke::{InvokeCall, InvokeOutcome};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+
+/// What an invocation is asked for with, whatever protocol it came by.
+#[derive(Debug)]
+pub(crate) struct Invocation<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) request_id: &'a str,
+    pub(crate) function_name: &'a str,
+    pub(crate) qualifier: Option<&'a str>,
+    pub(crate) payload: Bytes,
+    pub(crate) client_context: String,
+    pub(crate) log_tail: bool,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+pub(super) async fn handle(app: &App, call: &Call) -> Answer {
+    let input: InvocationRequest = call.input()?;
+    if input.tenant_id.is_some() || input.durable_execution_name.is_some() {
+        return Err(unsupported("tenants and durable executions"));
+    }
+    let kind = input
+        .invocation_type
+        .as_deref()
+        .unwrap_or("RequestResponse");
+    if kind == "Event" {
+        return Err(unsupported("Invoke with InvocationType Event"));
+    }
+    let invocation = Invocation {
+        caller: &call.caller,
+        request_id: &call.request_id,
+        function_name: input.function_name.as_deref().unwrap_or_default(),
+        qualifier: input.qualifier.as_deref(),
+        payload: input.payload.unwrap_or_default(),
+        client_context: input.client_context.unwrap_or_default(),
+        log_tail: input.log_type.as_deref() == Some("Tail"),
+        headers: &call.parts.headers,
+    };
+    let ready = prepare(app, invocation).await?;
+    if kind == "DryRun" {
+        return Ok(respond(
+            StatusCode::NO_CONTENT,
+            &call.request_id,
+            Bytes::new(),
+        ));
+    }
+    let log_tail = ready.log_tail;
+    let outcome = run(app, ready).await?;
+    Ok(answer(call, outcome, log_tail))
+}
+
+/// Finds the function and checks the payload.
+pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<InvokeCall, ApiError> {
+    let region = &app.catalog.region;
+    let name = invocation.function_name;
+    let function = resolve(app, invocation.caller, name, invocation.qualifier, "Invoke")?;
+    check_payload(&invocation.payload)?;
+    check_client_context(&invocation.client_context)?;
+    let entry = app
+        .lookups
+        .find(&function, app.now())
+        .await
+        .map_err(api_error)?;
+    entry
+        .check_invocable(&function, region)
+        .map_err(api_error)?;
+    let header = |name: &str| {
+        let value = invocation.headers.get(name).and_then(|v| v.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    Ok(InvokeCall {
+        request_id: invocation.request_id.to_owned(),
+        payload: invocation.payload,
+        client_context: invocation.client_context,
+        log_tail: invocation.log_tail,
+        invoked_arn: match &function.qualifier {
+            Some(qualifier) => format!("{}:{qualifier}", entry.arn),
+            None => entry.arn.clone(),
+        },
+        trace_id: header(TRACE_ID.as_str()),
+        traceparent: header("traceparent"),
+        entry,
+    })
+}
+
+/// Runs it.
+pub(crate) async fn run(app: &App, call: InvokeCall) -> Result<InvokeOutcome, ApiError> {
+    let arn = call.invoked_arn.clone();
+    let started = app.now();
+    let outcome = app
+        .invoker
+        .invoke(call)
+        .await
+        .map_err(|error| invoke_error(error, &arn));
+    app.metrics.invoked_ms(app.now().since(started));
+    outcome
+}
+
+/// An empty payload is taken as an empty object; anything else must be JSON.
+fn check_payload(payload: &[u8]) -> Result<(), ApiError> {
+    if payload.len() > SYNC_REQUEST_MAX_BYTES {
+        return Err(ApiError::request_entity_too_large(format!(
+            "Request must be smaller than {SYNC_REQUEST_MAX_BYTES} bytes for the InvokeFunction operation"
+        )));
+    }
+    if payload.is_empty() {
+        return Ok(());
+    }
+    serde_json::from_slice::<IgnoredAny>(payload)
+        .map(drop)
+        .map_err(|error| {
+            ApiError::invalid_request_content(format!(
+                "Could not parse request body into json: Could not parse payload into json: {error}"
+            ))
+        })
+}
+
+/// "Up to 3,583 bytes of base64-encoded data about the invoking client", which is JSON.
+fn check_client_context(context: &str) -> Result<(), ApiError> {
+    if context.is_empty() {
+        return Ok(());
+    }
+    if context.len() > CLIENT_CONTEXT_MAX_BYTES {
+        return Err(ApiError::invalid_request_content(format!(
+            "Client context must be no larger than {CLIENT_CONTEXT_MAX_BYTES} bytes"
+        )));
+    }
+    let is_json = STANDARD
+        .decode(context)
+        .is_ok_and(|json| serde_json::from_slice::<IgnoredAny>(&json).is_ok());
+    if is_json {
+        return Ok(());
+    }
+    Err(ApiError::invalid_request_content(
+        "Client context must be a valid Base64-encoded JSON object.",
+    ))
+}
+
+fn respond(status: StatusCode, request_id: &str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    insert(response.headers_mut(), REQUEST_ID, request_id);
+    response
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    // What goes in here is ours: ids, numbers, base64.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn answer(call: &Call, outcome: InvokeOutcome, log_tail: bool) -> Response<Bytes> {
+    let mut response = respond(StatusCode::OK, &call.request_id, outcome.payload);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    insert(
+        headers,
+        EXECUTED_VERSION,
+        &outcome.executed_version.to_string(),
+    );
+    if !outcome.function_error.is_empty() {
+        insert(headers, FUNCTION_ERROR, &outcome.function_error);
+    }
+    if log_tail {
+        insert(headers, LOG_RESULT, &STANDARD.encode(&outcome.log_tail));
+    }
+    if let Some(trace) = call.parts.headers.get(&TRACE_ID) {
+        headers.insert(TRACE_ID, trace.clone());
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_must_be_json_of_at_most_6_mb() {
+        for good in [&b""[..], b"{}", b" [1] ", b"null", b"\"\xc3\xa4\""] {
+            assert!(check_payload(good).is_ok(), "{good:?}");
+        }
+        for bad in [&b"{"[..], b"{} x", b"nul", b"\xff"] {
+            let error = check_payload(bad).unwrap_err();
+            assert_eq!(error.status().as_u16(), 400);
+            assert!(error.message().starts_with(
+                "Could not parse request body into json: Could not parse payload into json: "
+            ));
+        }
+        let error = check_payload(&vec![b' '; SYNC_REQUEST_MAX_BYTES + 1]).unwrap_err();
+        assert_eq!(
+            (error.status().as_u16(), error.message()),
+            (
+                413,
+                "Request must be smaller than 6291456 bytes for the InvokeFunction operation"
+            )
+        );
+    }
+
+    #[test]
+    fn client_context_is_base64_of_json() {
+        assert!(check_client_context("").is_ok());
+        assert!(check_client_context(&STANDARD.encode("{\"a\":1}")).is_ok());
+        assert!(check_client_context("***").is_err());
+        assert!(check_client_context(&STANDARD.encode("x".repeat(4_000))).is_err());
+    }
+}
