@@ -268,6 +268,27 @@ mod tests {
         .await;
     }
 
+    #[tokio::test]
+    async fn where_images_cannot_be_made_tmp_is_a_tmpfs_and_the_diagnosis_says_so() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::with(|config| config.scratch_dir = Some("/proc/no/such".into())).await;
+        let lacks = bench.driver.diagnose();
+        assert!(
+            lacks.len() == 1 && !lacks[0].fatal && lacks[0].message.contains("tmpfs"),
+            "{lacks:?}"
+        );
+        assert_eq!(
+            bench
+                .sh("grep -c ' /tmp .*- tmpfs' /proc/self/mountinfo")
+                .await
+                .0,
+            "1\n"
+        );
+        bench.driver.shutdown().await;
+    }
+
     fn spawner_gone(pid: i32) -> bool {
         !Path::new(&format!("/proc/{pid}")).exists()
     }
@@ -303,6 +324,10 @@ mod tests {
         assert_eq!(sandbox.control.wait().await.status, ExitStatus::Signaled(9));
         until("spawner is gone", || spawner_gone(spawner)).await;
         until("sleepers are gone", || processes_with(&mark).is_empty()).await;
+        // What such a driver had no time to remove, its next incarnation does.
+        let next = NativeDriver::open(config(&bench.worker_id)).await.unwrap();
+        next.shutdown().await;
+        assert_eq!(groups(&bench.worker_id), Vec::<PathBuf>::new());
     }
 
     #[tokio::test]

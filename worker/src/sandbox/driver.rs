@@ -99,7 +99,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + Debug> RuntimeApiStream for T {}
 /// The listening end of a sandbox's Runtime API.
 #[async_trait]
 pub trait RuntimeApiListener: Send + Debug {
-    /// The next connection from inside. Safe to cancel.
+    /// The next connection from inside. Safe to cancel. It may wait for ever once the sandbox has ended: watch
+    /// [`SandboxControl::wait`] beside it.
     ///
     /// # Errors
     /// When the listener can give no more connections (the sandbox is gone, or the worker is out of descriptors).

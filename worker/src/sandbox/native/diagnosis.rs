@@ -49,10 +49,11 @@ pub(super) fn diagnose(no_cgroups: Option<&str>, allow_no_cgroups: bool) -> Vec<
     found
 }
 
-/// For a host on which no driver was opened yet.
+/// For a host on which no driver was opened yet. Tries to make the worker's cgroup directories, and removes them.
 #[must_use]
 pub fn diagnose_host(worker_id: &str, allow_no_cgroups: bool) -> Vec<Diagnosis> {
-    diagnose(cgroup::detect(worker_id).err().as_deref(), allow_no_cgroups)
+    let hierarchy = cgroup::detect(worker_id).map(|hierarchy| hierarchy.retire());
+    diagnose(hierarchy.err().as_deref(), allow_no_cgroups)
 }
 
 fn kernel_version(release: &str) -> Option<(u32, u32)> {

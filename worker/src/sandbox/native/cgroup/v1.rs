@@ -47,10 +47,9 @@ impl Hierarchy1 {
             memory: base("memory")?,
             cpu: base("cpu")?,
             pids: base("pids")?,
-            freezer: match (unified, base("freezer")) {
-                (Some(unified), _) => Freezer::Unified(unified),
-                (None, Ok(directory)) => Freezer::Controller(directory),
-                (None, Err(_)) => Freezer::Absent,
+            freezer: match unified {
+                Some(unified) => Freezer::Unified(unified),
+                None => base("freezer").map_or(Freezer::Absent, Freezer::Controller),
             },
         })
     }
