@@ -10,6 +10,7 @@ use hearth_core::limits;
 use hearth_core::name::FunctionName;
 use hearth_node::clock::SharedClock;
 use hearth_node::random::SharedRandom;
+use hearth_proto::convert;
 
 use crate::machine::{self, ReplicatedState};
 use crate::metrics::ControllerMetrics;
@@ -20,6 +21,8 @@ use crate::state::reply::Reply;
 
 /// Functions in a page at most, whatever the gateway asks.
 const PAGE_MAX: usize = 1_000;
+/// Bytes of a page at most: half of the largest gRPC message.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Carries out metadata operations on any controller.
 #[derive(Clone, Debug)]
@@ -76,71 +79,15 @@ impl Operations {
 
     /// The command of a write; `None` for what only reads.
     fn command(&self, request: &ControlRequest) -> Option<Command> {
-        let at = UnixMs(self.clock.unix_ms());
-        let revision_id = self.random.uuid();
         match request.clone() {
-            ControlRequest::CreateFunction {
-                account,
-                name,
-                config,
-                code,
-                tags,
-            } => Some(Command::CreateFunction {
-                account,
-                name,
-                config: Box::new(config),
-                code,
-                tags,
-                revision_id,
-                at,
-            }),
             ControlRequest::UpdateFunctionCode { dry_run: true, .. }
             | ControlRequest::GetFunction { .. }
             | ControlRequest::ListFunctions { .. }
             | ControlRequest::GetAccount { .. }
             | ControlRequest::ClusterStatus => None,
-            ControlRequest::UpdateFunctionCode {
-                account,
-                name,
-                code,
-                architectures,
-                revision_id: expected_revision,
-                dry_run: false,
-            } => Some(Command::UpdateFunctionCode {
-                account,
-                name,
-                code,
-                architectures,
-                expected_revision,
-                revision_id,
-                at,
-            }),
-            ControlRequest::UpdateFunctionConfiguration {
-                account,
-                name,
-                patch,
-                revision_id: expected_revision,
-            } => Some(Command::UpdateFunctionConfiguration {
-                account,
-                name,
-                patch: Box::new(patch),
-                expected_revision,
-                revision_id,
-                at,
-            }),
             ControlRequest::DeleteFunction { account, name } => {
                 Some(Command::DeleteFunction { account, name })
             }
-            ControlRequest::SetReservedConcurrency {
-                account,
-                name,
-                reserved,
-            } => Some(Command::SetReservedConcurrency {
-                account,
-                name,
-                reserved,
-                revision_id,
-            }),
             ControlRequest::TagFunction {
                 account,
                 name,
@@ -152,7 +99,80 @@ impl Operations {
                 set,
                 remove,
             }),
+            request @ (ControlRequest::CreateFunction { .. }
+            | ControlRequest::UpdateFunctionCode { dry_run: false, .. }
+            | ControlRequest::UpdateFunctionConfiguration { .. }
+            | ControlRequest::SetReservedConcurrency { .. }) => self.revising(request),
         }
+    }
+
+    /// The command of a write that gives the function a new revision; the proposer fixes id and time.
+    fn revising(&self, request: ControlRequest) -> Option<Command> {
+        let at = UnixMs(self.clock.unix_ms());
+        let revision_id = self.random.uuid();
+        let command = match request {
+            ControlRequest::CreateFunction {
+                account,
+                name,
+                config,
+                code,
+                tags,
+            } => Command::CreateFunction {
+                account,
+                name,
+                config: Box::new(config),
+                code,
+                tags,
+                revision_id,
+                at,
+            },
+            ControlRequest::UpdateFunctionCode {
+                account,
+                name,
+                code,
+                architectures,
+                revision_id: expected_revision,
+                dry_run: _,
+            } => Command::UpdateFunctionCode {
+                account,
+                name,
+                code,
+                architectures,
+                expected_revision,
+                revision_id,
+                at,
+            },
+            ControlRequest::UpdateFunctionConfiguration {
+                account,
+                name,
+                patch,
+                revision_id: expected_revision,
+            } => Command::UpdateFunctionConfiguration {
+                account,
+                name,
+                patch: Box::new(patch),
+                expected_revision,
+                revision_id,
+                at,
+            },
+            ControlRequest::SetReservedConcurrency {
+                account,
+                name,
+                reserved,
+            } => Command::SetReservedConcurrency {
+                account,
+                name,
+                reserved,
+                revision_id,
+            },
+            ControlRequest::DeleteFunction { .. }
+            | ControlRequest::TagFunction { .. }
+            | ControlRequest::GetFunction { .. }
+            | ControlRequest::ListFunctions { .. }
+            | ControlRequest::GetAccount { .. }
+            | ControlRequest::ClusterStatus => return None,
+        };
+        Some(command)
     }
 }
 
@@ -170,7 +190,7 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
         } => {
             let limit = (*limit).clamp(1, PAGE_MAX);
             let (functions, more) = state.functions.page(account, after.as_ref(), limit);
-            Ok(ControlReply::Functions { functions, more })
+            Ok(within_message(functions, more))
         }
         ControlRequest::GetAccount { account } => Ok(ControlReply::Account(state.account(account))),
         ControlRequest::UpdateFunctionCode {
@@ -194,6 +214,22 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
             "an operation that is not a read was taken for one",
         )),
     }
+}
+
+/// The page, cut where it would not fit a gRPC message.
+fn within_message(mut functions: Vec<Function>, more: bool) -> ControlReply {
+    let mut bytes = 0;
+    let fitting = functions
+        .iter()
+        .take_while(|function| {
+            bytes += convert::encode_function(function).len();
+            bytes <= PAGE_BYTES
+        })
+        .count()
+        .max(1);
+    let more = more || fitting < functions.len();
+    functions.truncate(fitting);
+    ControlReply::Functions { functions, more }
 }
 
 /// "Set to true to validate the request parameters and access permissions without modifying the function code."

@@ -52,7 +52,7 @@ impl Term {
 
     pub(super) fn plan_needs(&mut self) {
         let now = self.now();
-        for (key, wanted) in self.needs.to_plan(now) {
+        for (key, wanted) in self.needs.plannable(now) {
             match self.plan_need(&key, wanted, now) {
                 Planned::NotFound => self
                     .needs
@@ -185,6 +185,7 @@ impl Term {
     pub(super) fn flush_commits(&mut self) {
         if let Some(changes) = self.commits.next_batch() {
             let command = Command::ChangeGrants {
+                term: self.term,
                 changes: changes.clone(),
             };
             self.propose(&command, move |result| Done::Granted { changes, result });
@@ -200,6 +201,10 @@ impl Term {
         let now = self.now();
         let results = match result {
             Ok(Reply::Grants(results)) => results,
+            Ok(Reply::Superseded) => {
+                tracing::info!("a newer leader has begun, grants of this one are void");
+                Vec::new()
+            }
             Ok(other) => {
                 tracing::error!(?other, "grants were answered with something else");
                 Vec::new()

@@ -108,7 +108,10 @@ mod tests {
         }
         let batch = commits.next_batch().unwrap();
         assert_eq!(batch.len(), BATCH_MAX);
-        let command = crate::state::command::Command::ChangeGrants { changes: batch };
+        let command = crate::state::command::Command::ChangeGrants {
+            term: u64::MAX,
+            changes: batch,
+        };
         let bytes = crate::machine::encode(&command).len();
         assert!(bytes < hearth_core::limits::COMMAND_MAX_BYTES, "{bytes}");
     }

@@ -52,7 +52,7 @@ impl Needs {
     }
 
     /// Functions whose questions can be planned now, and how many permits they lack. Late ones are dropped.
-    pub(crate) fn to_plan(&mut self, now: MonotonicMs) -> Vec<(NeedKey, u32)> {
+    pub(crate) fn plannable(&mut self, now: MonotonicMs) -> Vec<(NeedKey, u32)> {
         for group in self.groups.values_mut() {
             group
                 .waiters
@@ -191,9 +191,9 @@ mod tests {
     fn questions_about_one_function_are_one_need() {
         let mut needs = Needs::default();
         let mut answers = [ask(&mut needs, 2), ask(&mut needs, 0), ask(&mut needs, 3)];
-        assert_eq!(needs.to_plan(MonotonicMs(0)), [(key(), 6)]);
+        assert_eq!(needs.plannable(MonotonicMs(0)), [(key(), 6)]);
         needs.await_grant(&key(), pool(), MonotonicMs(0));
-        assert_eq!(needs.to_plan(MonotonicMs(TAKEN_WITHIN_MS - 1)), []);
+        assert_eq!(needs.plannable(MonotonicMs(TAKEN_WITHIN_MS - 1)), []);
         needs.on_taken(NodeId(7), &pool());
         for answer in &mut answers {
             assert_eq!(answer.try_recv().unwrap(), granted([NodeId(7)]));
@@ -206,10 +206,10 @@ mod tests {
         let mut needs = Needs::default();
         let _answer = ask(&mut needs, 1);
         needs.await_grant(&key(), pool(), MonotonicMs(0));
-        assert_eq!(needs.to_plan(MonotonicMs(TAKEN_WITHIN_MS)).len(), 1);
+        assert_eq!(needs.plannable(MonotonicMs(TAKEN_WITHIN_MS)).len(), 1);
         needs.await_grant(&key(), pool(), MonotonicMs(TAKEN_WITHIN_MS));
         needs.on_commit_failed(&pool());
-        assert_eq!(needs.to_plan(MonotonicMs(TAKEN_WITHIN_MS)).len(), 1);
+        assert_eq!(needs.plannable(MonotonicMs(TAKEN_WITHIN_MS)).len(), 1);
     }
 
     #[test]
@@ -217,8 +217,8 @@ mod tests {
         let mut needs = Needs::default();
         let mut late = ask(&mut needs, 1);
         drop(ask(&mut needs, 1));
-        assert_eq!(needs.to_plan(MonotonicMs(0)), [(key(), 1)]);
-        assert_eq!(needs.to_plan(MonotonicMs(NEED_DEADLINE_MS)), []);
+        assert_eq!(needs.plannable(MonotonicMs(0)), [(key(), 1)]);
+        assert_eq!(needs.plannable(MonotonicMs(NEED_DEADLINE_MS)), []);
         assert!(late.try_recv().is_err());
         assert!(needs.is_empty());
     }

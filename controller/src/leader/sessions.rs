@@ -298,7 +298,6 @@ impl Term {
             })
         };
         self.preparations.on_prepared(worker, &key, answer);
-        self.reconcile();
     }
 
     /// Workers that are gone, for gateways to know; and workers the operator has declared dead.

@@ -24,8 +24,10 @@ use crate::reconcile::plan::Preparations;
 use crate::state::command::Command;
 use crate::state::reply::Reply;
 
-/// Open questions and preparations are looked at this often.
+/// Open questions are looked at this often.
 const FAST_TICK: Duration = Duration::from_millis(20);
+/// How often wanted and observed are compared. Far less than the quarter of a second an update takes at least.
+const RECONCILE_TICK: Duration = Duration::from_millis(50);
 /// "The owner calls the `plan_*` functions on a tick of about a second."
 const PERMIT_TICK: Duration = Duration::from_secs(1);
 /// How often silence is looked for.
@@ -111,7 +113,8 @@ impl Term {
         let mut fast = tokio::time::interval(FAST_TICK);
         let mut permit = tokio::time::interval(PERMIT_TICK);
         let mut silence = tokio::time::interval(SILENCE_TICK);
-        for tick in [&mut fast, &mut permit, &mut silence] {
+        let mut reconcile = tokio::time::interval(RECONCILE_TICK);
+        for tick in [&mut fast, &mut permit, &mut silence, &mut reconcile] {
             tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         }
         loop {
@@ -128,6 +131,7 @@ impl Term {
                 },
                 Some(event) = events.recv(), if is_idle => self.on_event(event),
                 _ = fast.tick() => self.on_fast_tick(),
+                _ = reconcile.tick() => self.reconcile(),
                 _ = permit.tick() => self.on_permit_tick(),
                 _ = silence.tick() => self.on_silence_tick(),
             }
@@ -194,7 +198,6 @@ impl Term {
         if std::mem::take(&mut self.is_move_wanted) {
             self.plan_shrinks();
         }
-        self.reconcile();
     }
 
     /// Proposes in the background; `make` turns the answer into what [`Self::on_done`] gets.

@@ -1,6 +1,7 @@
 //! When this controller leads: starts the leader's task after a read barrier, ends it with the leadership.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hearth_node::clock::SharedClock;
 use hearth_node::random::SharedRandom;
@@ -14,6 +15,10 @@ use crate::metrics::ControllerMetrics;
 use crate::raft::Consensus;
 use crate::state::accounts::AccountLimits;
 use crate::state::command::Command;
+use crate::state::reply::Reply;
+
+/// Pause of a new leader that cannot begin yet.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Follows whether this node leads; `None` while it does not.
 pub(crate) type LeaderWatch = watch::Receiver<Option<LeaderHandle>>;
@@ -80,12 +85,29 @@ async fn lead(
     // All that former leaders committed must be in the state before it is judged.
     while let Err(error) = deps.consensus.read_index().await {
         tracing::warn!(term, %error, "new leader waits for its quorum");
+        tokio::time::sleep(AGAIN).await;
     }
     configure(deps).await;
+    // No renewal may leave before earlier leaders' reclaims are void.
+    let begin = machine::encode(&Command::BeginTerm { term });
+    while let Err(error) = begin_term(deps, begin.clone()).await {
+        tracing::warn!(term, error, "new leader waits for its first commit");
+        tokio::time::sleep(AGAIN).await;
+    }
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let task = Term::begin(deps.clone(), term);
     current.send_replace(Some(LeaderHandle { events }));
     task.run(inbox, stop).await;
+}
+
+/// Whether the term has begun. A refusal means that a newer one has; the caller's loop ends with leadership.
+async fn begin_term(deps: &Deps, command: bytes::Bytes) -> Result<(), String> {
+    let proposed = deps.consensus.propose(command).await;
+    let reply = machine::decode(&proposed.map_err(|e| e.to_string())?.reply);
+    match reply.map_err(|e| e.to_string())? {
+        Reply::Done => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
 }
 
 /// The operator's settings become the cluster's when they differ. The region stays as it was first set.

@@ -117,7 +117,12 @@ impl Preparations {
     }
 
     /// What is to be done now. `wanted` is everything that waits, `hosts` every worker in session.
-    pub(crate) fn plan(&mut self, wanted: &[Wanted], hosts: &[Host], now: MonotonicMs) -> Vec<Action> {
+    pub(crate) fn plan(
+        &mut self,
+        wanted: &[Wanted],
+        hosts: &[Host],
+        now: MonotonicMs,
+    ) -> Vec<Action> {
         let keys: BTreeSet<&VersionKey> = wanted.iter().map(|w| &w.key).collect();
         self.under_way.retain(|key, _| keys.contains(key));
         let mut actions = Vec::new();
@@ -131,6 +136,10 @@ impl Preparations {
                 .entry(wanted.key.clone())
                 .or_insert_with(|| Preparation::since(now));
             preparation.plan(wanted, hosts, now, &mut actions);
+            // What nobody can prepare must not keep the places of what somebody can.
+            if preparation.asked.is_empty() {
+                self.under_way.remove(&wanted.key);
+            }
         }
         actions
     }
@@ -384,5 +393,18 @@ mod tests {
             .collect();
         let actions = plan.plan(&many, &[host(1)], at(0));
         assert_eq!(actions.len(), PREPARING_MAX);
+    }
+
+    #[test]
+    fn what_nobody_can_prepare_does_not_hold_up_the_rest() {
+        let mut plan = Preparations::default();
+        let mut many: Vec<Wanted> = (0..PREPARING_MAX + 10)
+            .map(|i| wanted(&format!("f{i}")))
+            .collect();
+        for wanted in &mut many {
+            wanted.runtime = Some("cobol".into());
+        }
+        many.push(wanted("z"));
+        assert_eq!(asked(&plan.plan(&many, &[host(1)], at(0))), [1]);
     }
 }

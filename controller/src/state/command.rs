@@ -137,8 +137,17 @@ pub enum Command {
         /// Which.
         worker: NodeId,
     },
+    /// A leader begins its work: changes of grants by earlier ones are void from here on. Without this, a
+    /// deposed leader's reclaim, handed on to its successor, could take the share of a worker that the
+    /// successor has heard meanwhile.
+    BeginTerm {
+        /// The leader's Raft term.
+        term: u64,
+    },
     /// All changes of grants of one tick.
     ChangeGrants {
+        /// The proposing leader's term; void unless it is the newest that has begun.
+        term: u64,
         /// Each answered on its own.
         changes: Vec<GrantChange>,
     },

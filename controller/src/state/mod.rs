@@ -6,6 +6,8 @@ pub mod command;
 pub mod functions;
 pub mod grants;
 pub mod nodes;
+#[cfg(test)]
+mod properties;
 pub mod reply;
 pub mod snapshot;
 #[cfg(test)]
@@ -39,6 +41,8 @@ pub struct State {
     pub grants: Grants,
     /// Workers.
     pub nodes: Nodes,
+    /// The newest term whose leader has begun its work.
+    pub leader_term: u64,
 }
 
 /// Answer and effects of one command.
@@ -92,7 +96,11 @@ impl State {
             } => Ok(self.register_worker(index, *worker, registration)),
             Command::SetWorkerHealth { .. } => Ok(self.set_worker_health(command)),
             Command::ForgetWorker { worker } => Ok(self.forget_worker(index, *worker)),
-            Command::ChangeGrants { changes } => Ok(self.change_grants(index, changes)),
+            Command::BeginTerm { term } => Ok(self.begin_term(*term)),
+            Command::ChangeGrants { term, changes } if *term == self.leader_term => {
+                Ok(self.change_grants(index, changes))
+            }
+            Command::ChangeGrants { .. } => Ok((Reply::Superseded, Vec::new())),
         }
     }
 
@@ -334,6 +342,14 @@ impl State {
             .forget_worker(worker, GrantSequence(index));
         let effect = self.nodes.forget(worker).then_some(Effect::Worker(worker));
         (Reply::Done, effect.into_iter().collect())
+    }
+
+    fn begin_term(&mut self, term: u64) -> Outcome {
+        if term < self.leader_term {
+            return (Reply::Superseded, Vec::new());
+        }
+        self.leader_term = term;
+        done()
     }
 
     fn change_grants(&mut self, index: u64, changes: &[GrantChange]) -> Outcome {

@@ -19,7 +19,7 @@ pub enum Reply {
     Done,
     /// Refused; nothing happened.
     Refused(Error),
-    /// A worker's registration or health was refused: another life of it is known.
+    /// Said by somebody whose time is over: an older life of a worker, or the leader of an older term.
     Superseded,
     /// This controller is older than the proposer and does not know the command.
     Unreadable,

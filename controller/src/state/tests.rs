@@ -1,4 +1,4 @@
-//! Tables of what each command answers, and properties of all histories.
+//! Tables of what each command answers. Properties of all histories are in `properties`.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,18 @@ use hearth_core::function::{
 use hearth_core::ids::{AccountId, Digest, GrantSequence, Incarnation, NodeId, PoolKey, UnixMs};
 use hearth_core::name::FunctionName;
 use hearth_core::permits::GrantChange;
-use proptest::prelude::*;
 
 use super::State;
 use super::command::{Command, Registration, Settled};
 use super::reply::{Effect, Reply};
-use super::snapshot::Snapshot;
 
 const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:f";
 
-fn account() -> AccountId {
+pub(super) fn account() -> AccountId {
     "123456789012".parse().unwrap()
 }
 
-fn name(text: &str) -> FunctionName {
+pub(super) fn name(text: &str) -> FunctionName {
     text.parse().unwrap()
 }
 
@@ -34,7 +32,7 @@ fn code(byte: u8) -> CodeRef {
     }
 }
 
-fn configured() -> State {
+pub(super) fn configured() -> State {
     let mut state = State::default();
     let command = Command::Configure {
         region: "us-east-1".into(),
@@ -45,7 +43,7 @@ fn configured() -> State {
     state
 }
 
-fn create(text: &str) -> Command {
+pub(super) fn create(text: &str) -> Command {
     Command::CreateFunction {
         account: account(),
         name: name(text),
@@ -59,7 +57,7 @@ fn create(text: &str) -> Command {
     }
 }
 
-fn settle(text: &str, generation: u64, outcome: Settled) -> Command {
+pub(super) fn settle(text: &str, generation: u64, outcome: Settled) -> Command {
     Command::SettleFunction {
         account: account(),
         name: name(text),
@@ -69,7 +67,7 @@ fn settle(text: &str, generation: u64, outcome: Settled) -> Command {
     }
 }
 
-fn update_code(text: &str, expected: Option<&str>) -> Command {
+pub(super) fn update_code(text: &str, expected: Option<&str>) -> Command {
     Command::UpdateFunctionCode {
         account: account(),
         name: name(text),
@@ -81,7 +79,7 @@ fn update_code(text: &str, expected: Option<&str>) -> Command {
     }
 }
 
-fn update_timeout(text: &str, timeout_s: u32) -> Command {
+pub(super) fn update_timeout(text: &str, timeout_s: u32) -> Command {
     Command::UpdateFunctionConfiguration {
         account: account(),
         name: name(text),
@@ -95,7 +93,7 @@ fn update_timeout(text: &str, timeout_s: u32) -> Command {
     }
 }
 
-fn reserve(text: &str, reserved: Option<u32>) -> Command {
+pub(super) fn reserve(text: &str, reserved: Option<u32>) -> Command {
     Command::SetReservedConcurrency {
         account: account(),
         name: name(text),
@@ -104,7 +102,7 @@ fn reserve(text: &str, reserved: Option<u32>) -> Command {
     }
 }
 
-fn register(id: u64, incarnation: u64) -> Command {
+pub(super) fn register(id: u64, incarnation: u64) -> Command {
     Command::RegisterWorker {
         worker: NodeId(id),
         registration: Registration {
@@ -117,8 +115,9 @@ fn register(id: u64, incarnation: u64) -> Command {
     }
 }
 
-fn grow(id: u64, incarnation: u64, function: Option<&str>, n: u32) -> Command {
+pub(super) fn grow(id: u64, incarnation: u64, function: Option<&str>, n: u32) -> Command {
     Command::ChangeGrants {
+        term: 0,
         changes: vec![GrantChange::Grow {
             worker: NodeId(id),
             pool: pool(function),
@@ -128,7 +127,7 @@ fn grow(id: u64, incarnation: u64, function: Option<&str>, n: u32) -> Command {
     }
 }
 
-fn pool(function: Option<&str>) -> PoolKey {
+pub(super) fn pool(function: Option<&str>) -> PoolKey {
     PoolKey {
         account: account(),
         function: function.map(name),
@@ -166,6 +165,7 @@ pub(crate) fn history() -> Vec<Command> {
         register(1, 7),
         grow(1, 7, Some("f"), 150),
         grow(1, 7, None, 87),
+        Command::BeginTerm { term: 4 },
         register(2, 1),
         Command::SetWorkerHealth {
             worker: NodeId(2),
@@ -257,59 +257,49 @@ fn a_creation_that_failed_can_be_mended_by_an_update() {
     assert_eq!(mended.state, FunctionState::Active);
 }
 
+/// The command is refused so and changes nothing.
+fn assert_refused(mut state: State, command: &Command, code: ErrorCode, text: &str) {
+    let before = state.clone();
+    let (reply, effects) = state.apply(100, command);
+    assert_eq!(effects, vec![], "{command:?}");
+    let expected = (code, text.to_owned());
+    assert_eq!(error((reply, effects)), expected, "{command:?}");
+    assert_eq!(state, before, "a refusal changes nothing");
+}
+
 #[test]
-fn refusals_have_the_texts_of_aws() {
-    let pending = {
-        let mut state = configured();
-        function(state.apply(2, &create("f")));
-        state
-    };
-    let updating = {
-        let mut state = active();
-        function(state.apply(4, &update_timeout("f", 5)));
-        state
-    };
+fn what_is_missing_or_there_already_is_refused_with_the_texts_of_aws() {
     let missing = format!("Function not found: {ARN}");
-    let in_progress = format!(
-        "The operation cannot be performed at this time. An update is in progress for resource: {ARN}"
-    );
-    let many: BTreeMap<_, _> = (0..51).map(|i| (i.to_string(), String::new())).collect();
-    let tag = Command::TagFunction {
-        account: account(),
-        name: name("f"),
-        set: many,
-        remove: vec![],
-    };
     let delete = Command::DeleteFunction {
         account: account(),
         name: name("f"),
     };
+    for command in [
+        delete,
+        update_code("f", None),
+        update_timeout("f", 5),
+        reserve("f", Some(1)),
+    ] {
+        assert_refused(configured(), &command, ErrorCode::NotFound, &missing);
+    }
+    assert_refused(
+        active(),
+        &create("f"),
+        ErrorCode::ResourceConflict,
+        "Function already exist: f",
+    );
+}
+
+#[test]
+fn updates_are_refused_with_the_texts_of_aws() {
+    let mut pending = configured();
+    function(pending.apply(2, &create("f")));
+    let mut updating = active();
+    function(updating.apply(4, &update_timeout("f", 5)));
+    let in_progress = format!(
+        "The operation cannot be performed at this time. An update is in progress for resource: {ARN}"
+    );
     let table = [
-        (
-            active(),
-            create("f"),
-            ErrorCode::ResourceConflict,
-            "Function already exist: f",
-        ),
-        (configured(), delete, ErrorCode::NotFound, &missing),
-        (
-            configured(),
-            update_code("f", None),
-            ErrorCode::NotFound,
-            &missing,
-        ),
-        (
-            configured(),
-            update_timeout("f", 5),
-            ErrorCode::NotFound,
-            &missing,
-        ),
-        (
-            configured(),
-            reserve("f", Some(1)),
-            ErrorCode::NotFound,
-            &missing,
-        ),
         (
             active(),
             update_code("f", Some("stale")),
@@ -328,30 +318,33 @@ fn refusals_have_the_texts_of_aws() {
             ErrorCode::ResourceConflict,
             &in_progress,
         ),
-        (
-            active(),
-            reserve("f", Some(901)),
-            ErrorCode::InvalidParameterValue,
-            "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100].",
-        ),
-        (
-            active(),
-            tag,
-            ErrorCode::InvalidParameterValue,
-            "Number of tags exceeds resource tag limit.",
-        ),
     ];
-    for (mut state, command, code, text) in table {
-        let before = state.clone();
-        let (reply, effects) = state.apply(100, &command);
-        assert_eq!(effects, vec![], "{command:?}");
-        assert_eq!(
-            error((reply, effects)),
-            (code, text.to_owned()),
-            "{command:?}"
-        );
-        assert_eq!(state, before, "a refusal changes nothing");
+    for (state, command, code, text) in table {
+        assert_refused(state, &command, code, text);
     }
+}
+
+#[test]
+fn limits_are_refused_with_the_texts_of_aws() {
+    let many: BTreeMap<_, _> = (0..51).map(|i| (i.to_string(), String::new())).collect();
+    let tag = Command::TagFunction {
+        account: account(),
+        name: name("f"),
+        set: many,
+        remove: vec![],
+    };
+    assert_refused(
+        active(),
+        &tag,
+        ErrorCode::InvalidParameterValue,
+        "Number of tags exceeds resource tag limit.",
+    );
+    assert_refused(
+        active(),
+        &reserve("f", Some(901)),
+        ErrorCode::InvalidParameterValue,
+        "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100].",
+    );
 }
 
 #[test]
@@ -411,6 +404,24 @@ fn a_new_life_of_a_worker_frees_what_the_old_one_held() {
         vec![Effect::Worker(NodeId(1))]
     );
     assert_eq!(state.apply(10, &register(1, 8)).0, Reply::Superseded);
+}
+
+/// A reclaim that a deposed leader hands on to its successor must not hit a worker the successor has heard.
+#[test]
+fn grants_of_an_older_leader_are_void() {
+    let mut state = active();
+    state.apply(4, &register(1, 7));
+    assert_eq!(
+        state.apply(5, &Command::BeginTerm { term: 3 }).0,
+        Reply::Done
+    );
+    assert_eq!(state.apply(6, &grow(1, 7, None, 10)).0, Reply::Superseded);
+    assert_eq!(state.grants.table().granted_sum(&pool(None)), 0);
+    assert_eq!(
+        state.apply(7, &Command::BeginTerm { term: 2 }).0,
+        Reply::Superseded
+    );
+    assert_eq!(state.leader_term, 3);
 }
 
 #[test]
@@ -474,77 +485,4 @@ fn code_storage_is_counted_per_account() {
     let (code, _) = error(state.apply(3, &big("b", "123456789012")));
     assert_eq!(code, ErrorCode::CodeStorageExceeded);
     function(state.apply(4, &big("b", "210987654321")));
-}
-
-fn commands() -> impl Strategy<Value = Command> {
-    let text = prop::sample::select(vec!["a", "b", "c"]);
-    let worker = (1_u64..4, 1_u64..4);
-    let function = prop::option::of(text.clone());
-    prop_oneof![
-        text.clone().prop_map(create),
-        text.clone().prop_map(|t| update_code(t, None)),
-        (text.clone(), 1_u32..900).prop_map(|(t, s)| update_timeout(t, s)),
-        (text.clone(), 1_u64..40).prop_map(|(t, g)| settle(t, g, Settled::Successful)),
-        (text.clone(), prop::option::of(0_u32..950)).prop_map(|(t, r)| reserve(t, r)),
-        text.prop_map(|t| Command::DeleteFunction {
-            account: account(),
-            name: name(t)
-        }),
-        worker.clone().prop_map(|(id, life)| register(id, life)),
-        (1_u64..4).prop_map(|id| Command::ForgetWorker { worker: NodeId(id) }),
-        (worker, function.clone(), 0_u32..1_200)
-            .prop_map(|((id, life), f, n)| grow(id, life, f, n)),
-        (1_u64..4, function, 0_u32..400, 1_u64..40).prop_map(|(id, f, n, base)| {
-            Command::ChangeGrants {
-                changes: vec![GrantChange::Shrink {
-                    worker: NodeId(id),
-                    pool: pool(f),
-                    n,
-                    base: GrantSequence(base),
-                }],
-            }
-        }),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn same_commands_give_the_same_state_and_snapshots_keep_it(
-        history in prop::collection::vec(commands(), 0..40), cut in 0_usize..40,
-    ) {
-        let (mut a, mut b) = (configured(), configured());
-        for (index, command) in (2..).zip(&history) {
-            if index as usize == cut + 2 {
-                let json = serde_json::to_vec(&Snapshot::of(&b)).unwrap();
-                let restored: Snapshot = serde_json::from_slice(&json).unwrap();
-                b = restored.into_state().unwrap();
-            }
-            prop_assert_eq!(a.apply(index, command), b.apply(index, command));
-        }
-        prop_assert_eq!(a, b);
-    }
-
-    #[test]
-    fn commands_survive_the_log(command in commands()) {
-        let json = serde_json::to_vec(&command).unwrap();
-        prop_assert_eq!(serde_json::from_slice::<Command>(&json).unwrap(), command);
-    }
-
-    /// A sum is above its limit only because the limit was lowered, and then it can only fall.
-    #[test]
-    fn grants_never_rise_above_the_limit(history in prop::collection::vec(commands(), 0..60)) {
-        let mut state = configured();
-        for (index, command) in (2..).zip(&history) {
-            let before = state.clone();
-            state.apply(index, command);
-            state.grants.table().check();
-            for (pool, limit) in state.grants.table().pools() {
-                let sum = state.grants.table().granted_sum(pool);
-                let was = before.grants.table().granted_sum(pool);
-                prop_assert!(sum <= u64::from(limit).max(was), "{}: {} of {}", pool, sum, limit);
-            }
-            let reserved = state.functions.reserved(&account());
-            prop_assert!(reserved <= 900);
-        }
-    }
 }
