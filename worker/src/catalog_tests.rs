@@ -1,0 +1,1 @@
+//! Pictures and changes of the catalog.

@@ -1,0 +1,346 @@
+//! Deployment packages on this worker: fetched once per digest, unpacked once, kept while used and while there is
+//! room. Unpacking itself is in [`unpack`], the transfer in [`fetch`].
+
+pub(crate) mod fetch;
+pub mod unpack;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use hearth_core::function::CodeRef;
+use hearth_core::ids::Digest;
+use tracing::{Instrument, debug_span, warn};
+
+use crate::metrics::WorkerMetrics;
+use unpack::{UnpackError, UnpackLimits};
+
+/// Name of the directory for things in the making; what is found there at start is thrown away.
+const MAKING: &str = ".making";
+
+/// Unpacked code at a path; not evicted while one of these lives.
+#[derive(Debug)]
+pub(crate) struct CodeDir {
+    /// The tree.
+    pub(crate) path: PathBuf,
+    bytes: u64,
+}
+
+/// Why there is no code.
+#[derive(Debug, thiserror::Error)]
+pub enum CodeError {
+    /// No controller gave it.
+    #[error("code {digest} could not be fetched: {reason}")]
+    Fetch {
+        /// Which.
+        digest: Digest,
+        /// What each said.
+        reason: String,
+    },
+    /// It was fetched and cannot be used.
+    #[error("code {digest} is unusable")]
+    Unpack {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: UnpackError,
+    },
+    /// The worker's disk.
+    #[error("the code cache at {path} cannot be written")]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl CodeError {
+    /// AWS's reason code, and whether another worker would say the same.
+    pub(crate) fn reason_code(&self) -> (&'static str, bool) {
+        match self {
+            Self::Unpack { source, .. } if source.is_archive_fault() => {
+                ("InvalidZipFileException", true)
+            }
+            _ => ("InternalError", false),
+        }
+    }
+}
+
+/// Where packages come from.
+#[async_trait]
+pub(crate) trait PackageSource: Send + Sync + std::fmt::Debug {
+    /// Writes the package to `file`, its digest verified.
+    async fn fetch(&self, code: &CodeRef, file: &Path) -> Result<(), CodeError>;
+}
+
+type Making = Shared<BoxFuture<'static, Result<Arc<CodeDir>, Arc<CodeError>>>>;
+
+/// The cache.
+#[derive(Debug)]
+pub(crate) struct CodeStore {
+    dir: PathBuf,
+    capacity_bytes: u64,
+    source: Arc<dyn PackageSource>,
+    metrics: WorkerMetrics,
+    next: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ready: HashMap<Digest, Entry>,
+    making: HashMap<Digest, Making>,
+    bytes: u64,
+    /// Counts uses; the smallest is the least recently used.
+    uses: u64,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("ready", &self.ready.len())
+            .field("making", &self.making.len())
+            .field("bytes", &self.bytes)
+            .finish()
+    }
+}
+
+struct Entry {
+    code: Arc<CodeDir>,
+    used: u64,
+}
+
+fn disk(path: &Path) -> impl FnOnce(io::Error) -> CodeError {
+    let path = path.to_owned();
+    move |source| CodeError::Disk { path, source }
+}
+
+impl CodeStore {
+    /// Opens the cache; what earlier processes left whole is used again. Inside a tokio runtime.
+    pub(crate) fn open(
+        dir: PathBuf,
+        capacity_bytes: u64,
+        source: Arc<dyn PackageSource>,
+        metrics: WorkerMetrics,
+    ) -> Result<Arc<Self>, CodeError> {
+        let making = dir.join(MAKING);
+        if making.exists() {
+            fs::remove_dir_all(&making).map_err(disk(&making))?;
+        }
+        fs::create_dir_all(&making).map_err(disk(&making))?;
+        let mut state = State::default();
+        for entry in fs::read_dir(&dir).map_err(disk(&dir))? {
+            let path = entry.map_err(disk(&dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some(digest) = name.and_then(|name| name.parse().ok()) {
+                let bytes = tree_bytes(&path).map_err(disk(&path))?;
+                state.insert(digest, Arc::new(CodeDir { path, bytes }));
+            }
+        }
+        let store = Self {
+            dir,
+            capacity_bytes,
+            source,
+            metrics,
+            next: AtomicU64::new(0),
+            state: Mutex::new(state),
+        };
+        store.shrink(0);
+        Ok(Arc::new(store))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The unpacked code, fetched now if need be. Any number of callers share one fetch, which goes on without them.
+    pub(crate) async fn ensure(
+        self: &Arc<Self>,
+        code: &CodeRef,
+    ) -> Result<Arc<CodeDir>, Arc<CodeError>> {
+        let making = {
+            let mut state = self.state();
+            if let Some(ready) = state.use_ready(code.digest) {
+                self.metrics.cache_hits.inc();
+                return Ok(ready);
+            }
+            let begin = || {
+                self.metrics.cache_misses.inc();
+                let task = tokio::spawn(
+                    Arc::clone(self)
+                        .make(code.clone())
+                        .instrument(debug_span!("code_fetch", digest = %code.digest)),
+                );
+                let digest = code.digest;
+                let joined = async move {
+                    task.await.unwrap_or_else(|error| {
+                        let reason = error.to_string();
+                        Err(Arc::new(CodeError::Fetch { digest, reason }))
+                    })
+                };
+                joined.boxed().shared()
+            };
+            state
+                .making
+                .entry(code.digest)
+                .or_insert_with(begin)
+                .clone()
+        };
+        making.await
+    }
+
+    async fn make(self: Arc<Self>, code: CodeRef) -> Result<Arc<CodeDir>, Arc<CodeError>> {
+        let result = self.fetch_and_unpack(&code).await.map_err(Arc::new);
+        let mut state = self.state();
+        state.making.remove(&code.digest);
+        if let Ok(dir) = &result {
+            state.insert(code.digest, Arc::clone(dir));
+        }
+        drop(state);
+        self.shrink(0);
+        result
+    }
+
+    async fn fetch_and_unpack(&self, code: &CodeRef) -> Result<Arc<CodeDir>, CodeError> {
+        self.shrink(code.size_bytes);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let making = Workplace::new(self.dir.join(MAKING), number);
+        self.source.fetch(code, &making.archive).await?;
+        let (digest, target) = (code.digest, self.dir.join(code.digest.to_string()));
+        let unpacking = tokio::task::spawn_blocking(move || making.unpack(digest, &target));
+        match unpacking.await {
+            Ok(result) => result.map(Arc::new),
+            Err(error) => Err(CodeError::Fetch {
+                digest,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Evicts the least recently used that nobody holds, until what is there and `extra` fit.
+    fn shrink(&self, extra: u64) {
+        let mut evicted = Vec::new();
+        let mut state = self.state();
+        while state.bytes.saturating_add(extra) > self.capacity_bytes {
+            let Some(path) = state.remove_oldest_unused() else {
+                break;
+            };
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let grave = self.dir.join(MAKING).join(format!("evicted-{number}"));
+            // Renamed under the lock, so that the digest may be made again at once.
+            match fs::rename(&path, &grave) {
+                Ok(()) => evicted.push(grave),
+                Err(error) => warn!(?path, %error, "cached code could not be evicted"),
+            }
+        }
+        self.metrics
+            .cache_bytes
+            .set(i64::try_from(state.bytes).unwrap_or(i64::MAX));
+        drop(state);
+        if !evicted.is_empty() {
+            // Large trees take long; the next start removes what a crash leaves.
+            tokio::task::spawn_blocking(move || remove_all(&evicted));
+        }
+    }
+}
+
+impl State {
+    fn use_ready(&mut self, digest: Digest) -> Option<Arc<CodeDir>> {
+        self.uses += 1;
+        let entry = self.ready.get_mut(&digest)?;
+        entry.used = self.uses;
+        Some(Arc::clone(&entry.code))
+    }
+
+    fn insert(&mut self, digest: Digest, code: Arc<CodeDir>) {
+        self.uses += 1;
+        self.bytes += code.bytes;
+        let used = self.uses;
+        if let Some(old) = self.ready.insert(digest, Entry { code, used }) {
+            self.bytes -= old.code.bytes;
+        }
+    }
+
+    fn remove_oldest_unused(&mut self) -> Option<PathBuf> {
+        let unused = self
+            .ready
+            .iter()
+            .filter(|(_, e)| Arc::strong_count(&e.code) == 1);
+        let oldest = unused
+            .min_by_key(|(_, e)| e.used)
+            .map(|(digest, _)| *digest)?;
+        let entry = self.ready.remove(&oldest)?;
+        self.bytes -= entry.code.bytes;
+        Some(entry.code.path.clone())
+    }
+}
+
+/// A package in the making; whatever happens, nothing of it is left but the finished tree.
+struct Workplace {
+    archive: PathBuf,
+    tree: PathBuf,
+}
+
+impl Workplace {
+    fn new(dir: PathBuf, number: u64) -> Self {
+        Self {
+            archive: dir.join(format!("{number}.zip")),
+            tree: dir.join(number.to_string()),
+        }
+    }
+
+    fn unpack(&self, digest: Digest, target: &Path) -> Result<CodeDir, CodeError> {
+        fs::create_dir(&self.tree).map_err(disk(&self.tree))?;
+        let archive = File::open(&self.archive).map_err(disk(&self.archive))?;
+        let archive = io::BufReader::new(archive);
+        let bytes = unpack::unpack(archive, &self.tree, UnpackLimits::default())
+            .map_err(|source| CodeError::Unpack { digest, source })?;
+        unpack::sync_tree(&self.tree).map_err(disk(&self.tree))?;
+        fs::rename(&self.tree, target).map_err(disk(target))?;
+        let path = target.to_owned();
+        Ok(CodeDir { path, bytes })
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        // Either may be absent: not made yet, or renamed.
+        let _ = fs::remove_file(&self.archive);
+        let _ = fs::remove_dir_all(&self.tree);
+    }
+}
+
+fn remove_all(graves: &[PathBuf]) {
+    for grave in graves {
+        if let Err(error) = fs::remove_dir_all(grave) {
+            warn!(path = ?grave, %error, "evicted code could not be removed");
+        }
+    }
+}
+
+fn tree_bytes(path: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        bytes += if meta.is_dir() {
+            tree_bytes(&entry.path())?
+        } else {
+            meta.len()
+        };
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

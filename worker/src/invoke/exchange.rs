@@ -1,0 +1,196 @@
+//! Reads one gateway's frames: assembles events, admits invocations, passes on cancellations and wishes for sandboxes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hearth_core::ids::VersionKey;
+use hearth_core::limits::SYNC_REQUEST_MAX_BYTES;
+use hearth_proto::convert::required_version;
+use hearth_proto::internal::v1 as pb;
+use pb::gateway_frame::Frame;
+use pb::refused::Reason;
+use pb::worker_frame::Frame as Say;
+use tonic::Streaming;
+use tracing::{debug, warn};
+
+use super::outbox::Outbox;
+use crate::pool::gates::HeldPermit;
+use crate::pool::invocation::{Invocation, Reply};
+use crate::pool::version::{Taken, VersionPool};
+use crate::pool::{Engine, give_back};
+
+/// An admitted invocation whose event is still coming in. It has its permit and its sandbox, so their number bounds it.
+#[derive(Debug)]
+struct Assembling {
+    invoke: pb::Invoke,
+    key: VersionKey,
+    event: BytesMut,
+    permit: HeldPermit,
+    pool: Arc<VersionPool>,
+    taken: Taken,
+}
+
+/// The reader of one stream.
+struct Reader {
+    engine: Arc<Engine>,
+    outbox: Arc<Outbox>,
+    assembling: HashMap<u64, Assembling>,
+}
+
+/// Reads until the gateway ends the stream.
+pub(super) async fn run(
+    engine: Arc<Engine>,
+    mut frames: Streaming<pb::GatewayFrame>,
+    outbox: Arc<Outbox>,
+) {
+    let mut reader = Reader {
+        engine,
+        outbox,
+        assembling: HashMap::new(),
+    };
+    loop {
+        reader.outbox.room().await;
+        match frames.message().await {
+            Ok(Some(frame)) => reader.on_frame(frame),
+            Ok(None) => return,
+            Err(status) => {
+                debug!(status = status.message(), "a gateway's stream ended");
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        for (_, assembling) in self.assembling.drain() {
+            give_back(&assembling.pool, assembling.taken);
+        }
+    }
+}
+
+impl Reader {
+    fn on_frame(&mut self, frame: pb::GatewayFrame) {
+        match frame.frame {
+            Some(Frame::Invoke(invoke)) => self.on_invoke(invoke),
+            Some(Frame::Chunk(chunk)) => self.on_chunk(chunk),
+            Some(Frame::Cancel(cancel)) => self.on_cancel(cancel.id),
+            Some(Frame::Start(start)) => self.on_start(&start),
+            Some(Frame::Hello(hello)) => debug!(gateway = hello.gateway_id, "gateway connected"),
+            // A frame of a newer gateway.
+            None => {}
+        }
+    }
+
+    fn on_invoke(&mut self, mut invoke: pb::Invoke) {
+        let id = invoke.id;
+        if !self.outbox.expect(id) {
+            warn!(id, "a gateway used the id of a running invocation again");
+            return;
+        }
+        let key = match required_version(invoke.version.as_ref()) {
+            Ok(key) => key,
+            Err(error) => {
+                warn!(%error, "invocation refused");
+                return self.outbox.refuse(id, Reason::UnknownVersion, 0);
+            }
+        };
+        let admitted = match self.engine.admit(&key) {
+            Ok(admitted) => admitted,
+            Err(no) => return self.outbox.refuse(id, no.reason, no.idle),
+        };
+        let (permit, pool, taken) = admitted.into_parts();
+        let event = std::mem::take(&mut invoke.payload);
+        let last = invoke.last;
+        let assembling = Assembling {
+            invoke,
+            key,
+            event: BytesMut::new(),
+            permit,
+            pool,
+            taken,
+        };
+        if last {
+            self.begin(assembling, event);
+        } else {
+            let mut assembling = assembling;
+            assembling.event.extend_from_slice(&event);
+            self.assembling.insert(id, assembling);
+        }
+    }
+
+    fn on_chunk(&mut self, chunk: pb::Chunk) {
+        // Chunks of a refused or cancelled invocation may still come.
+        let Some(assembling) = self.assembling.get_mut(&chunk.id) else {
+            return;
+        };
+        if assembling.event.len() + chunk.payload.len() > SYNC_REQUEST_MAX_BYTES {
+            warn!(id = chunk.id, "a gateway sent an event over the limit");
+            self.abandon(chunk.id);
+            return self.outbox.refuse(chunk.id, Reason::Unspecified, 0);
+        }
+        assembling.event.extend_from_slice(&chunk.payload);
+        if chunk.last
+            && let Some(mut assembling) = self.assembling.remove(&chunk.id)
+        {
+            let event = std::mem::take(&mut assembling.event).freeze();
+            self.begin(assembling, event);
+        }
+    }
+
+    fn begin(&self, assembling: Assembling, payload: Bytes) {
+        let Assembling {
+            invoke,
+            key,
+            permit,
+            pool,
+            taken,
+            ..
+        } = assembling;
+        let invocation = Invocation {
+            request_id: invoke.request_id,
+            version: key,
+            invoked_arn: invoke.invoked_arn,
+            trace_id: invoke.trace_id,
+            client_context: invoke.client_context,
+            payload,
+            log_tail: invoke.log_tail,
+            permit,
+            reply: Reply {
+                outbox: Arc::clone(&self.outbox),
+                id: invoke.id,
+            },
+        };
+        self.engine.run(&pool, taken, invocation);
+    }
+
+    fn abandon(&mut self, id: u64) {
+        if let Some(assembling) = self.assembling.remove(&id) {
+            give_back(&assembling.pool, assembling.taken);
+        }
+    }
+
+    fn on_cancel(&mut self, id: u64) {
+        self.abandon(id);
+        self.outbox.cancel(id);
+    }
+
+    fn on_start(&self, start: &pb::StartSandboxes) {
+        use pb::start_refused::Reason as No;
+        let started = match required_version(start.version.as_ref()) {
+            Ok(key) => self
+                .engine
+                .start(&key, start.count)
+                .map_err(|r| (r.reason, r.detail)),
+            Err(error) => Err((No::UnknownVersion, error.to_string())),
+        };
+        if let Err((reason, detail)) = started {
+            self.outbox.say(Say::StartRefused(pb::StartRefused {
+                version: start.version.clone(),
+                reason: reason.into(),
+                detail,
+            }));
+        }
+    }
+}

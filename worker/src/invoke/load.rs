@@ -1,0 +1,105 @@
+//! Tells one gateway how this worker stands: everything at first and now and then, what changed soon after it changed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hearth_core::ids::PoolKey;
+use hearth_core::permits::PoolReport;
+use hearth_proto::internal::v1 as pb;
+use pb::worker_frame::Frame;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::outbox::Outbox;
+use crate::pool::Engine;
+use crate::pool::version::VersionPool;
+
+/// Changes of this span are told at once. Ours: short against a cold start, long against a warm invocation.
+const COALESCE: Duration = Duration::from_millis(20);
+
+/// Everything is told again after this long, whatever was missed.
+const COMPLETE_EVERY: Duration = Duration::from_secs(2);
+
+/// Reports for as long as the stream lives.
+pub(super) async fn report(engine: Arc<Engine>, outbox: Arc<Outbox>) {
+    let mut bell = engine.changes.subscribe();
+    loop {
+        // A report that finds a gateway not reading adds nothing to the queue.
+        outbox.room().await;
+        let mut mark = engine.changes.mark();
+        outbox.say(Frame::Load(load(&engine, None)));
+        let next_complete = tokio::time::sleep(COMPLETE_EVERY);
+        tokio::pin!(next_complete);
+        loop {
+            tokio::select! {
+                () = &mut next_complete => break,
+                changed = bell.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+            tokio::time::sleep(COALESCE).await;
+            outbox.room().await;
+            bell.mark_unchanged();
+            let since = mark;
+            mark = engine.changes.mark();
+            outbox.say(Frame::Load(load(&engine, Some(since))));
+        }
+    }
+}
+
+/// Passes on starts that came to nothing, for as long as the stream lives.
+pub(super) async fn refusals(engine: &Engine, outbox: &Outbox) {
+    let mut refusals = engine.refusals.subscribe();
+    loop {
+        match refusals.recv().await {
+            Ok(refused) => {
+                outbox.room().await;
+                outbox.say(Frame::StartRefused(refused));
+            }
+            // The gateway asks again after a while, and hears again.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// How the worker stands; only what changed since a mark, if there is one.
+fn load(engine: &Engine, since: Option<u64>) -> pb::Load {
+    let changed = engine
+        .all_pools()
+        .into_iter()
+        .filter(|pool| since.is_none_or(|mark| pool.changed_since(mark)));
+    let pools = engine.gates.changed_since(since.unwrap_or(0));
+    pb::Load {
+        incarnation: engine.incarnation,
+        free_memory_mib: engine.memory.free_mib(),
+        start_budget: u32::try_from(engine.start_slots.available_permits()).unwrap_or(u32::MAX),
+        draining: engine.draining.load(Ordering::Acquire),
+        versions: changed.map(|pool| version_load(&pool)).collect(),
+        pools: pools
+            .iter()
+            .map(|(key, report)| pool_use(key, report))
+            .collect(),
+        complete: since.is_none(),
+    }
+}
+
+fn version_load(pool: &VersionPool) -> pb::VersionLoad {
+    let counts = pool.counts();
+    pb::VersionLoad {
+        version: Some((&pool.key).into()),
+        idle: counts.idle,
+        starting: counts.starting,
+        busy: counts.busy,
+    }
+}
+
+/// As it travels.
+pub(crate) fn pool_use(key: &PoolKey, report: &PoolReport) -> pb::PoolUse {
+    pb::PoolUse {
+        pool: Some(key.into()),
+        ceiling: report.ceiling,
+        in_flight: report.in_flight,
+        sequence: report.sequence.0,
+    }
+}

@@ -1,0 +1,231 @@
+//! What the worker has to say on one gateway's stream, in a fair order: a response of megabytes travels in chunks
+//! between the small ones. What is said is decided elsewhere.
+
+use std::collections::{HashSet, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::task::AtomicWaker;
+use hearth_core::limits::FRAME_BYTES;
+use hearth_proto::internal::v1 as pb;
+use pb::worker_frame::Frame;
+use tokio::sync::Notify;
+use tonic::Status;
+
+/// Frames that may wait for the network before no more is read from the gateway. Ours: some milliseconds of work.
+const FRAMES_MAX: usize = 4_096;
+
+/// Response bytes that may wait for the network before no more is read from the gateway. Ours: a gateway that does not
+/// read holds no more than this of a worker's memory, besides what is running.
+const BYTES_MAX: usize = 128 << 20;
+
+/// How an invocation ended.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// `Unhandled`, or empty.
+    pub(crate) function_error: &'static str,
+    /// The response or the error document.
+    pub(crate) payload: Bytes,
+    /// When asked for.
+    pub(crate) log_tail: Bytes,
+    /// What the invocation costs.
+    pub(crate) billed_ms: u32,
+    /// Free sandboxes of the version.
+    pub(crate) idle: u32,
+}
+
+/// The queue and its reader's alarm.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    reader: AtomicWaker,
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    small: VecDeque<pb::WorkerFrame>,
+    /// Responses larger than a frame, the first frame of each (when not sent yet) and the rest.
+    big: VecDeque<(u64, Option<pb::WorkerFrame>, Bytes)>,
+    bytes: usize,
+    /// Invocations whose answer is still wanted.
+    wanted: HashSet<u64>,
+    /// Whose turn it is, so that neither queue starves the other.
+    big_next: bool,
+    closed: bool,
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.small.len() >= FRAMES_MAX || self.bytes >= BYTES_MAX
+    }
+
+    fn pop(&mut self) -> Option<pb::WorkerFrame> {
+        let take_big = !self.big.is_empty() && (self.big_next || self.small.is_empty());
+        self.big_next = !take_big;
+        if !take_big {
+            return self.small.pop_front().inspect(|f| {
+                self.bytes = self.bytes.saturating_sub(payload_len(f));
+            });
+        }
+        let (id, head, mut rest) = self.big.pop_front()?;
+        if let Some(head) = head {
+            self.bytes = self.bytes.saturating_sub(payload_len(&head));
+            self.big.push_back((id, None, rest));
+            return Some(head);
+        }
+        let payload = rest.split_to(rest.len().min(FRAME_BYTES));
+        self.bytes = self.bytes.saturating_sub(payload.len());
+        let last = rest.is_empty();
+        if !last {
+            self.big.push_back((id, None, rest));
+        }
+        Some(frame(Frame::Chunk(pb::Chunk { id, payload, last })))
+    }
+}
+
+fn payload_len(frame: &pb::WorkerFrame) -> usize {
+    match &frame.frame {
+        Some(Frame::Response(response)) => response.payload.len(),
+        _ => 0,
+    }
+}
+
+fn frame(frame: Frame) -> pb::WorkerFrame {
+    pb::WorkerFrame { frame: Some(frame) }
+}
+
+impl Outbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An invocation was accepted for reading: its answer is wanted. False if the id is in use.
+    pub(crate) fn expect(&self, id: u64) -> bool {
+        self.state().wanted.insert(id)
+    }
+
+    /// The caller is gone. Returns whether the answer was still to come.
+    pub(crate) fn cancel(&self, id: u64) -> bool {
+        self.state().wanted.remove(&id)
+    }
+
+    /// Sends the answer, if it is still wanted.
+    pub(crate) fn respond(&self, id: u64, outcome: Outcome) {
+        let mut rest = outcome.payload;
+        let payload = rest.split_to(rest.len().min(FRAME_BYTES));
+        let response = pb::Response {
+            id,
+            function_error: outcome.function_error.to_owned(),
+            last: rest.is_empty(),
+            log_tail: outcome.log_tail,
+            billed_ms: outcome.billed_ms,
+            idle: outcome.idle,
+            payload,
+        };
+        let mut state = self.state();
+        if state.closed || !state.wanted.remove(&id) {
+            return;
+        }
+        state.bytes += response.payload.len() + rest.len();
+        let head = frame(Frame::Response(response));
+        if rest.is_empty() {
+            state.small.push_back(head);
+        } else {
+            state.big.push_back((id, Some(head), rest));
+        }
+        drop(state);
+        self.reader.wake();
+    }
+
+    /// Refuses, if the answer is still wanted.
+    pub(crate) fn refuse(&self, id: u64, reason: pb::refused::Reason, idle: u32) {
+        let mut state = self.state();
+        if state.closed || !state.wanted.remove(&id) {
+            return;
+        }
+        let refused = pb::Refused {
+            id,
+            reason: reason.into(),
+            idle,
+        };
+        state.small.push_back(frame(Frame::Refused(refused)));
+        drop(state);
+        self.reader.wake();
+    }
+
+    /// Says something that is no answer. Callers bound how often.
+    pub(crate) fn say(&self, what: Frame) {
+        let mut state = self.state();
+        if !state.closed {
+            state.small.push_back(frame(what));
+        }
+        drop(state);
+        self.reader.wake();
+    }
+
+    /// Waits while too much is waiting to be sent.
+    pub(crate) async fn room(&self) {
+        loop {
+            let room = self.room.notified();
+            if !self.state().is_full() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Nothing more is sent; what is queued still is.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.wanted.clear();
+        drop(state);
+        self.reader.wake();
+        self.room.notify_waiters();
+    }
+
+    /// Invocations whose answer is to come.
+    pub(crate) fn wanted(&self) -> usize {
+        self.state().wanted.len()
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<pb::WorkerFrame>> {
+        self.reader.register(cx.waker());
+        let mut state = self.state();
+        let was_full = state.is_full();
+        match state.pop() {
+            Some(frame) => {
+                let has_room = was_full && !state.is_full();
+                drop(state);
+                if has_room {
+                    self.room.notify_waiters();
+                }
+                Poll::Ready(Some(frame))
+            }
+            None if state.closed => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// The stream tonic reads. Dropping it closes the outbox: the gateway is gone.
+#[derive(Debug)]
+pub(crate) struct OutboxStream(pub(crate) Arc<Outbox>);
+
+impl Stream for OutboxStream {
+    type Item = Result<pb::WorkerFrame, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll(cx).map(|frame| frame.map(Ok))
+    }
+}
+
+impl Drop for OutboxStream {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

@@ -1,0 +1,233 @@
+//! The worker's share of every pool: one gate, one lock per pool, and the session all gates are judged by.
+//! The rules are `hearth_core::permits`; what carries their messages is [`crate::session`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use hearth_core::ids::{GrantSequence, Incarnation, MonotonicMs, NodeId, PoolKey};
+use hearth_core::permits::{
+    Acquire, Grant, Permit, PoolGate, PoolReport, Renewal, RenewalReply, SessionView, Shrink,
+    ShrinkAnswer, WorkerSession,
+};
+use hearth_node::clock::SharedClock;
+
+use crate::pool::changes::Changes;
+
+/// All gates of this worker.
+#[derive(Debug)]
+pub(crate) struct Gates {
+    worker: NodeId,
+    clock: SharedClock,
+    session: Mutex<WorkerSession>,
+    /// A copy for the invoke path, which must not wait for the session's owner.
+    view: RwLock<SessionView>,
+    gates: RwLock<HashMap<PoolKey, Arc<Gate>>>,
+    /// See [`PoolGate::new`].
+    floor: AtomicU64,
+    changes: Arc<Changes>,
+}
+
+/// One pool.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    rules: Mutex<PoolGate>,
+    /// When it last changed, in [`Changes`]' count.
+    changed: AtomicU64,
+    changes: Arc<Changes>,
+}
+
+impl Gate {
+    fn rules(&self) -> std::sync::MutexGuard<'_, PoolGate> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch(&self) {
+        self.changed.store(self.changes.next(), Ordering::Release);
+    }
+}
+
+/// A permit in use; dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct HeldPermit {
+    gate: Arc<Gate>,
+    permit: Option<Permit>,
+}
+
+impl Drop for HeldPermit {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.gate.rules().release(permit);
+            self.gate.touch();
+        }
+    }
+}
+
+/// Why there is no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPermit {
+    /// The share is in use.
+    Full,
+    /// See [`Acquire::Fenced`].
+    Fenced,
+}
+
+impl Gates {
+    pub(crate) fn new(
+        worker: NodeId,
+        incarnation: Incarnation,
+        ttl_ms: u64,
+        clock: SharedClock,
+        changes: Arc<Changes>,
+    ) -> Self {
+        let now = MonotonicMs(clock.monotonic_ms());
+        let mut session = WorkerSession::new(worker, incarnation, ttl_ms, now);
+        let view = RwLock::new(session.view(now));
+        Self {
+            worker,
+            clock,
+            session: Mutex::new(session),
+            view,
+            gates: RwLock::default(),
+            floor: AtomicU64::new(0),
+            changes,
+        }
+    }
+
+    fn now(&self) -> MonotonicMs {
+        MonotonicMs(self.clock.monotonic_ms())
+    }
+
+    /// Runs `f` on the session and publishes what it became.
+    fn with_session<T>(&self, f: impl FnOnce(&mut WorkerSession, MonotonicMs) -> T) -> T {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.now();
+        let result = f(&mut session, now);
+        let view = session.view(now);
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+        result
+    }
+
+    fn current(&self) -> SessionView {
+        self.with_session(|session, now| session.view(now))
+    }
+
+    fn find(&self, pool: &PoolKey) -> Option<Arc<Gate>> {
+        let gates = self.gates.read().unwrap_or_else(PoisonError::into_inner);
+        gates.get(pool).cloned()
+    }
+
+    fn find_or_make(&self, pool: &PoolKey) -> Arc<Gate> {
+        let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates.entry(pool.clone()).or_insert_with(|| {
+            let floor = GrantSequence(self.floor.load(Ordering::Acquire));
+            Arc::new(Gate {
+                rules: Mutex::new(PoolGate::new(pool, floor)),
+                changed: AtomicU64::new(0),
+                changes: Arc::clone(&self.changes),
+            })
+        });
+        Arc::clone(gate)
+    }
+
+    /// One permit of the pool, now or not at all.
+    pub(crate) fn try_acquire(&self, pool: &PoolKey) -> Result<HeldPermit, NoPermit> {
+        // The view first, then the clock, then the gate: see `hearth_core::permits`.
+        let view = *self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.now();
+        let Some(gate) = self.find(pool) else {
+            return Err(if view.superseded {
+                NoPermit::Fenced
+            } else {
+                NoPermit::Full
+            });
+        };
+        let acquired = gate.rules().try_acquire(view, now);
+        match acquired {
+            Acquire::Permit(permit) => {
+                gate.touch();
+                Ok(HeldPermit {
+                    gate,
+                    permit: Some(permit),
+                })
+            }
+            Acquire::NoPermit => Err(NoPermit::Full),
+            Acquire::Fenced => Err(NoPermit::Fenced),
+        }
+    }
+
+    /// Returns whether the grant was news.
+    pub(crate) fn on_grant(&self, grant: &Grant) -> bool {
+        let view = self.current();
+        let gate = self.find_or_make(&grant.pool);
+        let taken = gate.rules().on_grant(grant, view, self.now());
+        if taken {
+            gate.touch();
+        }
+        taken
+    }
+
+    pub(crate) fn on_shrink(&self, shrink: &Shrink) -> Option<ShrinkAnswer> {
+        let view = self.current();
+        let gate = self.find_or_make(&shrink.pool);
+        let answer = gate
+            .rules()
+            .on_shrink(shrink, self.worker, view, self.now());
+        gate.touch();
+        answer
+    }
+
+    pub(crate) fn on_reply(&self, reply: &RenewalReply) {
+        self.with_session(|session, now| session.on_reply(reply, now));
+    }
+
+    /// The renewal to send now; closed gates of pools without use are thrown away on the way.
+    pub(crate) fn renewal(&self) -> Renewal {
+        self.forget_closed();
+        let view = self.current();
+        let now = self.now();
+        let pools = self.reports(view, now, 0);
+        self.with_session(|session, now| session.renewal(pools, now))
+    }
+
+    fn forget_closed(&self) {
+        let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
+        let view = *self.view.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.now();
+        gates.retain(|_, gate| {
+            // Nobody else may come by a gate that is only in the map, which is locked.
+            let rules = gate.rules();
+            let closed = rules.is_idle_and_closed() && Arc::strong_count(gate) == 1;
+            if closed {
+                let sequence = rules.report(view, now).sequence.0;
+                self.floor.fetch_max(sequence, Ordering::AcqRel);
+            }
+            !closed
+        });
+    }
+
+    fn reports(
+        &self,
+        view: SessionView,
+        now: MonotonicMs,
+        after: u64,
+    ) -> Vec<(PoolKey, PoolReport)> {
+        let gates = self.gates.read().unwrap_or_else(PoisonError::into_inner);
+        gates
+            .iter()
+            .filter(|(_, gate)| gate.changed.load(Ordering::Acquire) >= after)
+            .map(|(pool, gate)| (pool.clone(), gate.rules().report(view, now)))
+            .collect()
+    }
+
+    /// How the pools stand that changed at or after `after`, for gateways.
+    pub(crate) fn changed_since(&self, after: u64) -> Vec<(PoolKey, PoolReport)> {
+        let view = *self.view.read().unwrap_or_else(PoisonError::into_inner);
+        self.reports(view, self.now(), after)
+    }
+
+    /// Whether any pool lets something in: the worker is of use without a leader.
+    pub(crate) fn holds_grants(&self) -> bool {
+        self.changed_since(0).iter().any(|(_, r)| r.ceiling > 0)
+    }
+}

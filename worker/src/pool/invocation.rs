@@ -1,0 +1,58 @@
+//! One invocation while the worker has it, and the ways it is answered. What a sandbox does with it is in
+//! [`super::sandbox`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hearth_core::ids::VersionKey;
+use hearth_proto::internal::v1::refused::Reason;
+
+use crate::invoke::outbox::{Outbox, Outcome};
+use crate::pool::gates::HeldPermit;
+
+/// An accepted invocation. It holds its permit until it is answered.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// `x-amzn-RequestId`.
+    pub(crate) request_id: String,
+    /// What is run.
+    pub(crate) version: VersionKey,
+    /// ARN as invoked.
+    pub(crate) invoked_arn: String,
+    /// X-Amzn-Trace-Id, may be empty.
+    pub(crate) trace_id: String,
+    /// Base64 as the caller sent it, may be empty.
+    pub(crate) client_context: String,
+    /// The event.
+    pub(crate) payload: Bytes,
+    /// Whether the caller wants the tail of the log.
+    pub(crate) log_tail: bool,
+    /// Given back when this is dropped.
+    pub(crate) permit: HeldPermit,
+    /// Who waits.
+    pub(crate) reply: Reply,
+}
+
+/// Where the answer goes. Used up by answering.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) id: u64,
+}
+
+impl Invocation {
+    /// The function ran, or failed in a way that is the caller's answer.
+    pub(crate) fn answer(self, outcome: Outcome) {
+        let Self { permit, reply, .. } = self;
+        // First, so that whoever hears the answer finds the permit free.
+        drop(permit);
+        reply.outbox.respond(reply.id, outcome);
+    }
+
+    /// The event was not taken: it may go elsewhere.
+    pub(crate) fn refuse(self, reason: Reason, idle: u32) {
+        let Self { permit, reply, .. } = self;
+        drop(permit);
+        reply.outbox.refuse(reply.id, reason, idle);
+    }
+}

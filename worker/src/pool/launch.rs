@@ -1,0 +1,241 @@
+//! Makes one sandbox and keeps it: code, runtime pack, driver, then its Runtime API, its output and its deadlines,
+//! until its last process is gone. What events mean is in [`super::sandbox`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hearth_core::limits::{INIT_TIMEOUT_MS, SANDBOX_PIDS};
+use hearth_proto::internal::v1 as pb;
+use hearth_proto::internal::v1::start_refused::Reason;
+use time::OffsetDateTime;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{Instrument, debug, info_span, warn};
+
+use super::sandbox::Sandbox;
+use super::{Engine, StartRefusal};
+use crate::code::CodeDir;
+use crate::metrics::seconds;
+use crate::runtime_api;
+use crate::runtime_api::fault::Fault;
+use crate::runtimes::environment::{Facts, environment};
+use crate::sandbox::driver::{DriverError, Mount, SandboxSpec, StartedSandbox};
+
+/// Longest wait for sandboxes to end when the worker stops.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the Runtime API and the output outlive the last process, for words that are still in the pipes.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Why a sandbox was not made.
+enum LaunchError {
+    /// The function's own: kept as an init error.
+    Fault(Fault),
+    /// The worker's: no sandbox, and the reason for the gateways.
+    Platform(StartRefusal),
+    /// It was told to stop meanwhile.
+    Stopped,
+}
+
+/// The life of a sandbox, as a task.
+pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>) {
+    let span = info_span!("sandbox", id = sandbox.id.0, version = %sandbox.pool.key);
+    let made = make(&engine, &sandbox).instrument(span.clone()).await;
+    match made {
+        // The code is held until nothing runs.
+        Ok((started, code)) => keep(&sandbox, started, code).instrument(span).await,
+        Err(LaunchError::Fault(fault)) => {
+            // As if it had been started and had failed at once.
+            if let Ok(slot) = Arc::clone(&engine.start_slots).acquire_owned().await {
+                sandbox.on_spawned(slot, 0);
+            }
+            let _ = sandbox.on_init_fault(fault);
+            sandbox.on_start_failed();
+        }
+        Err(LaunchError::Platform(refusal)) => {
+            warn!(version = %sandbox.pool.key, reason = ?refusal.reason, detail = refusal.detail, "no sandbox");
+            sandbox.on_start_failed();
+            // An error means that no gateway is connected.
+            let _ = engine.refusals.send(pb::StartRefused {
+                version: Some((&sandbox.pool.key).into()),
+                reason: refusal.reason.into(),
+                detail: refusal.detail,
+            });
+        }
+        Err(LaunchError::Stopped) => sandbox.on_start_failed(),
+    }
+}
+
+async fn make(
+    engine: &Arc<Engine>,
+    sandbox: &Arc<Sandbox>,
+) -> Result<(StartedSandbox, Arc<CodeDir>), LaunchError> {
+    let slot = Arc::clone(&engine.start_slots)
+        .acquire_owned()
+        .await
+        .map_err(|_| LaunchError::Stopped)?;
+    if sandbox.is_stopping() {
+        return Err(LaunchError::Stopped);
+    }
+    let platform = |reason, detail| LaunchError::Platform(StartRefusal { reason, detail });
+    let clock = &engine.seams.clock;
+    let code_ref = &sandbox.pool.version.code;
+    let began = clock.monotonic_us();
+    let code = engine.code.ensure(code_ref).await.map_err(|error| {
+        let detail = match std::error::Error::source(&*error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        platform(Reason::NotRunnable, detail)
+    })?;
+    let fetched = clock.monotonic_us();
+    engine.metrics.code_fetch.observe(seconds(fetched - began));
+    let spec = specify(engine, sandbox, &code)?;
+    let starting = engine.driver.start(spec);
+    let started = starting.await.map_err(|error| driver_fault(&error))?;
+    engine
+        .metrics
+        .sandbox_start
+        .observe(seconds(clock.monotonic_us() - fetched));
+    accept(sandbox, started, slot).map(|started| (started, code))
+}
+
+/// Hands the running process to the sandbox.
+fn accept(
+    sandbox: &Arc<Sandbox>,
+    started: StartedSandbox,
+    slot: OwnedSemaphorePermit,
+) -> Result<StartedSandbox, LaunchError> {
+    let timeout_us = sandbox.init_timeout_us(INIT_TIMEOUT_MS * 1_000);
+    if sandbox.on_spawned(slot, timeout_us) {
+        Ok(started)
+    } else {
+        // Dropping its control kills it.
+        Err(LaunchError::Stopped)
+    }
+}
+
+fn specify(engine: &Engine, sandbox: &Sandbox, code: &CodeDir) -> Result<SandboxSpec, LaunchError> {
+    let (key, version) = (&sandbox.pool.key, &sandbox.pool.version);
+    let config = &version.config;
+    let runtime = config.runtime.as_deref().unwrap_or_default();
+    let pack = engine.runtimes.pack(runtime).map_err(|error| {
+        LaunchError::Platform(StartRefusal {
+            reason: Reason::NotRunnable,
+            detail: error.to_string(),
+        })
+    })?;
+    let handler = config.handler.as_deref().unwrap_or_default();
+    let argv = pack
+        .argv(handler, &code.path)
+        .map_err(|text| LaunchError::Fault(Fault::InvalidEntrypoint(text)))?;
+    let facts = Facts {
+        key,
+        version,
+        manifest: &pack.manifest,
+        region: &engine.region,
+        day: &day(engine.seams.clock.unix_ms()),
+        instance: &engine.seams.random.uuid().replace('-', ""),
+    };
+    Ok(SandboxSpec {
+        id: format!("{}-{}", engine.incarnation, sandbox.id.0),
+        root: pack.root.clone(),
+        mounts: vec![Mount {
+            source: code.path.clone(),
+            target: pack.manifest.code_target.clone(),
+            writable: false,
+        }],
+        argv,
+        env: environment(&facts),
+        cwd: PathBuf::from(&pack.manifest.code_target),
+        memory_mib: config.memory_mib,
+        pids_max: SANDBOX_PIDS,
+        tmp_mib: config.ephemeral_storage_mib,
+        hostname: "lambda".into(),
+    })
+}
+
+/// `2030/01/02`.
+fn day(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(0);
+    let date =
+        OffsetDateTime::from_unix_timestamp(seconds).map_or(time::Date::MIN, OffsetDateTime::date);
+    format!(
+        "{}/{:02}/{:02}",
+        date.year(),
+        u8::from(date.month()),
+        date.day()
+    )
+}
+
+/// Whose fault an error of the driver is.
+fn driver_fault(error: &DriverError) -> LaunchError {
+    let platform = |reason| {
+        let detail = match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        LaunchError::Platform(StartRefusal { reason, detail })
+    };
+    match error {
+        DriverError::Exec { program, source } => LaunchError::Fault(Fault::InvalidEntrypoint(
+            format!("fork/exec {program}: {}", errno_text(source)),
+        )),
+        DriverError::TooManySandboxes { .. } => platform(Reason::NoMemory),
+        DriverError::InvalidSpec(_) | DriverError::Setup { .. } | DriverError::Unsupported(_) => {
+            platform(Reason::NotRunnable)
+        }
+        DriverError::Gone => platform(Reason::Draining),
+    }
+}
+
+/// As Go prints errors, since AWS's runtime interface is written in it.
+fn errno_text(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => "no such file or directory".into(),
+        Some(libc::EACCES) => "permission denied".into(),
+        Some(libc::ENOEXEC) => "exec format error".into(),
+        Some(libc::EISDIR) => "is a directory".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Serves the sandbox and watches its deadlines until its last process is gone.
+async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, code: Arc<CodeDir>) {
+    let StartedSandbox {
+        runtime_api,
+        output,
+        control,
+    } = started;
+    let control = sandbox.control.get_or_init(|| control);
+    if sandbox.is_stopping() {
+        control.kill();
+    }
+    let mut api = std::pin::pin!(runtime_api::serve(runtime_api, Arc::downgrade(sandbox)));
+    let mut log = std::pin::pin!(sandbox.log.read_from(output));
+    let mut exit = control.wait();
+    let (mut api_ended, mut log_ended) = (false, false);
+    let report = loop {
+        let alarm = sandbox.arm();
+        let now = sandbox.clock.monotonic_us();
+        let pause = Duration::from_micros(alarm.unwrap_or(now).saturating_sub(now));
+        tokio::select! {
+            report = &mut exit => break report,
+            () = &mut api, if !api_ended => api_ended = true,
+            () = &mut log, if !log_ended => log_ended = true,
+            () = tokio::time::sleep(pause), if alarm.is_some() => sandbox.on_alarm(),
+            () = sandbox.wake.notified() => {}
+        }
+    };
+    // What was printed and posted before the end comes first.
+    let last_words = async {
+        if !log_ended {
+            log.await;
+        }
+    };
+    if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
+        debug!("output still open after the end");
+    }
+    sandbox.on_exited(report);
+    drop(code);
+}

@@ -1,0 +1,321 @@
+//! The sandboxes of this worker: admission of invocations, cold starts within memory and start budget, and their end.
+//! Decisions are `hearth_core::{pool, sandbox, permits}`; gateways' frames are in [`crate::invoke`].
+
+pub(crate) mod changes;
+pub(crate) mod gates;
+pub(crate) mod invocation;
+mod launch;
+pub(crate) mod memory;
+pub(crate) mod sandbox;
+pub(crate) mod version;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hearth_core::ids::VersionKey;
+use hearth_core::pool::{Evictable, plan_eviction};
+use hearth_core::sandbox::SandboxId;
+use hearth_node::Seams;
+use hearth_proto::internal::v1 as pb;
+use pb::refused::Reason;
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::catalog::{Catalog, Runnable};
+use crate::code::CodeStore;
+use crate::metrics::{Ended, WorkerMetrics};
+use crate::runtimes::Runtimes;
+use crate::sandbox::driver::Driver;
+use changes::Changes;
+use gates::{Gates, HeldPermit, NoPermit};
+use invocation::Invocation;
+use memory::{Memory, MemoryHold};
+use sandbox::Sandbox;
+use version::{Taken, VersionPool};
+
+/// Sandboxes one frame may ask for. Ours: AWS's scale-out of 1,000 per 10 s and function.
+const START_MAX: u32 = 1_000;
+
+/// Everything the invoke path needs, shared by all streams.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) seams: Seams,
+    pub(crate) incarnation: u64,
+    pub(crate) region: String,
+    pub(crate) idle_timeout_ms: u64,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) code: Arc<CodeStore>,
+    pub(crate) runtimes: Runtimes,
+    pub(crate) catalog: Catalog,
+    pub(crate) gates: Gates,
+    pub(crate) changes: Arc<Changes>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) start_slots: Arc<Semaphore>,
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) draining: AtomicBool,
+    /// Launches and keepers.
+    pub(crate) tasks: TaskTracker,
+    /// Starts that came to nothing, for all gateways.
+    pub(crate) refusals: broadcast::Sender<pb::StartRefused>,
+    pub(crate) next_sandbox: AtomicU64,
+    pub(crate) pools: RwLock<HashMap<VersionKey, Arc<VersionPool>>>,
+}
+
+/// A permit and a sandbox, taken in one step.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) permit: HeldPermit,
+    pub(crate) pool: Arc<VersionPool>,
+    taken: Taken,
+}
+
+/// Why an invocation is not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotAdmitted {
+    pub(crate) reason: Reason,
+    pub(crate) idle: u32,
+}
+
+/// Why no sandbox is begun.
+#[derive(Debug)]
+pub(crate) struct StartRefusal {
+    pub(crate) reason: pb::start_refused::Reason,
+    pub(crate) detail: String,
+}
+
+impl Engine {
+    fn find_pool(&self, key: &VersionKey) -> Option<Arc<VersionPool>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.get(key).cloned()
+    }
+
+    pub(crate) fn all_pools(&self) -> Vec<Arc<VersionPool>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        pools.values().cloned().collect()
+    }
+
+    fn find_or_make_pool(&self, key: &VersionKey, runnable: &Runnable) -> Arc<VersionPool> {
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            VersionPool::new(
+                key.clone(),
+                Arc::clone(&runnable.version),
+                Arc::clone(&self.seams.clock),
+                Arc::clone(&self.changes),
+            )
+        };
+        Arc::clone(pools.entry(key.clone()).or_insert_with(make))
+    }
+
+    /// A permit and a free sandbox, now or not at all.
+    pub(crate) fn admit(&self, key: &VersionKey) -> Result<Admitted, NotAdmitted> {
+        let refuse = |reason, idle| NotAdmitted { reason, idle };
+        if self.draining.load(Ordering::Acquire) {
+            return Err(refuse(Reason::Draining, 0));
+        }
+        let Some(runnable) = self.catalog.find(key) else {
+            return Err(refuse(Reason::UnknownVersion, 0));
+        };
+        let pool = self.find_pool(key);
+        let permit = self.gates.try_acquire(&runnable.pool).map_err(|no| {
+            let idle = pool.as_ref().map_or(0, |pool| pool.free());
+            match no {
+                NoPermit::Full => refuse(Reason::NoPermit, idle),
+                NoPermit::Fenced => refuse(Reason::Fenced, idle),
+            }
+        })?;
+        let pool = pool.ok_or(refuse(Reason::NoSandbox, 0))?;
+        match pool.take() {
+            Taken::Nothing => Err(refuse(Reason::NoSandbox, 0)),
+            taken => Ok(Admitted {
+                permit,
+                pool,
+                taken,
+            }),
+        }
+    }
+
+    /// Runs an admitted invocation whose event is complete.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        pool: &Arc<VersionPool>,
+        taken: Taken,
+        invocation: Invocation,
+    ) {
+        self.metrics.in_flight.inc();
+        match taken {
+            Taken::Warm(sandbox) => {
+                if let Err(invocation) = sandbox.bind(invocation) {
+                    self.refuse(invocation, pool.free());
+                }
+            }
+            Taken::InitError(sandbox) => match sandbox.take_fault() {
+                Some(fault) => sandbox.serve_fault(invocation, fault),
+                None => self.init_again(pool, invocation),
+            },
+            Taken::Nothing => self.refuse(invocation, 0),
+        }
+    }
+
+    fn refuse(&self, invocation: Invocation, idle: u32) {
+        self.metrics.in_flight.dec();
+        self.metrics.ended(Ended::Refused);
+        invocation.refuse(Reason::SandboxDied, idle);
+    }
+
+    /// "If the Init phase times out, Lambda runs it again at the time of the first invocation, within the function's
+    /// timeout."
+    fn init_again(self: &Arc<Self>, pool: &Arc<VersionPool>, invocation: Invocation) {
+        let Some(memory) = self.reserve(pool.memory_mib()) else {
+            return self.refuse(invocation, pool.free());
+        };
+        self.begin(pool, memory, Some(invocation));
+    }
+
+    /// Begins cold starts, up to `count`; at least one, or the reason why none.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        key: &VersionKey,
+        count: u32,
+    ) -> Result<u32, StartRefusal> {
+        use pb::start_refused::Reason as No;
+        let refuse = |reason, detail: String| StartRefusal { reason, detail };
+        if self.draining.load(Ordering::Acquire) {
+            return Err(refuse(No::Draining, String::new()));
+        }
+        let Some(runnable) = self.catalog.find(key) else {
+            return Err(refuse(No::UnknownVersion, String::new()));
+        };
+        let runtime = runnable
+            .version
+            .config
+            .runtime
+            .as_deref()
+            .unwrap_or_default();
+        if let Err(error) = self.runtimes.pack(runtime) {
+            return Err(refuse(No::NotRunnable, error.to_string()));
+        }
+        let pool = self.find_or_make_pool(key, &runnable);
+        for begun in 0..count.min(START_MAX) {
+            match self.reserve(pool.memory_mib()) {
+                Some(memory) => self.begin(&pool, memory, None),
+                None if begun > 0 => return Ok(begun),
+                None => {
+                    let free = self.memory.free_mib();
+                    let detail = format!("{free} MB free of {} wanted", pool.memory_mib());
+                    return Err(refuse(No::NoMemory, detail));
+                }
+            }
+        }
+        Ok(count.min(START_MAX))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        pool: &Arc<VersionPool>,
+        memory: MemoryHold,
+        pending: Option<Invocation>,
+    ) {
+        let id = SandboxId(self.next_sandbox.fetch_add(1, Ordering::Relaxed));
+        let sandbox = Sandbox::new(
+            id,
+            Arc::clone(pool),
+            Arc::clone(&self.seams.clock),
+            self.metrics.clone(),
+            memory,
+            pending,
+        );
+        pool.add(Arc::clone(&sandbox));
+        self.metrics.cold_starts.inc();
+        self.tasks.spawn(launch::launch(Arc::clone(self), sandbox));
+    }
+
+    /// Memory for a sandbox; idle ones of other versions give theirs up for it.
+    fn reserve(&self, mib: u32) -> Option<MemoryHold> {
+        let needed = u64::from(mib);
+        if let Some(hold) = self.memory.reserve(needed) {
+            return Some(hold);
+        }
+        let mut owners = HashMap::new();
+        let mut candidates: Vec<Evictable> = Vec::new();
+        for pool in self.all_pools() {
+            for candidate in pool.evictable() {
+                owners.insert(candidate.id, Arc::clone(&pool));
+                candidates.push(candidate);
+            }
+        }
+        let evicted = plan_eviction(&candidates, self.memory.free_mib(), needed)?;
+        for id in evicted {
+            if let Some(pool) = owners.get(&id) {
+                debug!(sandbox = id.0, version = %pool.key, "idle sandbox gives way");
+                pool.evict(id);
+            }
+        }
+        self.memory.reserve(needed)
+    }
+
+    /// Once a second: what was idle for too long, what the catalog has no more.
+    pub(crate) fn sweep(&self) {
+        let mut unused = Vec::new();
+        for pool in self.all_pools() {
+            let is_wanted = self.catalog.contains(&pool.key);
+            pool.expire(if is_wanted { self.idle_timeout_ms } else { 0 });
+            if !is_wanted && pool.is_empty() {
+                unused.push(pool.key.clone());
+            }
+        }
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        for key in unused {
+            // A start may have come between; it holds the pool and is in it.
+            if pools.get(&key).is_some_and(|pool| pool.is_empty()) {
+                pools.remove(&key);
+            }
+        }
+    }
+
+    /// Sandboxes of all versions.
+    pub(crate) fn sandbox_count(&self) -> u32 {
+        u32::try_from(self.metrics.sandboxes.get()).unwrap_or(0)
+    }
+
+    /// Invocations that hold a permit and were delivered or wait for their sandbox.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.metrics.in_flight.get() == 0
+    }
+
+    /// Kills everything.
+    pub(crate) async fn stop(&self) {
+        for pool in self.all_pools() {
+            for sandbox in pool.sandboxes() {
+                sandbox.stop();
+            }
+        }
+        self.driver.shutdown().await;
+        self.tasks.close();
+        if tokio::time::timeout(launch::STOP_LIMIT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            warn!("sandboxes did not end in time");
+        }
+    }
+}
+
+impl Admitted {
+    /// Takes the parts apart: what is held, and what is run on.
+    pub(crate) fn into_parts(self) -> (HeldPermit, Arc<VersionPool>, Taken) {
+        (self.permit, self.pool, self.taken)
+    }
+}
+
+/// Gives a taken sandbox back unused: its event never came.
+pub(crate) fn give_back(pool: &VersionPool, taken: Taken) {
+    match taken {
+        Taken::Warm(sandbox) => pool.on_idle(sandbox.id),
+        // Out of the pool for good; its error is lost with the invocation that would have had it.
+        Taken::InitError(sandbox) => sandbox.stop(),
+        Taken::Nothing => {}
+    }
+}

@@ -1,0 +1,664 @@
+//! One sandbox as the worker sees it: drives `hearth_core::sandbox` with what the runtime, the driver and the clock
+//! report, and does what the table says. Starting one is in [`super::launch`]; the HTTP side in [`crate::runtime_api`].
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use bytes::Bytes;
+use hearth_core::metering::billed_ms;
+use hearth_core::report::{EndStatus, InitPhase, Report, end_line, init_report_line, start_line};
+use hearth_core::sandbox::{Event, Outcome as Step, SandboxId, State};
+use hearth_node::clock::SharedClock;
+use hearth_proto::internal::v1::refused::Reason;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tracing::{debug, warn};
+
+use crate::invoke::outbox::Outcome;
+use crate::logs::SandboxLog;
+use crate::metrics::{Ended, WorkerMetrics, seconds};
+use crate::pool::invocation::Invocation;
+use crate::pool::memory::MemoryHold;
+use crate::pool::version::VersionPool;
+use crate::runtime_api::fault::{self, Fault};
+use crate::sandbox::driver::{ExitReport, ExitStatus, SandboxControl};
+
+/// After its response a runtime has at least this long to ask for the next event. Ours: covers a pause of the host.
+const FINISH_GRACE_US: u64 = 2_000_000;
+
+/// A runtime that posted an init error has this long to exit by itself.
+const INIT_ERROR_GRACE_US: u64 = 500_000;
+
+/// The peak of memory is read from the kernel at most this often, unless the log tail is asked for.
+const PEAK_EVERY_US: u64 = 1_000_000;
+
+/// What the runtime gets from `GET /next`.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) request_id: String,
+    pub(crate) deadline_unix_ms: u64,
+    pub(crate) invoked_arn: String,
+    pub(crate) trace_id: String,
+    pub(crate) client_context: String,
+    pub(crate) payload: Bytes,
+}
+
+/// Why the Runtime API refuses a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The table does not have it.
+    InvalidState,
+    /// Not the id of the event in hand.
+    InvalidRequestId,
+}
+
+/// How the runtime ended an invocation.
+#[derive(Debug)]
+pub(crate) enum Posted {
+    /// To `/response`.
+    Response(Bytes),
+    /// To `/error`; the payload is the function's error document.
+    Error(Bytes),
+    /// To `/response`, too large.
+    TooLarge,
+}
+
+/// One sandbox.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    pub(crate) id: SandboxId,
+    pub(crate) pool: Arc<VersionPool>,
+    pub(crate) log: SandboxLog,
+    pub(crate) clock: SharedClock,
+    pub(crate) metrics: WorkerMetrics,
+    pub(crate) control: OnceLock<Box<dyn SandboxControl>>,
+    /// Tells the keeper that there is an earlier deadline, or that the launch is to be given up.
+    pub(crate) wake: Notify,
+    life: Mutex<Life>,
+}
+
+#[derive(Debug)]
+struct Life {
+    state: State,
+    /// The `GET /next` that waits.
+    waiting: Option<oneshot::Sender<Delivery>>,
+    /// Gets the first event asked for.
+    pending: Option<Invocation>,
+    current: Option<Current>,
+    fault: Option<Fault>,
+    deadline_us: Option<u64>,
+    /// When the keeper looks at the deadline next.
+    armed_us: Option<u64>,
+    started_us: u64,
+    /// Length of the init phase until the first REPORT has told it.
+    init_us: Option<u64>,
+    peak_mib: u32,
+    peak_read_us: u64,
+    memory: Option<MemoryHold>,
+    start_slot: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+struct Current {
+    invocation: Invocation,
+    taken_us: u64,
+}
+
+/// What is done once the lock is free: nothing slow or foreign runs under it.
+#[derive(Debug, Default)]
+#[must_use]
+struct Todo {
+    kill: bool,
+    idle: bool,
+    init_failed: bool,
+    remove: bool,
+    quota: bool,
+    lost: Option<Invocation>,
+    ended: Option<(Current, Ending)>,
+}
+
+#[derive(Debug)]
+enum Ending {
+    Posted(Posted),
+    Fault(Fault),
+    TimedOut,
+}
+
+impl Sandbox {
+    pub(crate) fn new(
+        id: SandboxId,
+        pool: Arc<VersionPool>,
+        clock: SharedClock,
+        metrics: WorkerMetrics,
+        memory: MemoryHold,
+        pending: Option<Invocation>,
+    ) -> Arc<Self> {
+        let log = SandboxLog::new(Arc::clone(&pool.log));
+        let life = Life {
+            state: State::Launching,
+            waiting: None,
+            pending,
+            current: None,
+            fault: None,
+            deadline_us: None,
+            armed_us: None,
+            started_us: 0,
+            init_us: None,
+            peak_mib: 0,
+            peak_read_us: 0,
+            memory: Some(memory),
+            start_slot: None,
+        };
+        metrics.sandboxes.inc();
+        Arc::new(Self {
+            id,
+            pool,
+            log,
+            clock,
+            metrics,
+            control: OnceLock::new(),
+            wake: Notify::new(),
+            life: Mutex::new(life),
+        })
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The runtime was started. False when the sandbox was given up meanwhile: the caller drops it.
+    pub(crate) fn on_spawned(&self, slot: OwnedSemaphorePermit, init_timeout_us: u64) -> bool {
+        let now = self.clock.monotonic_us();
+        let mut life = self.life();
+        let Ok(step) = life.state.on(Event::Spawned) else {
+            return false;
+        };
+        life.state = step.next;
+        life.start_slot = Some(slot);
+        life.started_us = now;
+        life.deadline_us = Some(now + init_timeout_us);
+        step.outcome == Step::Nothing
+    }
+
+    /// How long its init phase may take: the usual, or the function's timeout when an invocation waits for it.
+    pub(crate) fn init_timeout_us(&self, usual_us: u64) -> u64 {
+        if self.life().pending.is_some() {
+            self.pool.timeout_us()
+        } else {
+            usual_us
+        }
+    }
+
+    /// `GET /next`. The receiver gets the event, whenever it comes.
+    pub(crate) fn on_next(&self) -> Result<oneshot::Receiver<Delivery>, Refusal> {
+        let now = self.clock.monotonic_us();
+        let mut todo = Todo::default();
+        let mut life = self.life();
+        let before = life.state;
+        let step = before
+            .on(Event::NextCalled)
+            .map_err(|_| Refusal::InvalidState)?;
+        life.state = step.next;
+        let (waiting, receiver) = oneshot::channel();
+        life.waiting = Some(waiting);
+        if step.outcome == Step::Ready {
+            life.deadline_us = None;
+            if before == State::Starting {
+                let init_us = now.saturating_sub(life.started_us);
+                life.init_us = Some(init_us);
+                life.start_slot = None;
+                self.metrics.init.observe(seconds(init_us));
+                todo.quota = true;
+                todo.idle = true;
+            }
+            if let Some(invocation) = life.pending.take() {
+                todo.idle = false;
+                self.deliver(&mut life, invocation, now, &mut todo);
+            }
+        }
+        drop(life);
+        self.perform(todo);
+        Ok(receiver)
+    }
+
+    /// Gives the sandbox to an invocation. Back comes one whose sandbox is no more.
+    pub(crate) fn bind(&self, invocation: Invocation) -> Result<(), Invocation> {
+        let mut todo = Todo::default();
+        let mut life = self.life();
+        match life.state {
+            State::Idle => {
+                let now = self.clock.monotonic_us();
+                self.deliver(&mut life, invocation, now, &mut todo);
+            }
+            // The runtime is on its way back to `GET /next`.
+            State::Finishing if life.pending.is_none() => life.pending = Some(invocation),
+            _ => return Err(invocation),
+        }
+        drop(life);
+        self.perform(todo);
+        Ok(())
+    }
+
+    /// Idle to Busy. `Bound` lasts for as long as this function.
+    fn deliver(&self, life: &mut Life, invocation: Invocation, now: u64, todo: &mut Todo) {
+        let timeout_us = self.pool.timeout_us();
+        let delivery = Delivery {
+            request_id: invocation.request_id.clone(),
+            deadline_unix_ms: self.clock.unix_ms() + timeout_us / 1_000,
+            invoked_arn: invocation.invoked_arn.clone(),
+            trace_id: invocation.trace_id.clone(),
+            client_context: invocation.client_context.clone(),
+            payload: invocation.payload.clone(),
+        };
+        if life.init_us.is_none() {
+            self.log.begin_tail();
+        }
+        let version = invocation.version.version.to_string();
+        self.log
+            .push(start_line(&invocation.request_id, &version).as_bytes());
+        life.state = step(life.state, Event::Bind);
+        let sent = life
+            .waiting
+            .take()
+            .is_some_and(|w| w.send(delivery).is_ok());
+        if !sent {
+            // The connection that waited is gone, and with it the runtime's thread.
+            life.state = step(life.state, Event::Kill);
+            todo.kill = true;
+            todo.lost = Some(invocation);
+            return;
+        }
+        life.state = step(life.state, Event::Taken);
+        let deadline = now + timeout_us;
+        life.deadline_us = Some(deadline);
+        if life.armed_us.is_none_or(|armed| armed > deadline) {
+            self.wake.notify_one();
+        }
+        life.current = Some(Current {
+            invocation,
+            taken_us: now,
+        });
+    }
+
+    /// Whether the invocation in hand is this one, and whether its caller wants the log.
+    pub(crate) fn check_current(&self, request_id: &str) -> Result<bool, Refusal> {
+        match &self.life().current {
+            Some(current) if current.invocation.request_id == request_id => {
+                Ok(current.invocation.log_tail)
+            }
+            _ => Err(Refusal::InvalidRequestId),
+        }
+    }
+
+    /// `POST /invocation/{id}/response` or `/error`.
+    pub(crate) fn on_posted(&self, request_id: &str, posted: Posted) -> Result<(), Refusal> {
+        let now = self.clock.monotonic_us();
+        let mut todo = Todo::default();
+        let mut life = self.life();
+        let event = match posted {
+            Posted::Response(_) | Posted::TooLarge => Event::Response,
+            Posted::Error(_) => Event::Error,
+        };
+        let is_current = |current: &mut Current| current.invocation.request_id == request_id;
+        let Some(current) = life.current.take_if(is_current) else {
+            return Err(Refusal::InvalidRequestId);
+        };
+        let Ok(transition) = life.state.on(event) else {
+            life.current = Some(current);
+            return Err(Refusal::InvalidState);
+        };
+        life.state = transition.next;
+        let deadline = life.deadline_us.unwrap_or(now).max(now + FINISH_GRACE_US);
+        life.deadline_us = Some(deadline);
+        if life.armed_us.is_none_or(|armed| armed > deadline) {
+            self.wake.notify_one();
+        }
+        todo.idle = true;
+        todo.ended = Some((current, Ending::Posted(posted)));
+        drop(life);
+        self.perform(todo);
+        Ok(())
+    }
+
+    /// `POST /init/error`, or a program that cannot be executed.
+    pub(crate) fn on_init_fault(&self, fault: Fault) -> Result<(), Refusal> {
+        let now = self.clock.monotonic_us();
+        let mut life = self.life();
+        let step = life
+            .state
+            .on(Event::InitError)
+            .map_err(|_| Refusal::InvalidState)?;
+        life.state = step.next;
+        life.deadline_us = Some(now + INIT_ERROR_GRACE_US);
+        let todo = Self::init_failed(&mut life, fault, now, self);
+        drop(life);
+        self.wake.notify_one();
+        self.perform(todo);
+        Ok(())
+    }
+
+    /// The init phase is over, badly: the one invocation that waits gets the error, or the next one will.
+    fn init_failed(life: &mut Life, fault: Fault, now: u64, sandbox: &Self) -> Todo {
+        life.start_slot = None;
+        let mut todo = Todo::default();
+        let init_us = now.saturating_sub(life.started_us);
+        let phase = if life.pending.is_some() {
+            InitPhase::Invoke
+        } else {
+            InitPhase::Init
+        };
+        let line = init_report_line(init_us, phase, &fault.end_status());
+        sandbox.log.push(line.as_bytes());
+        if let Some(invocation) = life.pending.take() {
+            let version = invocation.version.version.to_string();
+            sandbox
+                .log
+                .push(start_line(&invocation.request_id, &version).as_bytes());
+            let ending = match fault {
+                Fault::InitTimedOut => Ending::TimedOut,
+                fault => Ending::Fault(fault),
+            };
+            let taken_us = life.started_us;
+            let current = Current {
+                invocation,
+                taken_us,
+            };
+            todo.ended = Some((current, ending));
+            todo.kill = true;
+            todo.remove = true;
+        } else {
+            life.fault = Some(fault);
+            todo.init_failed = true;
+        }
+        todo
+    }
+
+    /// The pool took this sandbox out to serve its init error: here it is. `None`: the invocation runs the init again.
+    pub(crate) fn take_fault(&self) -> Option<Fault> {
+        let mut life = self.life();
+        life.state = State::Stopping;
+        life.fault.take().filter(|f| *f != Fault::InitTimedOut)
+    }
+
+    /// Answers with an init error kept from before.
+    pub(crate) fn serve_fault(&self, invocation: Invocation, fault: Fault) {
+        let now = self.clock.monotonic_us();
+        let version = invocation.version.version.to_string();
+        self.log
+            .push(start_line(&invocation.request_id, &version).as_bytes());
+        let current = Current {
+            invocation,
+            taken_us: now,
+        };
+        let todo = Todo {
+            kill: true,
+            remove: true,
+            ended: Some((current, Ending::Fault(fault))),
+            ..Todo::default()
+        };
+        self.perform(todo);
+    }
+
+    /// Time of the next deadline; the keeper looks again then.
+    pub(crate) fn arm(&self) -> Option<u64> {
+        let mut life = self.life();
+        life.armed_us = life.deadline_us;
+        life.armed_us
+    }
+
+    /// The keeper's alarm went off.
+    pub(crate) fn on_alarm(&self) {
+        let now = self.clock.monotonic_us();
+        let mut todo = Todo::default();
+        let mut life = self.life();
+        if life.deadline_us.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        life.deadline_us = None;
+        let Ok(transition) = life.state.on(Event::Deadline) else {
+            return;
+        };
+        life.state = transition.next;
+        match transition.outcome {
+            Step::InitTimedOut => {
+                todo = Self::init_failed(&mut life, Fault::InitTimedOut, now, self);
+                todo.kill = true;
+            }
+            Step::AnswerTimedOut => {
+                todo.kill = true;
+                todo.ended = life.current.take().map(|c| (c, Ending::TimedOut));
+            }
+            Step::KillForReset => {
+                todo.kill = true;
+                todo.lost = life.pending.take();
+            }
+            // A runtime that posted its init error and did not exit.
+            _ => todo.kill = life.state == State::InitFailed,
+        }
+        drop(life);
+        self.perform(todo);
+    }
+
+    /// Every process is gone. Returns when nothing refers to the sandbox but a kept init error.
+    pub(crate) fn on_exited(&self, report: ExitReport) {
+        let now = self.clock.monotonic_us();
+        let mut todo = Todo::default();
+        let mut life = self.life();
+        life.memory = None;
+        life.start_slot = None;
+        life.waiting = None;
+        if let Some(bytes) = report.memory_peak_bytes {
+            life.peak_mib = life.peak_mib.max(mib(bytes));
+        }
+        if life.fault.is_some() && life.state != State::Stopping {
+            // Kept for one invocation; the pool has it or is about to.
+            return;
+        }
+        let outcome = match life.state.on(Event::Exited) {
+            Ok(transition) => {
+                life.state = transition.next;
+                transition.outcome
+            }
+            Err(_) => Step::Remove,
+        };
+        match outcome {
+            Step::KeepInitError => {
+                todo = Self::init_failed(&mut life, Fault::Exited(report.status), now, self);
+            }
+            Step::AnswerExited => {
+                let ending = Ending::Fault(Fault::Exited(report.status));
+                todo.ended = life.current.take().map(|c| (c, ending));
+                todo.remove = true;
+            }
+            _ => todo.remove = true,
+        }
+        if todo.remove {
+            life.state = State::Gone;
+            todo.lost = life.pending.take();
+        }
+        drop(life);
+        self.perform(todo);
+    }
+
+    /// It could not be made, by the platform's fault.
+    pub(crate) fn on_start_failed(&self) {
+        let report = ExitReport {
+            status: ExitStatus::Signaled(libc::SIGKILL),
+            memory_peak_bytes: None,
+        };
+        self.on_exited(report);
+    }
+
+    /// It must go: evicted, deleted, or the worker stops. What it runs is answered.
+    pub(crate) fn stop(&self) {
+        let mut life = self.life();
+        let mut todo = Todo {
+            kill: true,
+            remove: true,
+            ..Todo::default()
+        };
+        if let Ok(transition) = life.state.on(Event::Kill) {
+            life.state = transition.next;
+        }
+        todo.lost = life.pending.take();
+        todo.ended = life
+            .current
+            .take()
+            .map(|c| (c, Ending::Fault(Fault::Stopped)));
+        life.memory = None;
+        drop(life);
+        self.perform(todo);
+    }
+
+    /// Whether the launch is to be given up.
+    pub(crate) fn is_stopping(&self) -> bool {
+        matches!(self.life().state, State::Stopping | State::Gone)
+    }
+
+    fn perform(&self, todo: Todo) {
+        if todo.kill {
+            if let Some(control) = self.control.get() {
+                control.kill();
+            }
+            self.wake.notify_one();
+        }
+        if todo.quota
+            && let Some(control) = self.control.get()
+            && let Err(error) = control.set_cpu(self.pool.cpu_millis())
+        {
+            warn!(sandbox = self.id.0, %error, "cpu quota not set");
+        }
+        if todo.remove {
+            self.pool.remove(self.id);
+        } else if todo.init_failed {
+            self.pool.on_init_failed(self.id);
+        } else if todo.idle {
+            self.pool.on_idle(self.id);
+        }
+        if let Some(invocation) = todo.lost {
+            self.metrics.in_flight.dec();
+            self.metrics.ended(Ended::Refused);
+            invocation.refuse(Reason::SandboxDied, self.pool.free());
+        }
+        if let Some((current, ending)) = todo.ended {
+            self.finish(current, ending);
+        }
+    }
+
+    /// END and REPORT lines, metrics, and the answer.
+    fn finish(&self, current: Current, ending: Ending) {
+        let Current {
+            invocation,
+            taken_us,
+        } = current;
+        let now = self.clock.monotonic_us();
+        let duration_us = now.saturating_sub(taken_us);
+        let timeout_ms = self.pool.timeout_us() / 1_000;
+        let id = invocation.request_id.as_str();
+        let (payload, status, ended) = match ending {
+            Ending::Posted(Posted::Response(payload)) => {
+                (payload, EndStatus::Success, Ended::Success)
+            }
+            Ending::Posted(Posted::Error(payload)) => {
+                (payload, EndStatus::Success, Ended::FunctionError)
+            }
+            Ending::Posted(Posted::TooLarge) => {
+                let fault = Fault::ResponseTooLarge;
+                (fault.document(id), fault.end_status(), Ended::FunctionError)
+            }
+            Ending::Fault(fault) => {
+                let ended = match fault {
+                    Fault::Exited(_) | Fault::Stopped => Ended::Exit,
+                    _ => Ended::InitError,
+                };
+                (fault.document(id), fault.end_status(), ended)
+            }
+            Ending::TimedOut => {
+                let text = fault::timed_out(self.clock.unix_ms(), id, timeout_ms);
+                self.log.push(format!("{text}\n\n").as_bytes());
+                (
+                    fault::timeout_document(&text),
+                    EndStatus::Timeout,
+                    Ended::Timeout,
+                )
+            }
+        };
+        let line = self.report_line(&invocation, duration_us, status, now);
+        self.log.push(line.as_bytes());
+        let log_tail = self.log.take_tail();
+        let wanted = invocation.log_tail;
+        self.metrics.invoke.observe(seconds(duration_us));
+        self.metrics.in_flight.dec();
+        self.metrics.ended(ended);
+        debug!(request_id = id, duration_us, ?ended, "invocation ended");
+        invocation.answer(Outcome {
+            function_error: if ended == Ended::Success {
+                ""
+            } else {
+                "Unhandled"
+            },
+            payload,
+            log_tail: if wanted {
+                log_tail.into()
+            } else {
+                Bytes::new()
+            },
+            billed_ms: u32::try_from(billed_ms(duration_us)).unwrap_or(u32::MAX),
+            idle: self.pool.free(),
+        });
+    }
+
+    fn report_line(
+        &self,
+        invocation: &Invocation,
+        duration_us: u64,
+        status: EndStatus,
+        now: u64,
+    ) -> String {
+        let read_peak = {
+            let life = self.life();
+            invocation.log_tail || now.saturating_sub(life.peak_read_us) > PEAK_EVERY_US
+        };
+        let peak = read_peak
+            .then(|| self.control.get().and_then(|c| c.memory_peak_bytes()))
+            .flatten();
+        let mut life = self.life();
+        if read_peak {
+            life.peak_read_us = now;
+        }
+        if let Some(bytes) = peak {
+            life.peak_mib = life.peak_mib.max(mib(bytes));
+        }
+        let report = Report {
+            request_id: &invocation.request_id,
+            duration_us,
+            memory_mib: self.pool.memory_mib(),
+            max_memory_used_mib: life.peak_mib.min(self.pool.memory_mib()),
+            init_us: life.init_us.take(),
+            status,
+        };
+        drop(life);
+        let mut lines = end_line(report.request_id);
+        lines.push_str(&report.line());
+        lines
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.metrics.sandboxes.dec();
+    }
+}
+
+/// The state after an event that the table allows here.
+fn step(state: State, event: Event) -> State {
+    match state.on(event) {
+        Ok(transition) => transition.next,
+        Err(error) => unreachable!("{error}: the caller has matched the state"),
+    }
+}
+
+fn mib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX)
+}
+
+/// How tasks of a sandbox refer to it without keeping it.
+pub(crate) type WeakSandbox = Weak<Sandbox>;

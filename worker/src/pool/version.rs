@@ -1,0 +1,220 @@
+//! The sandboxes of one function version on this worker. Which of them serves is decided by
+//! `hearth_core::pool::WarmPool`; this adds the sandboxes themselves and the lock.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hearth_core::function::FunctionVersion;
+use hearth_core::ids::{MonotonicMs, VersionKey};
+use hearth_core::limits::MEMORY_PER_VCPU_MIB;
+use hearth_core::pool::{Evictable, PoolCounts, Take, WarmPool};
+use hearth_core::sandbox::SandboxId;
+use hearth_node::clock::SharedClock;
+
+use crate::logs::VersionLog;
+use crate::pool::changes::Changes;
+use crate::pool::sandbox::Sandbox;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct VersionPool {
+    pub(crate) key: VersionKey,
+    pub(crate) version: Arc<FunctionVersion>,
+    pub(crate) log: Arc<VersionLog>,
+    clock: SharedClock,
+    changes: Arc<Changes>,
+    changed: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    warm: WarmPool,
+    sandboxes: HashMap<SandboxId, Arc<Sandbox>>,
+}
+
+/// What an invocation gets from the pool.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// A sandbox to bind to.
+    Warm(Arc<Sandbox>),
+    /// One whose init failed; it is out of the pool.
+    InitError(Arc<Sandbox>),
+    /// None is free.
+    Nothing,
+}
+
+impl VersionPool {
+    pub(crate) fn new(
+        key: VersionKey,
+        version: Arc<FunctionVersion>,
+        clock: SharedClock,
+        changes: Arc<Changes>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            log: Arc::new(VersionLog::new(key.to_string())),
+            key,
+            version,
+            clock,
+            changes,
+            changed: AtomicU64::new(0),
+            inner: Mutex::default(),
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch(&self) {
+        self.changed.store(self.changes.next(), Ordering::Release);
+    }
+
+    fn now(&self) -> MonotonicMs {
+        MonotonicMs(self.clock.monotonic_ms())
+    }
+
+    /// The function's timeout.
+    pub(crate) fn timeout_us(&self) -> u64 {
+        u64::from(self.version.config.timeout_s) * 1_000_000
+    }
+
+    /// The function's memory.
+    pub(crate) fn memory_mib(&self) -> u32 {
+        self.version.config.memory_mib
+    }
+
+    /// "At 1,769 MB, a function has the equivalent of one vCPU."
+    pub(crate) fn cpu_millis(&self) -> u32 {
+        (self.memory_mib() * 1_000).div_ceil(MEMORY_PER_VCPU_MIB)
+    }
+
+    /// Whether it changed at or after a mark.
+    pub(crate) fn changed_since(&self, mark: u64) -> bool {
+        self.changed.load(Ordering::Acquire) >= mark
+    }
+
+    pub(crate) fn add(&self, sandbox: Arc<Sandbox>) {
+        let mut inner = self.inner();
+        inner.warm.on_starting(sandbox.id);
+        inner.sandboxes.insert(sandbox.id, sandbox);
+        drop(inner);
+        self.touch();
+    }
+
+    pub(crate) fn on_idle(&self, id: SandboxId) {
+        let now = self.now();
+        let mut inner = self.inner();
+        // One that was removed meanwhile stays removed.
+        if inner.sandboxes.contains_key(&id) {
+            inner.warm.on_idle(id, now);
+        }
+        drop(inner);
+        self.touch();
+    }
+
+    pub(crate) fn on_init_failed(&self, id: SandboxId) {
+        let now = self.now();
+        let mut inner = self.inner();
+        if inner.sandboxes.contains_key(&id) {
+            inner.warm.on_init_failed(id, now);
+        }
+        drop(inner);
+        self.touch();
+    }
+
+    pub(crate) fn remove(&self, id: SandboxId) {
+        let mut inner = self.inner();
+        inner.warm.remove(id);
+        let removed = inner.sandboxes.remove(&id);
+        drop(inner);
+        // Its drop may do things of its own, so not under the lock.
+        drop(removed);
+        self.touch();
+    }
+
+    pub(crate) fn take(&self) -> Taken {
+        let mut inner = self.inner();
+        let taken = match inner.warm.take() {
+            Take::Warm(id) => inner.sandboxes.get(&id).cloned().map(Taken::Warm),
+            Take::InitError(id) => inner.sandboxes.remove(&id).map(Taken::InitError),
+            Take::Nothing => None,
+        };
+        drop(inner);
+        if taken.is_some() {
+            self.touch();
+        }
+        taken.unwrap_or(Taken::Nothing)
+    }
+
+    /// Free sandboxes, counting kept init errors.
+    pub(crate) fn free(&self) -> u32 {
+        free(&self.inner().warm)
+    }
+
+    /// For load reports, `idle` being what [`VersionPool::free`] says.
+    pub(crate) fn counts(&self) -> PoolCounts {
+        let inner = self.inner();
+        PoolCounts {
+            idle: free(&inner.warm),
+            ..inner.warm.counts()
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner().sandboxes.is_empty()
+    }
+
+    /// Those that may be stopped for their memory. A kept init error holds none.
+    pub(crate) fn evictable(&self) -> Vec<Evictable> {
+        let inner = self.inner();
+        let candidates = inner.warm.evictable().map(|(idle_since, id)| Evictable {
+            id,
+            idle_since,
+            memory_mib: self.memory_mib(),
+        });
+        candidates.collect()
+    }
+
+    /// Stops what was idle for longer than this.
+    pub(crate) fn expire(&self, idle_timeout_ms: u64) {
+        let now = self.now();
+        let expired = {
+            let mut inner = self.inner();
+            let ids = inner.warm.expire(now, idle_timeout_ms);
+            ids.iter()
+                .filter_map(|id| inner.sandboxes.remove(id))
+                .collect::<Vec<_>>()
+        };
+        for sandbox in &expired {
+            sandbox.stop();
+        }
+    }
+
+    /// Stops one, if it is still idle.
+    pub(crate) fn evict(&self, id: SandboxId) {
+        let sandbox = {
+            let mut inner = self.inner();
+            let is_idle = inner.warm.evictable().any(|(_, i)| i == id);
+            if is_idle {
+                inner.warm.remove(id);
+                inner.sandboxes.remove(&id)
+            } else {
+                None
+            }
+        };
+        if let Some(sandbox) = sandbox {
+            sandbox.stop();
+        }
+    }
+
+    /// All sandboxes.
+    pub(crate) fn sandboxes(&self) -> Vec<Arc<Sandbox>> {
+        self.inner().sandboxes.values().cloned().collect()
+    }
+}
+
+fn free(warm: &WarmPool) -> u32 {
+    u32::try_from(warm.evictable().count()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,309 @@
+//! One connection: paths, headers and status codes of the Runtime API.
+
+use std::convert::Infallible;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use hearth_core::limits::SYNC_RESPONSE_MAX_BYTES;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tracing::debug;
+
+use crate::pool::sandbox::{Delivery, Posted, Refusal, WeakSandbox};
+use crate::runtime_api::fault::{self, Fault};
+use crate::sandbox::driver::RuntimeApiStream;
+
+const PREFIX: &str = "/2018-06-01/runtime/";
+
+/// A response that is too large is read on to this size, so that the runtime hears 413 rather than a reset.
+const DISCARD_MAX_BYTES: usize = 64 << 20;
+
+/// Largest document posted to `/init/error`, bytes.
+const INIT_ERROR_MAX_BYTES: usize = 256 * 1024;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
+const DEADLINE_MS: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
+const INVOKED_ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-function-arn");
+const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
+const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves one connection to its end.
+pub(super) async fn connection(stream: Box<dyn RuntimeApiStream>, sandbox: WeakSandbox) {
+    let service = service_fn(move |request| {
+        let sandbox = sandbox.clone();
+        async move { Ok::<_, Infallible>(answer(request, &sandbox).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "runtime api connection ended");
+    }
+}
+
+async fn answer(request: Request<Incoming>, sandbox: &WeakSandbox) -> Answer {
+    let (head, body) = request.into_parts();
+    let Some(path) = head.uri.path().strip_prefix(PREFIX) else {
+        return not_found();
+    };
+    let mut parts = path.split('/');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("invocation"), Some("next"), None, None) if head.method == Method::GET => {
+            next(sandbox).await
+        }
+        (Some("invocation"), Some(id), Some("response"), None) if head.method == Method::POST => {
+            response(sandbox, id, &head.headers, body).await
+        }
+        (Some("invocation"), Some(id), Some("error"), None) if head.method == Method::POST => {
+            invocation_error(sandbox, id, body).await
+        }
+        (Some("init"), Some("error"), None, None) if head.method == Method::POST => {
+            init_error(sandbox, &head.headers, body).await
+        }
+        (Some("invocation"), Some("next"), None, None)
+        | (Some("invocation"), Some(_), Some("response" | "error"), None)
+        | (Some("init"), Some("error"), None, None) => status(StatusCode::METHOD_NOT_ALLOWED),
+        _ => not_found(),
+    }
+}
+
+/// "Runtime sends this HTTP request when it's ready to receive and process an event."
+async fn next(sandbox: &WeakSandbox) -> Answer {
+    let Some(waiting) = sandbox.upgrade().map(|sandbox| sandbox.on_next()) else {
+        return gone();
+    };
+    let receiver = match waiting {
+        Ok(receiver) => receiver,
+        Err(refusal) => return refused(refusal),
+    };
+    // The sandbox is not held meanwhile: an idle one may be dropped.
+    match receiver.await {
+        Ok(delivery) => event(delivery),
+        Err(_) => gone(),
+    }
+}
+
+fn event(delivery: Delivery) -> Answer {
+    let mut response = Response::new(Full::new(delivery.payload));
+    let headers = response.headers_mut();
+    headers.reserve(8);
+    // awslambdaric 4.2.2 dies silently without it.
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(DEADLINE_MS, delivery.deadline_unix_ms.into());
+    let mut put = |name: HeaderName, text: String| {
+        if !text.is_empty()
+            && let Ok(value) = HeaderValue::try_from(text)
+        {
+            headers.insert(name, value);
+        }
+    };
+    put(REQUEST_ID, delivery.request_id);
+    put(INVOKED_ARN, delivery.invoked_arn);
+    put(TRACE_ID, delivery.trace_id);
+    if !delivery.client_context.is_empty()
+        && let Ok(json) = STANDARD.decode(&delivery.client_context)
+        && let Ok(value) = HeaderValue::from_bytes(&json)
+    {
+        headers.insert(CLIENT_CONTEXT, value);
+    }
+    response
+}
+
+/// What was read of a body.
+enum Read {
+    Whole(Bytes, Option<HeaderMap>),
+    TooLarge,
+    Broken,
+}
+
+/// Reads a body of at most `limit` bytes; the rest of a larger one is read and thrown away, within reason.
+async fn read(mut body: Incoming, limit: usize) -> Read {
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    let mut length = 0;
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Read::Broken;
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                length += data.len();
+                if length > DISCARD_MAX_BYTES {
+                    return Read::TooLarge;
+                }
+                if length > limit {
+                    more = BytesMut::new();
+                } else if first.is_empty() {
+                    first = data;
+                } else {
+                    more.extend_from_slice(&data);
+                }
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    if length > limit {
+        return Read::TooLarge;
+    }
+    if more.is_empty() {
+        return Read::Whole(first, trailers);
+    }
+    let mut whole = BytesMut::with_capacity(length);
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&more);
+    Read::Whole(whole.freeze(), trailers)
+}
+
+/// The response, also one sent in streaming mode (`Lambda-Runtime-Function-Response-Mode: streaming`), whose error
+/// comes in the trailers after a part of the response.
+async fn response(sandbox: &WeakSandbox, id: &str, headers: &HeaderMap, body: Incoming) -> Answer {
+    let posted = match read(body, SYNC_RESPONSE_MAX_BYTES).await {
+        Read::Whole(_, Some(trailers)) if trailers.contains_key(&ERROR_TYPE) => {
+            let error_type = header(&trailers, &ERROR_TYPE);
+            Posted::Error(fault::document(
+                &error_type,
+                "The response stream ended with an error".into(),
+            ))
+        }
+        Read::Whole(payload, _) if !headers.contains_key(&ERROR_TYPE) => Posted::Response(payload),
+        Read::Whole(payload, _) => Posted::Error(payload),
+        Read::TooLarge => Posted::TooLarge,
+        Read::Broken => return truncated(),
+    };
+    post(sandbox, id, posted).await
+}
+
+async fn invocation_error(sandbox: &WeakSandbox, id: &str, body: Incoming) -> Answer {
+    match read(body, SYNC_RESPONSE_MAX_BYTES).await {
+        Read::Whole(payload, _) => post(sandbox, id, Posted::Error(payload)).await,
+        Read::TooLarge => post(sandbox, id, Posted::TooLarge).await,
+        Read::Broken => truncated(),
+    }
+}
+
+async fn post(sandbox: &WeakSandbox, id: &str, posted: Posted) -> Answer {
+    let Some(sandbox) = sandbox.upgrade() else {
+        return gone();
+    };
+    match sandbox.check_current(id) {
+        Ok(true) => sandbox.log.drain().await,
+        Ok(false) => {}
+        Err(refusal) => return refused(refusal),
+    }
+    let too_large = matches!(posted, Posted::TooLarge);
+    match sandbox.on_posted(id, posted) {
+        Ok(()) if too_large => document(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLarge",
+            format!("Exceeded maximum allowed payload size ({SYNC_RESPONSE_MAX_BYTES} bytes)."),
+        ),
+        Ok(()) => accepted(),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+#[derive(Deserialize)]
+struct PostedError {
+    #[serde(rename = "errorType")]
+    error_type: Option<String>,
+}
+
+/// "If the runtime encounters an error during initialization, it posts an error message to the init error path."
+async fn init_error(sandbox: &WeakSandbox, headers: &HeaderMap, body: Incoming) -> Answer {
+    let document = match read(body, INIT_ERROR_MAX_BYTES).await {
+        Read::Whole(document, _) => document,
+        Read::TooLarge => return status(StatusCode::PAYLOAD_TOO_LARGE),
+        Read::Broken => return truncated(),
+    };
+    let Some(sandbox) = sandbox.upgrade() else {
+        return gone();
+    };
+    let from_document = || {
+        let posted: Option<PostedError> = serde_json::from_slice(&document).ok();
+        posted.and_then(|posted| posted.error_type)
+    };
+    let error_type = from_document()
+        .or_else(|| Some(header(headers, &ERROR_TYPE)))
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "Runtime.Unknown".to_owned());
+    sandbox.log.drain().await;
+    let fault = Fault::InitError {
+        document,
+        error_type,
+    };
+    match sandbox.on_init_fault(fault) {
+        Ok(()) => accepted(),
+        Err(refusal) => refused(refusal),
+    }
+}
+
+fn header(headers: &HeaderMap, name: &HeaderName) -> String {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().to_owned()
+}
+
+fn json(code: StatusCode, body: Bytes) -> Answer {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = code;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn document(code: StatusCode, error_type: &str, message: String) -> Answer {
+    json(code, fault::document(error_type, message))
+}
+
+fn accepted() -> Answer {
+    json(
+        StatusCode::ACCEPTED,
+        Bytes::from_static(b"{\"status\":\"OK\"}\n"),
+    )
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    match refusal {
+        Refusal::InvalidState => document(
+            StatusCode::FORBIDDEN,
+            "InvalidStateTransition",
+            "Transition is not allowed".to_owned(),
+        ),
+        Refusal::InvalidRequestId => document(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestID",
+            "Invalid request ID".to_owned(),
+        ),
+    }
+}
+
+fn truncated() -> Answer {
+    document(
+        StatusCode::BAD_REQUEST,
+        "TruncatedResponse",
+        "Response truncated".to_owned(),
+    )
+}
+
+fn gone() -> Answer {
+    status(StatusCode::GONE)
+}
+
+fn not_found() -> Answer {
+    status(StatusCode::NOT_FOUND)
+}
+
+fn status(code: StatusCode) -> Answer {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = code;
+    response
+}

@@ -1,0 +1,126 @@
+//! Makes code ready before the first invocation, on the leader's wish: fetched, unpacked, its runtime there.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hearth_core::ids::VersionKey;
+use hearth_proto::convert::version_key;
+use hearth_proto::internal::v1 as pb;
+use pb::worker_report::Report;
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{debug, warn};
+
+use super::report;
+use crate::pool::Engine;
+
+/// Packages prepared at a time; fetching and unpacking is disk work.
+const AT_A_TIME: usize = 4;
+
+/// Wishes waiting; the leader repeats what is dropped.
+const WAITING_MAX: usize = 1_000;
+
+/// The catalog comes on another stream: how often and how long it is waited for.
+const CATALOG_LOOKS: u32 = 200;
+const CATALOG_PAUSE: Duration = Duration::from_millis(50);
+
+/// Preparations of one session.
+#[derive(Debug, Clone)]
+pub(super) struct Preparing {
+    engine: Arc<Engine>,
+    reports: mpsc::Sender<pb::WorkerReport>,
+    running: Arc<Mutex<HashSet<VersionKey>>>,
+    places: Arc<Semaphore>,
+}
+
+impl Preparing {
+    pub(super) fn new(engine: Arc<Engine>, reports: mpsc::Sender<pb::WorkerReport>) -> Self {
+        Self {
+            engine,
+            reports,
+            running: Arc::default(),
+            places: Arc::new(Semaphore::new(AT_A_TIME)),
+        }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, HashSet<VersionKey>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins, unless it has begun.
+    pub(super) fn begin(&self, wish: pb::Prepare) {
+        let key = match version_key(
+            &wish.account,
+            &wish.function,
+            &wish.version,
+            wish.generation,
+        ) {
+            Ok(key) => key,
+            Err(error) => return warn!(%error, "preparation skipped"),
+        };
+        {
+            let mut running = self.running();
+            if running.len() >= WAITING_MAX || !running.insert(key.clone()) {
+                return;
+            }
+        }
+        let this = self.clone();
+        self.engine.tasks.spawn(async move {
+            let prepared = this.prepare(&key).await;
+            this.running().remove(&key);
+            if let Some(outcome) = prepared {
+                this.answer(wish, outcome).await;
+            }
+        });
+    }
+
+    async fn answer(&self, wish: pb::Prepare, outcome: Result<(), (String, String)>) {
+        let (reason_code, reason) = outcome.clone().err().unwrap_or_default();
+        let prepared = pb::Prepared {
+            account: wish.account,
+            function: wish.function,
+            version: wish.version,
+            generation: wish.generation,
+            ok: outcome.is_ok(),
+            reason_code,
+            reason,
+        };
+        if self
+            .reports
+            .send(report(Report::Prepared(prepared)))
+            .await
+            .is_err()
+        {
+            debug!("the session of a preparation is over");
+        }
+    }
+
+    /// `None` when nothing can be said of it: the catalog does not have it.
+    async fn prepare(&self, key: &VersionKey) -> Option<Result<(), (String, String)>> {
+        let _place = self.places.acquire().await.ok()?;
+        let runnable = self.wait_for(key).await?;
+        let config = &runnable.version.config;
+        let runtime = config.runtime.as_deref().unwrap_or_default();
+        if let Err(error) = self.engine.runtimes.pack(runtime) {
+            return Some(Err(("InvalidRuntime".into(), error.to_string())));
+        }
+        let ensured = self.engine.code.ensure(&runnable.version.code).await;
+        Some(ensured.map(drop).map_err(|error| {
+            let (code, for_good) = error.reason_code();
+            let source = std::error::Error::source(&*error);
+            let text = source.map_or_else(|| error.to_string(), ToString::to_string);
+            warn!(version = %key, for_good, reason = text, "code could not be prepared");
+            (code.to_owned(), text)
+        }))
+    }
+
+    async fn wait_for(&self, key: &VersionKey) -> Option<Arc<crate::catalog::Runnable>> {
+        for _ in 0..CATALOG_LOOKS {
+            if let Some(runnable) = self.engine.catalog.find(key) {
+                return Some(runnable);
+            }
+            tokio::time::sleep(CATALOG_PAUSE).await;
+        }
+        None
+    }
+}
