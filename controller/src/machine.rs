@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hearth_core::function::Function;
 use hearth_core::ids::{AccountId, NodeId};
 use hearth_core::name::FunctionName;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::raft::{Machine, RestoreError};
 use crate::state::State;
@@ -49,6 +49,8 @@ pub(crate) struct ReplicatedState {
     changes: broadcast::Sender<Change>,
     /// Of the current batch; published by `after_apply`, when readers may see them in the state too.
     pending: Mutex<Vec<Change>>,
+    /// Why the state cannot be trusted any more.
+    broken: watch::Sender<Option<String>>,
 }
 
 impl Default for ReplicatedState {
@@ -58,6 +60,7 @@ impl Default for ReplicatedState {
             applied: 0,
             changes: broadcast::Sender::new(CHANGES_KEPT),
             pending: Mutex::default(),
+            broken: watch::Sender::default(),
         }
     }
 }
@@ -71,6 +74,11 @@ impl ReplicatedState {
     /// the two; a change may be in both, which is harmless as changes are absolute.
     pub(crate) fn subscribe(&self) -> (u64, broadcast::Receiver<Change>) {
         (self.applied, self.changes.subscribe())
+    }
+
+    /// Becomes `Some(reason)` when the state has missed a command: the process must end.
+    pub(crate) fn watch_broken(&self) -> watch::Receiver<Option<String>> {
+        self.broken.subscribe()
     }
 
     fn change(&self, index: u64, effect: Effect) -> Change {
@@ -114,7 +122,11 @@ impl Machine for ReplicatedState {
             }
             Err(error) => {
                 // A newer leader knows commands this node does not: its state is wrong from here on.
-                tracing::error!(index, %error, "a log entry cannot be read; this controller must be upgraded");
+                let reason = format!(
+                    "log entry {index} is of a later release, upgrade this controller: {error}"
+                );
+                tracing::error!(index, reason, "a log entry cannot be read");
+                self.broken.send_replace(Some(reason));
                 Reply::Unreadable
             }
         };
@@ -213,6 +225,10 @@ mod tests {
         let mut machine = machine();
         let reply = machine.apply(100, br#"{"Levitate":{}}"#);
         assert_eq!(decode(&reply).unwrap(), Reply::Unreadable);
+        assert!(
+            machine.watch_broken().borrow().is_some(),
+            "the process must end"
+        );
     }
 
     #[test]

@@ -102,11 +102,10 @@ impl Controller {
 
     /// Ends with the reason for which the process must end at once, without flushing or answering anything.
     pub async fn fatal(&self) -> String {
-        let mut fatal = self.consensus.watch_fatal();
-        match fatal.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            // Consensus was shut down in order: nothing fatal comes any more.
-            Err(_) => std::future::pending().await,
+        let broken = self.consensus.read(ReplicatedState::watch_broken);
+        tokio::select! {
+            reason = reason_of(self.consensus.watch_fatal()) => reason,
+            reason = reason_of(broken) => reason,
         }
     }
 
@@ -132,6 +131,14 @@ impl Controller {
         let handed = leadership.wait_for(|l| !l.is_leader && l.leader.is_some());
         // Without a taker there will be an election.
         drop(tokio::time::timeout(TRANSFER_LIMIT, handed).await);
+    }
+}
+
+async fn reason_of(mut fatal: watch::Receiver<Option<String>>) -> String {
+    match fatal.wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone().unwrap_or_default(),
+        // The end was in order: nothing fatal comes any more.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -24,7 +24,8 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let mut leadership = consensus.watch_leadership();
-    let mut fatal = consensus.watch_fatal();
+    let fatal = consensus.watch_fatal();
+    let broken = consensus.read(ReplicatedState::watch_broken);
     health.set_ready(CONSENSUS, false, "starting");
     loop {
         let now = leadership.borrow_and_update().clone();
@@ -40,8 +41,10 @@ pub(crate) async fn run(
             Ok(index) => health.set_ready(CONSENSUS, true, format!("applied {index}")),
             Err(error) => health.set_ready(CONSENSUS, false, error.to_string()),
         }
-        if let Some(reason) = fatal.borrow_and_update().clone() {
-            health.fail(CONSENSUS, reason);
+        for fatal in [&fatal, &broken] {
+            if let Some(reason) = fatal.borrow().clone() {
+                health.fail(CONSENSUS, reason);
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,

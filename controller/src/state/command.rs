@@ -1,7 +1,8 @@
 //! What the log says: one variant per change of the replicated state, JSON in the log entry.
 //!
 //! Invariant: a variant and its fields keep their meaning for as long as any log holds them. Variants, and
-//! fields with a serde default, are only ever added. Times, ids and revision ids are fixed by the proposer.
+//! fields with a serde default, are only ever added, and proposed only by releases whose predecessor knew them:
+//! a controller that meets one it cannot read must end. Times, ids and revision ids are fixed by the proposer.
 
 use std::collections::BTreeMap;
 

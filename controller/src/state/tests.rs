@@ -373,6 +373,23 @@ fn pools_follow_reservations() {
 }
 
 #[test]
+fn new_limits_reach_every_pool_and_the_region_stays() {
+    let mut state = active();
+    function(state.apply(4, &reserve("f", Some(300))));
+    let command = Command::Configure {
+        region: "eu-west-1".into(),
+        concurrency_limit: 350,
+        code_storage_bytes: 1_000,
+    };
+    assert_eq!(state.apply(5, &command).0, Reply::Done);
+    assert_eq!(state.region, "us-east-1");
+    assert_eq!(state.grants.table().limit(&pool(None)), Some(50));
+    assert_eq!(state.grants.table().limit(&pool(Some("f"))), Some(300));
+    function(state.apply(6, &reserve("f", Some(250))));
+    assert_eq!(state.grants.table().limit(&pool(None)), Some(100));
+}
+
+#[test]
 fn longest_timeout_is_never_forgotten_while_it_may_matter() {
     let mut state = active();
     function(state.apply(4, &update_timeout("f", 60)));
