@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use hearth_core::ids::MonotonicMs;
 use hearth_node::Seams;
-use tokio::sync::Semaphore;
 
 use crate::auth::Authenticator;
 use crate::blobs::Blobs;
+use crate::budget::Budget;
 use crate::catalog::{Catalog, Lookups};
 use crate::controllers::Controllers;
 use crate::invoke::Invoker;
@@ -29,13 +29,10 @@ pub(crate) struct App {
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) metrics: Metrics,
     /// Requests in flight.
-    pub(crate) requests: Arc<Semaphore>,
-    /// Bytes of bodies held, in units of [`BODY_UNIT_BYTES`].
-    pub(crate) body_memory: Arc<Semaphore>,
+    pub(crate) requests: Arc<Budget>,
+    /// Bytes of bodies held.
+    pub(crate) body_memory: Arc<Budget>,
 }
-
-/// A semaphore counts to 2^29 on 32 bits at least; memory is counted in these.
-pub(crate) const BODY_UNIT_BYTES: usize = 1_024;
 
 impl App {
     /// Monotonic time.

@@ -7,6 +7,7 @@
 mod app;
 mod auth;
 mod blobs;
+mod budget;
 mod catalog;
 mod channel;
 mod controllers;
@@ -34,12 +35,13 @@ use hearth_node::grpc::ClusterIdentity;
 use hearth_node::health::Health;
 use hearth_node::listen::ListenError;
 use hearth_node::shutdown::Shutdown;
-use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::app::{App, BODY_UNIT_BYTES};
+use crate::app::App;
 use crate::auth::Authenticator;
 use crate::blobs::Blobs;
+use crate::budget::Budget;
 use crate::catalog::{Catalog, Lookups};
 use crate::channel::Dialer;
 use crate::controllers::Controllers;
@@ -84,6 +86,10 @@ pub struct Gateway {
     pub addr: SocketAddr,
     /// Where the admin port is.
     pub admin_addr: SocketAddr,
+    health: Health,
+    /// Falls first: streams to workers must outlive the requests in flight.
+    serving: CancellationToken,
+    served: CancellationToken,
     shutdown: Shutdown,
     limit: Duration,
 }
@@ -91,12 +97,12 @@ pub struct Gateway {
 impl Gateway {
     /// Takes no more connections and requests, lets those in flight end, up to the limit of the options.
     pub async fn shutdown(self) {
+        self.health.set_ready("listener", false, "shutting down");
+        self.serving.cancel();
+        // Connections end themselves at the limit.
+        let _ = tokio::time::timeout(self.limit + SHUTDOWN_SLACK, self.served.cancelled()).await;
         self.shutdown.start();
-        if let Err(error) = self
-            .shutdown
-            .wait_with_deadline(self.limit + SHUTDOWN_SLACK)
-            .await
-        {
+        if let Err(error) = self.shutdown.wait_with_deadline(SHUTDOWN_SLACK).await {
             warn!(%error, "gateway ended with tasks left");
         }
     }
@@ -147,21 +153,26 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
         Arc::clone(&app.catalog),
         Arc::clone(&app.controllers),
         Arc::clone(&app.invoker),
-        health,
+        health.clone(),
         shutdown.token(),
     );
     shutdown.spawn("catalog", watching);
     shutdown.spawn("sweep", sweep(Arc::clone(&app), shutdown.token()));
     let limit = options.shutdown_timeout.0;
-    // Streams to workers must outlive the requests in flight: the server's token falls first.
-    shutdown.spawn(
-        "http",
-        http::server::run(app, grpc, listener, shutdown.token()),
-    );
+    let (serving, served) = (CancellationToken::new(), CancellationToken::new());
+    let server = http::server::run(app, grpc, listener, serving.clone());
+    let done = served.clone().drop_guard();
+    shutdown.spawn("http", async move {
+        let _done = done;
+        server.await;
+    });
     info!(%addr, %admin_addr, node = options.node_id, "gateway listens");
     Ok(Gateway {
         addr,
         admin_addr,
+        health,
+        serving,
+        served,
         shutdown,
         limit,
     })
@@ -198,7 +209,6 @@ fn assemble(
         queue_timeout: options.queue_timeout.0,
         capacity: Capacity::new(Arc::clone(&controllers)),
     });
-    let body_units = options.max_body_memory.as_usize() / BODY_UNIT_BYTES;
     Ok(App {
         auth: Authenticator::new(options, root),
         lookups: Lookups::new(Arc::clone(&catalog), Arc::clone(&controllers)),
@@ -208,8 +218,8 @@ fn assemble(
         controllers,
         invoker: Arc::new(invoker),
         metrics,
-        requests: Arc::new(Semaphore::new(options.max_requests as usize)),
-        body_memory: Arc::new(Semaphore::new(body_units.min(Semaphore::MAX_PERMITS))),
+        requests: Budget::new(options.max_requests as usize),
+        body_memory: Budget::new(options.max_body_memory.as_usize()),
         options: options.clone(),
         seams: seams.clone(),
     })
@@ -223,7 +233,7 @@ fn link_secret(options: &Options, seams: &Seams) -> String {
     }
 }
 
-async fn sweep(app: Arc<App>, token: tokio_util::sync::CancellationToken) {
+async fn sweep(app: Arc<App>, token: CancellationToken) {
     loop {
         tokio::select! {
             () = token.cancelled() => return,

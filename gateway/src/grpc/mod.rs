@@ -20,6 +20,7 @@ use tonic::{Request, Status};
 use tower::Layer as _;
 
 use crate::app::App;
+use crate::budget::Share;
 use crate::lambda::Caller;
 
 /// What a message has besides its payload.
@@ -66,10 +67,6 @@ pub(crate) async fn routes(app: &Arc<App>) -> Result<Routes, RoutesError> {
         .prepare())
 }
 
-#[expect(
-    clippy::result_large_err,
-    reason = "tonic's interceptors answer with Status"
-)]
 fn authenticate(app: &App, mut request: Request<()>) -> Result<Request<()>, Status> {
     let value = request
         .metadata()
@@ -83,7 +80,6 @@ fn authenticate(app: &App, mut request: Request<()>) -> Result<Request<()>, Stat
 }
 
 /// The caller that the interceptor found.
-#[expect(clippy::result_large_err, reason = "methods answer with Status")]
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     request
         .extensions()
@@ -93,9 +89,8 @@ fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 }
 
 /// A place among the requests in flight.
-#[expect(clippy::result_large_err, reason = "methods answer with Status")]
-fn place(app: &App) -> Result<tokio::sync::SemaphorePermit<'_>, Status> {
-    app.requests.try_acquire().map_err(|_| {
+fn place(app: &App) -> Result<Share, Status> {
+    app.requests.take(1).ok_or_else(|| {
         app.metrics.shed.inc();
         Status::unavailable("too many requests are in flight")
     })

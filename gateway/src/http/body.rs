@@ -8,14 +8,15 @@ use bytes::{Bytes, BytesMut};
 use hearth_aws_api::ApiError;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::app::BODY_UNIT_BYTES;
+use crate::budget::{Budget, Share};
 
 /// What is read and thrown away of a body whose request was refused, so that a client which sends all before it
 /// reads gets the answer and not a reset connection.
 const DRAIN_MAX_BYTES: u64 = 80 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// A client that is silent for so long is waiting for the answer, or gone.
+const DRAIN_IDLE: Duration = Duration::from_millis(200);
 
 /// The limits of one body.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) bytes: Bytes,
-    _memory: Option<OwnedSemaphorePermit>,
+    memory: Share,
 }
 
 /// Why a body was not read.
@@ -71,7 +72,7 @@ impl BodyError {
 pub(super) async fn read(
     body: &mut Incoming,
     limits: Limits,
-    memory: &Arc<Semaphore>,
+    memory: &Arc<Budget>,
 ) -> Result<Held, BodyError> {
     if body.size_hint().lower() > limits.max_bytes as u64 {
         return Err(BodyError::TooLarge);
@@ -84,11 +85,11 @@ pub(super) async fn read(
 async fn read_frames(
     body: &mut Incoming,
     limits: Limits,
-    memory: &Arc<Semaphore>,
+    memory: &Arc<Budget>,
 ) -> Result<Held, BodyError> {
     let mut held = Held {
         bytes: Bytes::new(),
-        _memory: None,
+        memory: memory.empty_share(),
     };
     let mut grown: Option<BytesMut> = None;
     while let Some(frame) = tokio::time::timeout(limits.idle, body.frame())
@@ -103,7 +104,9 @@ async fn read_frames(
         if so_far + data.len() > limits.max_bytes {
             return Err(BodyError::TooLarge);
         }
-        held.take_memory(data.len(), memory)?;
+        if !held.memory.grow(data.len()) {
+            return Err(BodyError::NoMemory);
+        }
         match &mut grown {
             Some(grown) => grown.extend_from_slice(&data),
             // Most bodies come in one frame and are not copied.
@@ -125,33 +128,22 @@ async fn read_frames(
     Ok(held)
 }
 
-impl Held {
-    fn take_memory(&mut self, bytes: usize, memory: &Arc<Semaphore>) -> Result<(), BodyError> {
-        let units = u32::try_from(bytes.div_ceil(BODY_UNIT_BYTES)).unwrap_or(u32::MAX);
-        let more = Arc::clone(memory)
-            .try_acquire_many_owned(units)
-            .map_err(|_| BodyError::NoMemory)?;
-        match &mut self._memory {
-            Some(held) => held.merge(more),
-            None => self._memory = Some(more),
-        }
-        Ok(())
-    }
-}
-
 /// Reads on without keeping anything, within limits. Returns whether the whole body was read.
 pub(super) async fn drain(body: &mut Incoming) -> bool {
     let draining = async {
         let mut left = DRAIN_MAX_BYTES;
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { return false };
+        loop {
+            let frame = match tokio::time::timeout(DRAIN_IDLE, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => return true,
+                Ok(Some(Err(_))) | Err(_) => return false,
+            };
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
             match left.checked_sub(length) {
                 Some(less) => left = less,
                 None => return false,
             }
         }
-        true
     };
     tokio::time::timeout(DRAIN_TIMEOUT, draining)
         .await

@@ -27,11 +27,16 @@ impl InRequest {
     }
 }
 
+/// What an HTTP/2 client sends first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// How the connection began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
-    /// Nothing was read yet: the client owes at least a first byte.
-    Unknown,
+    /// So many bytes of HTTP/2's preface were read and nothing else.
+    Unknown {
+        matched: usize,
+    },
     Http1,
     /// Streams have heads at any time; HTTP/2 has its own keep-alive.
     Http2,
@@ -56,22 +61,25 @@ impl<S> Patient<S> {
             inner,
             in_request,
             limit,
-            protocol: Protocol::Unknown,
+            protocol: Protocol::Unknown { matched: 0 },
             seen: 0,
             deadline: Some(Box::pin(tokio::time::sleep(limit))),
         }
     }
 
     fn on_read(&mut self, bytes: &[u8]) {
-        match self.protocol {
-            Protocol::Unknown => {
-                self.protocol = if bytes.starts_with(b"PRI") {
-                    Protocol::Http2
-                } else {
-                    Protocol::Http1
-                };
-            }
-            Protocol::Http1 | Protocol::Http2 => {}
+        if let Protocol::Unknown { matched } = self.protocol {
+            let expected = &PREFACE[matched..];
+            let length = expected.len().min(bytes.len());
+            self.protocol = if bytes[..length] != expected[..length] {
+                Protocol::Http1
+            } else if length == expected.len() {
+                Protocol::Http2
+            } else {
+                Protocol::Unknown {
+                    matched: matched + length,
+                }
+            };
         }
         if self.protocol == Protocol::Http2 {
             self.deadline = None;

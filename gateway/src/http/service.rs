@@ -24,7 +24,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use tonic::service::Routes;
 use tower::Service;
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug, debug_span, info_span};
 
 use super::body::{self, Limits};
 use super::trace;
@@ -47,7 +47,7 @@ pub(super) async fn serve(
     }
     let started = app.now();
     let request_id = app.seams.random.uuid();
-    let Ok(_place) = app.requests.try_acquire() else {
+    let Some(_place) = app.requests.take(1) else {
         app.metrics.shed.inc();
         let busy = ApiError::service_unavailable("Too many requests are in flight. Try again.")
             .with_retry_after(1);
@@ -56,6 +56,10 @@ pub(super) async fn serve(
     app.metrics.in_flight.inc();
     let version = request.version();
     let span = info_span!("request", request_id, operation = tracing::field::Empty);
+    let parent = request.headers().get("traceparent");
+    if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
+        hearth_node::telemetry::set_parent(&span, parent);
+    }
     let mut handled = handle(&app, request, &request_id).instrument(span).await;
     app.metrics.in_flight.dec();
     let labels = RequestLabels {
@@ -102,14 +106,6 @@ async fn handle(app: &App, request: Request<Incoming>, request_id: &str) -> Hand
         };
     }
     trace::ensure_trace_id(&mut parts.headers, &app.seams);
-    let span = tracing::Span::current();
-    if let Some(parent) = parts
-        .headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-    {
-        hearth_node::telemetry::set_parent(&span, parent);
-    }
     let mut operation = None;
     match answer(app, parts, &mut body, request_id, &mut operation).await {
         Ok(response) => Handled {
@@ -155,8 +151,8 @@ async fn answer(
     request_id: &str,
     operation: &mut Option<Operation>,
 ) -> Result<Response<Bytes>, Refusal> {
-    let claimed = app.auth.begin(&parts, app.unix_ms())?;
-    let route = lambda::route(&parts.method, &parts.uri)?;
+    let claimed = debug_span!("auth").in_scope(|| app.auth.begin(&parts, app.unix_ms()))?;
+    let route = debug_span!("route").in_scope(|| lambda::route(&parts.method, &parts.uri))?;
     *operation = Some(route.operation);
     tracing::Span::current().record("operation", route.operation.name());
     let limits = limits(app, &route);

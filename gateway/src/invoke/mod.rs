@@ -260,7 +260,9 @@ impl Invoker {
             payload: call.payload.clone(),
             last: false,
         };
-        let Ok(sent) = slot.worker.send(line, &call.entry.terms.pool, frame) else {
+        let sending =
+            debug_span!("send").in_scope(|| slot.worker.send(line, &call.entry.terms.pool, frame));
+        let Ok(sent) = sending else {
             return Ok(Err(AttemptFailure::LostBeforeTaken));
         };
         let reply = sent

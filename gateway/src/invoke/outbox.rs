@@ -16,6 +16,10 @@ use hearth_proto::internal::v1::{Cancel, Chunk, GatewayFrame, Invoke, gateway_fr
 /// does not read; invocations beyond go elsewhere.
 const ITEMS_MAX: usize = 4_096;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the one of every warm invocation"
+)]
 #[derive(Debug)]
 enum Item {
     Frame(Frame),
@@ -107,25 +111,20 @@ impl Outbox {
         let _ = self.push(Frame::Cancel(Cancel { id }));
     }
 
-    fn next(&self, life: u64) -> Turn {
+    /// Pending: nothing now; `None`: this life is over.
+    fn next(&self, life: u64) -> Poll<Option<GatewayFrame>> {
         let mut state = self.state();
         if state.life != life {
-            return Turn::Ready(None);
+            return Poll::Ready(None);
         }
         let frame = match state.items.pop_front() {
-            None => return Turn::Empty,
+            None => return Poll::Pending,
             Some(Item::Frame(Frame::Invoke(invoke))) => cut_invoke(invoke, &mut state.items),
             Some(Item::Frame(frame)) => frame,
             Some(Item::Rest { id, payload }) => cut_rest(id, payload, &mut state.items),
         };
-        Turn::Ready(Some(GatewayFrame { frame: Some(frame) }))
+        Poll::Ready(Some(GatewayFrame { frame: Some(frame) }))
     }
-}
-
-/// What the outbox has for its stream: a frame, the end, or nothing now.
-enum Turn {
-    Ready(Option<GatewayFrame>),
-    Empty,
 }
 
 /// The invocation with its first piece; the rest goes to the end of the line.
@@ -163,15 +162,12 @@ impl Stream for OutboxStream {
     type Item = GatewayFrame;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<GatewayFrame>> {
-        if let Turn::Ready(frame) = self.outbox.next(self.life) {
+        if let Poll::Ready(frame) = self.outbox.next(self.life) {
             return Poll::Ready(frame);
         }
         self.outbox.waker.register(cx.waker());
         // Once more: a frame may have come before the waker was in place.
-        match self.outbox.next(self.life) {
-            Turn::Ready(frame) => Poll::Ready(frame),
-            Turn::Empty => Poll::Pending,
-        }
+        self.outbox.next(self.life)
     }
 }
 

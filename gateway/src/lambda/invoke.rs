@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::InvocationRequest;
 use hearth_core::limits::{CLIENT_CONTEXT_MAX_BYTES, SYNC_REQUEST_MAX_BYTES};
+use hearth_core::name::FunctionName;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use serde::de::IgnoredAny;
@@ -21,6 +22,13 @@ const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
+/// Members bound to headers which only the general decoder knows.
+const UNUSUAL: [&str; 3] = [
+    "x-amz-client-context",
+    "x-amz-durable-execution-name",
+    "x-amz-tenant-id",
+];
+
 /// What an invocation is asked for with, whatever protocol it came by.
 #[derive(Debug)]
 pub(crate) struct Invocation<'a> {
@@ -35,7 +43,7 @@ pub(crate) struct Invocation<'a> {
 }
 
 pub(super) async fn handle(app: &App, call: &Call) -> Answer {
-    let input: InvocationRequest = call.input()?;
+    let input = input(call)?;
     if input.tenant_id.is_some() || input.durable_execution_name.is_some() {
         return Err(unsupported("tenants and durable executions"));
     }
@@ -69,6 +77,42 @@ pub(super) async fn handle(app: &App, call: &Call) -> Answer {
     Ok(answer(call, outcome, log_tail))
 }
 
+/// The typed input. Nearly all invocations name a function by its bare name and say nothing unusual: these are taken
+/// without the general decoder, which gives the same for them at some microseconds more.
+fn input(call: &Call) -> Result<InvocationRequest, ApiError> {
+    plain(call).map_or_else(|| call.input(), Ok)
+}
+
+fn plain(call: &Call) -> Option<InvocationRequest> {
+    let headers = &call.parts.headers;
+    let [(_, name)] = call.route.labels.as_slice() else {
+        return None;
+    };
+    name.parse::<FunctionName>().ok()?;
+    if call.parts.uri.query().is_some() || UNUSUAL.iter().any(|name| headers.contains_key(*name)) {
+        return None;
+    }
+    let one_of = |header: &str, known: &[&str]| match headers.get(header) {
+        None => Some(None),
+        Some(value) => {
+            let text = known
+                .iter()
+                .find(|text| text.as_bytes() == value.as_bytes())?;
+            Some(Some((*text).to_owned()))
+        }
+    };
+    Some(InvocationRequest {
+        function_name: Some(name.clone()),
+        invocation_type: one_of(
+            "x-amz-invocation-type",
+            &["RequestResponse", "DryRun", "Event"],
+        )?,
+        log_type: one_of("x-amz-log-type", &["None", "Tail"])?,
+        payload: Some(call.body.clone()),
+        ..InvocationRequest::default()
+    })
+}
+
 /// Finds the function and checks the payload.
 pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<InvokeCall, ApiError> {
     let region = &app.catalog.region;
@@ -98,7 +142,8 @@ pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<Inv
             None => entry.arn.clone(),
         },
         trace_id: header(TRACE_ID.as_str()),
-        traceparent: header("traceparent"),
+        traceparent: hearth_node::telemetry::traceparent(&tracing::Span::current())
+            .unwrap_or_else(|| header("traceparent")),
         entry,
     })
 }
