@@ -8,6 +8,7 @@
 )]
 
 mod catalog;
+mod code;
 mod failover;
 mod functions;
 mod harness;
