@@ -1,2 +1,56 @@
-//! hearth
-fn main() {}
+//! The `hearth` executable: reads the command line, starts the role that was asked for. What a role does is in its
+//! own crate.
+
+mod cli;
+mod credentials;
+mod role;
+mod runtime;
+mod status;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let command = match Cli::parse().command {
+        // Before any thread: the spawner is single-threaded for life.
+        Command::Spawner => return hearth_worker::sandbox::native::spawner::main(),
+        command => command,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(&anyhow::Error::new(error).context("starting the async runtime"));
+        }
+    };
+    let outcome = runtime.block_on(run(command));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Up(args) => up::run(args).await,
+        Command::Controller(args) => role::controller(args).await,
+        Command::Worker(args) => role::worker(args).await,
+        Command::Gateway(args) => role::gateway(args).await,
+        Command::Runtime { command } => runtime::run(command).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Spawner => unreachable!("handled before the async runtime exists"),
+    }
+}
+
+/// One line, the chain of causes included; logs go elsewhere.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("hearth: {error:#}");
+    ExitCode::FAILURE
+}

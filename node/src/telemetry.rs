@@ -206,8 +206,9 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    // The consensus library tells every step at INFO; whoever wants that names it in the filter.
     let filter = EnvFilter::builder()
-        .parse(&options.log_filter)
+        .parse(format!("openraft=warn,{}", options.log_filter))
         .map_err(|source| TelemetryError::Filter {
             filter: options.log_filter.clone(),
             source,

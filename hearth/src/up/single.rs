@@ -1,0 +1,58 @@
+//! One controller, one worker and one gateway in this process.
+
+use anyhow::Context as _;
+use hearth_node::Seams;
+use tracing::{info, warn};
+
+use super::plan::{Cluster, Node, Role};
+use super::ready::Announcement;
+use super::supervise::Pids;
+use super::{configs, interrupted};
+use crate::cli::UpArgs;
+use crate::credentials::Credentials;
+use crate::role;
+
+/// Runs until Ctrl-C or SIGTERM.
+pub(crate) async fn run(
+    args: &UpArgs,
+    cluster: &Cluster,
+    credentials: &Credentials,
+    seams: &Seams,
+) -> anyhow::Result<()> {
+    let node = |role: Role| -> anyhow::Result<&Node> {
+        cluster
+            .nodes
+            .iter()
+            .find(|node| node.role == role)
+            .context("a cluster has a node of each role")
+    };
+    let options = configs::controller(args, cluster, node(Role::Controller)?);
+    let controller = hearth_controller::start(options, seams.clone())
+        .await
+        .context("starting the controller")?;
+    let worker =
+        role::start_worker(configs::worker(args, cluster, node(Role::Worker)?)?, seams).await?;
+    let options = configs::gateway(args, cluster, node(Role::Gateway)?, Some(credentials));
+    let gateway = hearth_gateway::start(options, seams.clone())
+        .await
+        .context("starting the gateway")?;
+
+    let announcement = Announcement {
+        args,
+        cluster,
+        credentials,
+    };
+    let pids = Pids::of_one_process(cluster.nodes.len());
+    let outcome = tokio::select! {
+        outcome = announcement.when_ready(&pids, seams) => outcome,
+        outcome = interrupted() => outcome,
+        reason = controller.fatal() => Err(anyhow::anyhow!("the controller cannot go on: {reason}")),
+    };
+    info!("stopping the cluster");
+    gateway.shutdown().await;
+    worker.shutdown().await;
+    if let Err(error) = controller.shutdown().await {
+        warn!("the controller did not end cleanly: {error}");
+    }
+    outcome
+}
