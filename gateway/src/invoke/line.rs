@@ -326,14 +326,29 @@ impl State {
     /// The best free sandbox, promised.
     fn take(&mut self, tried: &[NodeId], now: MonotonicMs, draws: [u64; 2]) -> Option<Slot> {
         let pool = Arc::clone(&self.terms.pool);
-        let candidates: Vec<Candidate> = self
-            .rows
-            .iter()
-            .filter(|row| row.idle > 0 && row.worker.tables.is_connected())
-            .filter(|row| !tried.contains(&row.worker.id))
-            .map(|row| row.candidate(&pool, now))
-            .collect();
-        let id = pick_warm(&candidates, now, STALE_AFTER_MS, draws)?;
+        let (mut candidates, mut doubtful) = (Vec::new(), Vec::new());
+        for row in &self.rows {
+            let is_open = row.idle > 0 && row.worker.tables.is_connected();
+            if !is_open || tried.contains(&row.worker.id) {
+                continue;
+            }
+            let candidate = row.candidate(&pool, now);
+            if candidate.permits_free > 0 {
+                candidates.push(candidate);
+            } else if row
+                .worker
+                .tables
+                .pool(&pool)
+                .is_some_and(|slot| slot.may_be_free())
+            {
+                doubtful.push(Candidate {
+                    permits_free: 1,
+                    ..candidate
+                });
+            }
+        }
+        let id = pick_warm(&candidates, now, STALE_AFTER_MS, draws)
+            .or_else(|| pick_warm(&doubtful, now, STALE_AFTER_MS, draws))?;
         let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
         row.idle -= 1;
         row.busy += 1;
@@ -490,11 +505,19 @@ impl State {
         if !reachable().filter(lacks).any(|row| could(&row)) {
             return None;
         }
-        let without = reachable().filter(|row| row.worker.tables.permits_free(pool) == 0);
+        let refused = |row: &&Row| {
+            row.worker
+                .tables
+                .pool(pool)
+                .is_some_and(|slot| slot.is_exhausted())
+        };
         Some(Need {
             pool: Arc::clone(pool),
             wanted: unplaced.max(1),
-            refused_by: without.map(|row| row.worker.id).collect(),
+            refused_by: reachable()
+                .filter(refused)
+                .map(|row| row.worker.id)
+                .collect(),
         })
     }
 }

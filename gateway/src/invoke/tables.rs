@@ -14,6 +14,8 @@ use hearth_core::placement::Room;
 pub(crate) struct PoolSlot {
     ceiling: AtomicU32,
     in_flight: AtomicU32,
+    /// The worker itself said that it has no permit left, and has not reported since.
+    exhausted: AtomicBool,
 }
 
 /// Takes one off, not below zero.
@@ -29,6 +31,17 @@ impl PoolSlot {
             .saturating_sub(self.in_flight.load(Relaxed))
     }
 
+    /// Whether a permit may be free although the tables say no: they may be a report behind, and the worker has the
+    /// last word. It has said it when it refused; until its next report it is not asked again.
+    pub(crate) fn may_be_free(&self) -> bool {
+        self.ceiling.load(Relaxed) > 0 && !self.exhausted.load(Relaxed)
+    }
+
+    /// Whether the worker refused for want of a permit since its last report.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted.load(Relaxed)
+    }
+
     /// An invocation was sent.
     pub(crate) fn on_sent(&self) {
         self.in_flight.fetch_add(1, Relaxed);
@@ -41,6 +54,7 @@ impl PoolSlot {
 
     /// The worker says that it has no permit left.
     pub(crate) fn on_exhausted(&self) {
+        self.exhausted.store(true, Relaxed);
         self.in_flight
             .fetch_max(self.ceiling.load(Relaxed), Relaxed);
     }
@@ -96,6 +110,7 @@ impl Tables {
             if let Some(slot) = pools.get(&key) {
                 slot.ceiling.store(ceiling, Relaxed);
                 slot.in_flight.store(in_flight, Relaxed);
+                slot.exhausted.store(false, Relaxed);
             }
         }
         if report.complete {
@@ -151,6 +166,7 @@ impl Tables {
             self.pools.store(Arc::new(pools));
             slot
         });
+        slot.exhausted.store(false, Relaxed);
         if slot.free() == 0 {
             slot.ceiling
                 .store(slot.in_flight.load(Relaxed) + 1, Relaxed);
