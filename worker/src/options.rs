@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hearth_core::limits::WORKER_LEASE_MS;
+use hearth_core::limits::{INIT_TIMEOUT_MS, WORKER_LEASE_MS};
 use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize};
 use hearth_node::grpc::{ChannelOptions, ServerOptions};
 use hearth_node::telemetry::TelemetryOptions;
@@ -41,10 +41,10 @@ pub struct Options {
     pub idle_timeout: HumanDuration,
     /// Sandboxes that may be starting at a time. Default: two for each CPU.
     pub max_cold_starts: Option<u32>,
+    /// Longest init phase; one that takes longer is run again within the first invocation. Default 10s, as AWS.
+    pub init_timeout: HumanDuration,
     /// Work on a host without cgroups, where limits of memory and CPU are not enforced: for development. Default false.
     pub allow_no_cgroups: bool,
-    /// Stop the processes of idle sandboxes. Default false: it is worth it only where the freezer is quick.
-    pub freeze_idle: bool,
     /// What functions find in `AWS_REGION`. Default `us-east-1`.
     pub region: String,
     /// Without a controller for so long, reserved concurrency is not served; the same on all nodes. Default 30s.
@@ -76,8 +76,8 @@ impl Default for Options {
             code_cache: HumanSize::from_mib(10 * 1024),
             idle_timeout: HumanDuration::from_secs(600),
             max_cold_starts: None,
+            init_timeout: HumanDuration::from_millis(INIT_TIMEOUT_MS),
             allow_no_cgroups: false,
-            freeze_idle: false,
             region: "us-east-1".into(),
             lease: HumanDuration::from_millis(WORKER_LEASE_MS),
             drain_timeout: HumanDuration::from_secs(30),
@@ -114,10 +114,10 @@ code_cache = "10GiB"
 idle_timeout = "10m"
 # Sandboxes that may be starting at a time; by default two for each CPU.
 # max_cold_starts = 8
+# Longest init phase; one that takes longer is run again within the first invocation.
+init_timeout = "10s"
 # Work on a host without cgroups, where limits of memory and CPU are not enforced: for development.
 allow_no_cgroups = false
-# Stop the processes of idle sandboxes; worth it only where the freezer is quick.
-freeze_idle = false
 # What functions find in AWS_REGION.
 region = "us-east-1"
 # Without a controller for so long, reserved concurrency is not served; the same on all nodes.

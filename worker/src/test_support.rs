@@ -99,3 +99,67 @@ pub(crate) fn function(name: &str, version: FunctionVersion) -> Function {
         tags: Default::default(),
     }
 }
+
+/// A directory with the pack `fake`, whose program is whatever the fake driver's script is.
+pub(crate) fn fake_runtimes(dir: &Path) {
+    let pack = dir.join("fake");
+    std::fs::create_dir_all(pack.join("root/var/task")).unwrap();
+    let manifest = "name = 'fake'\nrecipe = '1'\nargv = ['/fake', '{handler}']\n";
+    std::fs::write(pack.join("runtime.toml"), manifest).unwrap();
+}
+
+/// A runtime client for scripts of the fake driver: one keep-alive connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    sender: hyper::client::conn::http1::SendRequest<http_body_util::Full<bytes::Bytes>>,
+}
+
+/// An answer of the Runtime API.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: bytes::Bytes,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Client {
+    pub(crate) async fn connect(api: &crate::sandbox::fake::FakeRuntimeApi) -> Self {
+        let io = hyper_util::rt::TokioIo::new(api.connect().await.unwrap());
+        let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender }
+    }
+
+    pub(crate) async fn send(&mut self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+        use http_body_util::BodyExt as _;
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("/2018-06-01/runtime/{path}"))
+            .header("host", "127.0.0.1:9001")
+            .body(http_body_util::Full::new(body.into()))
+            .unwrap();
+        let (head, body) = self
+            .sender
+            .send_request(request)
+            .await
+            .unwrap()
+            .into_parts();
+        Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Answer {
+        self.send("GET", "invocation/next", Vec::new()).await
+    }
+}

@@ -47,6 +47,9 @@ const REFUSALS: usize = 64;
 /// How long tasks may take to end once nothing runs any more.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
+/// Time for the last answers to leave.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
 /// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -222,6 +225,7 @@ fn engine(
         incarnation: incarnation.0,
         region: options.region.clone(),
         idle_timeout_ms: options.idle_timeout.as_millis(),
+        init_timeout_us: options.init_timeout.as_millis() * 1_000,
         driver,
         code,
         runtimes: Runtimes::new(options.runtimes_dir.clone()),
@@ -345,5 +349,6 @@ impl Worker {
     }
 }
 
-/// Time for the last answers to leave.
-const LAST_ANSWERS: Duration = Duration::from_millis(100);
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+pub(crate) mod tests;

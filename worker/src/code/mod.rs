@@ -2,7 +2,7 @@
 //! room. Unpacking itself is in [`unpack`], the transfer in [`fetch`].
 
 pub(crate) mod fetch;
-pub mod unpack;
+pub(crate) mod unpack;
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -188,11 +188,6 @@ impl Outbox {
         self.room.notify_waiters();
     }
 
-    /// Invocations whose answer is to come.
-    pub(crate) fn wanted(&self) -> usize {
-        self.state().wanted.len()
-    }
-
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<pb::WorkerFrame>> {
         self.reader.register(cx.waker());
         let mut state = self.state();

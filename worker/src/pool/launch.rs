@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_core::limits::{INIT_TIMEOUT_MS, SANDBOX_PIDS};
+use hearth_core::limits::SANDBOX_PIDS;
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::start_refused::Reason;
 use time::OffsetDateTime;
@@ -97,7 +97,7 @@ async fn make(
         .metrics
         .sandbox_start
         .observe(seconds(clock.monotonic_us() - fetched));
-    accept(sandbox, started, slot).map(|started| (started, code))
+    accept(sandbox, started, slot, engine.init_timeout_us).map(|started| (started, code))
 }
 
 /// Hands the running process to the sandbox.
@@ -105,8 +105,9 @@ fn accept(
     sandbox: &Arc<Sandbox>,
     started: StartedSandbox,
     slot: OwnedSemaphorePermit,
+    init_timeout_us: u64,
 ) -> Result<StartedSandbox, LaunchError> {
-    let timeout_us = sandbox.init_timeout_us(INIT_TIMEOUT_MS * 1_000);
+    let timeout_us = sandbox.init_timeout_us(init_timeout_us);
     if sandbox.on_spawned(slot, timeout_us) {
         Ok(started)
     } else {

@@ -347,11 +347,16 @@ async fn extract(archive: &Path, root: &Path) -> Result<(), InstallError> {
     let mut unwrap = Command::new("dpkg-deb");
     unwrap.arg("--fsys-tarfile").arg(archive);
     let content = archive.with_extension("tar");
-    let file = fs::File::create(&content).map_err(disk(&content))?;
-    run(unwrap.stdout(file), &step, APT_ADVICE).await?;
+    let unwrapped = run(unwrap.stdout(Stdio::piped()), &step, APT_ADVICE).await?;
+    write(&content, &unwrapped.stdout)?;
     let mut unpack = Command::new("tar");
     unpack
-        .args(["--extract", "--preserve-permissions", "--keep-directory-symlink", "--file"])
+        .args([
+            "--extract",
+            "--preserve-permissions",
+            "--keep-directory-symlink",
+            "--file",
+        ])
         .arg(&content)
         .arg("--directory")
         .arg(root);
