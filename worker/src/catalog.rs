@@ -171,7 +171,7 @@ pub(crate) async fn watch(
 ) {
     let mut pause = BACKOFF_MIN;
     while !token.is_cancelled() {
-        for controller in controllers.from_random(&seams) {
+        for controller in controllers.in_random_order(&seams) {
             let watching = watch_one(&catalog, &controllers, &controller, node_id);
             let ended = tokio::select! {
                 () = token.cancelled() => return,

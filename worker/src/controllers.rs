@@ -36,7 +36,7 @@ impl Controllers {
     }
 
     /// All configured ones, from a random one on.
-    pub(crate) fn from_random(&self, seams: &Seams) -> Vec<String> {
+    pub(crate) fn in_random_order(&self, seams: &Seams) -> Vec<String> {
         let mut addrs = self.addrs.as_ref().clone();
         if !addrs.is_empty() {
             let count = addrs.len() as u64;

@@ -56,10 +56,13 @@ impl PackageSource for Packages {
         self.fetches
             .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let digest = code.digest;
-        let bytes = self.by_digest.get(&digest).ok_or(CodeError::Fetch {
-            digest,
-            reason: "not in memory".into(),
-        })?;
+        let bytes = self
+            .by_digest
+            .get(&digest)
+            .ok_or_else(|| CodeError::Fetch {
+                digest,
+                reason: "not in memory".into(),
+            })?;
         std::fs::write(file, bytes).unwrap();
         Ok(())
     }

@@ -350,5 +350,9 @@ impl Worker {
 }
 
 #[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod cluster_tests;
+
+#[cfg(test)]
 #[path = "worker_tests.rs"]
 pub(crate) mod tests;

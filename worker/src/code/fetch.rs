@@ -46,7 +46,7 @@ impl PackageSource for FromControllers {
             }
             reasons.clear();
             // A controller has its own copies only, and not all have all: ask in turn, from a random one on.
-            for controller in self.controllers.from_random(&self.seams) {
+            for controller in self.controllers.in_random_order(&self.seams) {
                 match self.fetch_from(&controller, code, file).await {
                     Ok(()) => return Ok(()),
                     Err(Failure::Peer(reason)) => {

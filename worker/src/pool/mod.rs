@@ -2,6 +2,7 @@
 //! Decisions are `hearth_core::{pool, sandbox, permits}`; gateways' frames are in [`crate::invoke`].
 
 pub(crate) mod changes;
+mod finish;
 pub(crate) mod gates;
 pub(crate) mod invocation;
 mod launch;
@@ -127,7 +128,7 @@ impl Engine {
                 NoPermit::Fenced => refuse(Reason::Fenced, idle),
             }
         })?;
-        let pool = pool.ok_or(refuse(Reason::NoSandbox, 0))?;
+        let pool = pool.ok_or_else(|| refuse(Reason::NoSandbox, 0))?;
         match pool.take() {
             Taken::Nothing => Err(refuse(Reason::NoSandbox, 0)),
             taken => Ok(Admitted {
@@ -149,7 +150,7 @@ impl Engine {
         match taken {
             Taken::Warm(sandbox) => {
                 if let Err(invocation) = sandbox.bind(invocation) {
-                    self.refuse(invocation, pool.free());
+                    self.refuse(*invocation, pool.free());
                 }
             }
             Taken::InitError(sandbox) => match sandbox.take_fault() {

@@ -4,21 +4,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
-use hearth_core::metering::billed_ms;
-use hearth_core::report::{EndStatus, InitPhase, Report, end_line, init_report_line, start_line};
+use hearth_core::report::{InitPhase, init_report_line, start_line};
 use hearth_core::sandbox::{Event, Outcome as Step, SandboxId, State};
 use hearth_node::clock::SharedClock;
 use hearth_proto::internal::v1::refused::Reason;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use crate::invoke::outbox::Outcome;
 use crate::logs::SandboxLog;
 use crate::metrics::{Ended, WorkerMetrics, seconds};
 use crate::pool::invocation::Invocation;
 use crate::pool::memory::MemoryHold;
 use crate::pool::version::VersionPool;
-use crate::runtime_api::fault::{self, Fault};
+use crate::runtime_api::fault::Fault;
 use crate::sandbox::driver::{ExitReport, ExitStatus, SandboxControl};
 
 /// After its response a runtime has at least this long to ask for the next event. Ours: covers a pause of the host.
@@ -26,9 +24,6 @@ const FINISH_GRACE_US: u64 = 2_000_000;
 
 /// A runtime that posted an init error has this long to exit by itself.
 const INIT_ERROR_GRACE_US: u64 = 500_000;
-
-/// The peak of memory is read from the kernel at most this often, unless the log tail is asked for.
-const PEAK_EVERY_US: u64 = 1_000_000;
 
 /// What the runtime gets from `GET /next`.
 #[derive(Debug)]
@@ -76,7 +71,7 @@ pub(crate) struct Sandbox {
 }
 
 #[derive(Debug)]
-struct Life {
+pub(super) struct Life {
     state: State,
     /// The `GET /next` that waits.
     waiting: Option<oneshot::Sender<Delivery>>,
@@ -89,17 +84,17 @@ struct Life {
     armed_us: Option<u64>,
     started_us: u64,
     /// Length of the init phase until the first REPORT has told it.
-    init_us: Option<u64>,
-    peak_mib: u32,
-    peak_read_us: u64,
+    pub(super) init_us: Option<u64>,
+    pub(super) peak_mib: u32,
+    pub(super) peak_read_us: u64,
     memory: Option<MemoryHold>,
     start_slot: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
-struct Current {
-    invocation: Invocation,
-    taken_us: u64,
+pub(super) struct Current {
+    pub(super) invocation: Invocation,
+    pub(super) taken_us: u64,
 }
 
 /// What is done once the lock is free: nothing slow or foreign runs under it.
@@ -115,8 +110,9 @@ struct Todo {
     ended: Option<(Current, Ending)>,
 }
 
+/// Why an invocation is over.
 #[derive(Debug)]
-enum Ending {
+pub(super) enum Ending {
     Posted(Posted),
     Fault(Fault),
     TimedOut,
@@ -160,7 +156,7 @@ impl Sandbox {
         })
     }
 
-    fn life(&self) -> MutexGuard<'_, Life> {
+    pub(super) fn life(&self) -> MutexGuard<'_, Life> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -220,7 +216,7 @@ impl Sandbox {
     }
 
     /// Gives the sandbox to an invocation. Back comes one whose sandbox is no more.
-    pub(crate) fn bind(&self, invocation: Invocation) -> Result<(), Invocation> {
+    pub(crate) fn bind(&self, invocation: Invocation) -> Result<(), Box<Invocation>> {
         let mut todo = Todo::default();
         let mut life = self.life();
         match life.state {
@@ -230,7 +226,7 @@ impl Sandbox {
             }
             // The runtime is on its way back to `GET /next`.
             State::Finishing if life.pending.is_none() => life.pending = Some(invocation),
-            _ => return Err(invocation),
+            _ => return Err(Box::new(invocation)),
         }
         drop(life);
         self.perform(todo);
@@ -542,104 +538,6 @@ impl Sandbox {
             self.finish(current, ending);
         }
     }
-
-    /// END and REPORT lines, metrics, and the answer.
-    fn finish(&self, current: Current, ending: Ending) {
-        let Current {
-            invocation,
-            taken_us,
-        } = current;
-        let now = self.clock.monotonic_us();
-        let duration_us = now.saturating_sub(taken_us);
-        let timeout_ms = self.pool.timeout_us() / 1_000;
-        let id = invocation.request_id.as_str();
-        let (payload, status, ended) = match ending {
-            Ending::Posted(Posted::Response(payload)) => {
-                (payload, EndStatus::Success, Ended::Success)
-            }
-            Ending::Posted(Posted::Error(payload)) => {
-                (payload, EndStatus::Success, Ended::FunctionError)
-            }
-            Ending::Posted(Posted::TooLarge) => {
-                let fault = Fault::ResponseTooLarge;
-                (fault.document(id), fault.end_status(), Ended::FunctionError)
-            }
-            Ending::Fault(fault) => {
-                let ended = match fault {
-                    Fault::Exited(_) | Fault::Stopped => Ended::Exit,
-                    _ => Ended::InitError,
-                };
-                (fault.document(id), fault.end_status(), ended)
-            }
-            Ending::TimedOut => {
-                let text = fault::timed_out(self.clock.unix_ms(), id, timeout_ms);
-                self.log.push(format!("{text}\n\n").as_bytes());
-                (
-                    fault::timeout_document(&text),
-                    EndStatus::Timeout,
-                    Ended::Timeout,
-                )
-            }
-        };
-        let line = self.report_line(&invocation, duration_us, status, now);
-        self.log.push(line.as_bytes());
-        let log_tail = self.log.take_tail();
-        let wanted = invocation.log_tail;
-        self.metrics.invoke.observe(seconds(duration_us));
-        self.metrics.in_flight.dec();
-        self.metrics.ended(ended);
-        debug!(request_id = id, duration_us, ?ended, "invocation ended");
-        invocation.answer(Outcome {
-            function_error: if ended == Ended::Success {
-                ""
-            } else {
-                "Unhandled"
-            },
-            payload,
-            log_tail: if wanted {
-                log_tail.into()
-            } else {
-                Bytes::new()
-            },
-            billed_ms: u32::try_from(billed_ms(duration_us)).unwrap_or(u32::MAX),
-            idle: self.pool.free(),
-        });
-    }
-
-    fn report_line(
-        &self,
-        invocation: &Invocation,
-        duration_us: u64,
-        status: EndStatus,
-        now: u64,
-    ) -> String {
-        let read_peak = {
-            let life = self.life();
-            invocation.log_tail || now.saturating_sub(life.peak_read_us) > PEAK_EVERY_US
-        };
-        let peak = read_peak
-            .then(|| self.control.get().and_then(|c| c.memory_peak_bytes()))
-            .flatten();
-        let mut life = self.life();
-        if read_peak {
-            life.peak_read_us = now;
-        }
-        if let Some(bytes) = peak {
-            life.peak_mib = life.peak_mib.max(mib(bytes));
-        }
-        let report = Report {
-            request_id: &invocation.request_id,
-            duration_us,
-            memory_mib: self.pool.memory_mib(),
-            max_memory_used_mib: life.peak_mib.min(self.pool.memory_mib()),
-            init_us: life.init_us.take(),
-            status,
-        };
-        drop(life);
-        let mut lines = end_line(report.request_id);
-        lines.push_str(&report.line());
-        lines
-    }
 }
 
 impl Drop for Sandbox {
@@ -656,7 +554,7 @@ fn step(state: State, event: Event) -> State {
     }
 }
 
-fn mib(bytes: u64) -> u32 {
+pub(super) fn mib(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX)
 }
 

@@ -2,6 +2,7 @@
 //! data; nothing here knows one by name. How packs are built is in [`install`], from [`recipe`]s; what a function finds
 //! in its environment is in [`environment`].
 
+mod debian;
 pub(crate) mod environment;
 pub mod install;
 pub mod recipe;

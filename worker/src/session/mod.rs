@@ -87,7 +87,7 @@ pub(crate) async fn run(
     while !token.is_cancelled() {
         // The hint first, then everybody.
         let mut addrs: Vec<String> = hint.take().into_iter().collect();
-        addrs.extend(search.controllers.from_random(&seams));
+        addrs.extend(search.controllers.in_random_order(&seams));
         for addr in addrs {
             let ended = tokio::select! {
                 () = token.cancelled() => return,
