@@ -134,7 +134,7 @@ pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<Inv
     };
     Ok(InvokeCall {
         request_id: invocation.request_id.to_owned(),
-        payload: invocation.payload,
+        payload: event(invocation.payload),
         client_context: invocation.client_context,
         log_tail: invocation.log_tail,
         invoked_arn: match &function.qualifier {
@@ -159,6 +159,14 @@ pub(crate) async fn run(app: &App, call: InvokeCall) -> Result<InvokeOutcome, Ap
         .map_err(|error| invoke_error(error, &arn));
     app.metrics.invoked_ms(app.now().since(started));
     outcome
+}
+
+/// The event a function gets: AWS hands an empty payload over as an empty object.
+fn event(payload: Bytes) -> Bytes {
+    if payload.is_empty() {
+        return Bytes::from_static(b"{}");
+    }
+    payload
 }
 
 /// An empty payload is taken as an empty object; anything else must be JSON.

@@ -42,6 +42,8 @@ pub(crate) struct FakeController {
     pub(crate) grants: Option<u32>,
     pub(crate) asked: AtomicU32,
     pub(crate) gets: AtomicU32,
+    /// Operations that are carried out and whose answers are lost.
+    pub(crate) lost_answers: AtomicU32,
 }
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -114,7 +116,17 @@ impl Control for Shared {
         call: Request<pb::ControlCall>,
     ) -> Result<Response<pb::ControlAnswer>, Status> {
         let request = decode_request(call.get_ref()).unwrap();
-        Ok(Response::new(encode_answer(&self.0.execute(request))))
+        let answer = self.0.execute(request);
+        let lose = |left: u32| left.checked_sub(1);
+        if self
+            .0
+            .lost_answers
+            .fetch_update(SeqCst, SeqCst, lose)
+            .is_ok()
+        {
+            return Err(Status::unavailable("the answer was lost"));
+        }
+        Ok(Response::new(encode_answer(&answer)))
     }
 
     async fn need_capacity(
@@ -264,6 +276,7 @@ pub(crate) async fn cluster_with(
         grants,
         asked: AtomicU32::new(0),
         gets: AtomicU32::new(0),
+        lost_answers: AtomicU32::new(0),
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

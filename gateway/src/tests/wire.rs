@@ -1,5 +1,6 @@
 //! HTTP as clients speak it, well and badly.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -92,6 +93,48 @@ async fn a_function_is_made_read_listed_and_deleted() {
         (gone.status, gone.header("x-amzn-errortype")),
         (404, "ResourceNotFoundException")
     );
+}
+
+/// The first attempt succeeds and its answer is lost: the repetition finds what it would have made itself.
+#[tokio::test]
+async fn a_creation_or_deletion_whose_answer_was_lost_succeeds() {
+    let cluster = plain(&[]).await;
+    let body = create_body("f", &zip_with("main.py", b"x = 1"));
+    cluster.controller.lost_answers.store(1, SeqCst);
+    let made = cluster
+        .send("POST", "/2015-03-31/functions", body.clone())
+        .await;
+    assert_eq!(made.status, 201);
+    let twice = cluster.send("POST", "/2015-03-31/functions", body).await;
+    assert_eq!(
+        (twice.status, twice.json()["message"].as_str()),
+        (409, Some("Function already exist: f"))
+    );
+    cluster.controller.lost_answers.store(1, SeqCst);
+    let deleted = cluster.send("DELETE", "/2015-03-31/functions/f", "").await;
+    assert_eq!(deleted.status, 204);
+}
+
+/// A function made at another gateway is found although the push has not come; one that does not exist is asked
+/// for once and then remembered as missing.
+#[tokio::test]
+async fn functions_the_catalog_lacks_are_asked_for_once() {
+    let cluster = cluster(&[], vec![FakeWorker::new(1, 9, &[("late", 1)])], Some(9)).await;
+    let missing = futures::future::join_all((0..5).map(|_| cluster.invoke("late", "1"))).await;
+    assert!(missing.iter().all(|answer| answer.status == 404));
+    let asked = cluster.controller.gets.load(SeqCst);
+    assert!((1..5).contains(&asked), "{asked}");
+    let late = crate::testing::function("late", 1);
+    cluster
+        .controller
+        .functions
+        .lock()
+        .unwrap()
+        .insert("late".into(), late);
+    let found = async { while cluster.invoke("late", "1").await.status != 200 {} };
+    tokio::time::timeout(Duration::from_secs(5), found)
+        .await
+        .expect("found in time");
 }
 
 #[tokio::test]

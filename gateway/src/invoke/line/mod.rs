@@ -2,14 +2,15 @@
 //! for a few lines and never over an await. Which worker is taken and how many sandboxes are made is decided by
 //! `core::{routing, queue, placement}`; here their tables are kept and their answers carried out.
 
+mod starts;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hearth_core::ids::{MonotonicMs, NodeId, PoolKey, VersionKey};
 use hearth_core::limits::{MEMORY_DEFAULT_MIB, QUEUE_PER_FUNCTION};
-use hearth_core::placement::place;
-use hearth_core::queue::{Demand, Ticket, WaitQueue};
+use hearth_core::queue::{Ticket, WaitQueue};
 use hearth_core::routing::{Candidate, pick_warm};
 use tokio::sync::{Notify, oneshot};
 
@@ -401,125 +402,6 @@ impl State {
             let _ = waiter.send(Err(error()));
         }
     }
-
-    /// What a worker said, when every worker that could run the version cannot.
-    fn not_runnable(&self, workers: &[Arc<Worker>], now: MonotonicMs) -> Option<String> {
-        let mut detail = None;
-        for worker in workers {
-            if !worker.tables.is_connected() || worker.tables.is_draining() {
-                continue;
-            }
-            let row = self
-                .rows
-                .iter()
-                .find(|row| Arc::ptr_eq(&row.worker, worker))?;
-            match &row.refused {
-                Some((StartRefusal::NotRunnable(text), until))
-                    if now < *until && row.idle + row.starting == 0 =>
-                {
-                    detail = Some(text.clone());
-                }
-                Some(_) | None => return None,
-            }
-        }
-        detail
-    }
-
-    fn plan_starts(&mut self, now: MonotonicMs) -> Plan {
-        let memory_mib = self.terms.memory_mib;
-        let pool = Arc::clone(&self.terms.pool);
-        for row in &mut self.rows {
-            if now.since(row.asked_at) >= START_ASK_TTL_MS {
-                row.asked = 0;
-            }
-        }
-        let mut wanted = self.demand().starts_wanted();
-        let mut starts: Vec<(Arc<Worker>, u32)> = Vec::new();
-        while wanted > 0
-            && let Some(worker) = self.place_one(&pool, memory_mib, now)
-        {
-            wanted -= 1;
-            match starts.iter_mut().find(|(w, _)| w.id == worker.id) {
-                Some((_, count)) => *count += 1,
-                None => starts.push((worker, 1)),
-            }
-        }
-        let need = self.need(&pool, memory_mib, wanted);
-        Plan { starts, need }
-    }
-
-    fn demand(&self) -> Demand {
-        let sum = |of: fn(&Row) -> u32| self.rows.iter().map(of).fold(0, u32::saturating_add);
-        Demand {
-            queued: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
-            starting: sum(|row| row.starting + row.asked),
-            busy: sum(|row| row.busy),
-            // Permits bound it, worker by worker, when a place is looked for.
-            limit: u32::MAX,
-        }
-    }
-
-    /// A worker with room and a permit for one more; what it was asked for is noted.
-    fn place_one(
-        &mut self,
-        pool: &PoolKey,
-        memory_mib: u32,
-        now: MonotonicMs,
-    ) -> Option<Arc<Worker>> {
-        let rooms: Vec<_> = self
-            .rows
-            .iter()
-            .filter(|row| row.worker.tables.is_connected() && row.may_start(now))
-            .filter(|row| row.worker.tables.permits_free(pool) > row.starting + row.asked)
-            .map(|row| {
-                row.worker
-                    .tables
-                    .room(row.worker.id, row.idle + row.busy + row.starting > 0)
-            })
-            .collect();
-        let id = place(&rooms, memory_mib)?;
-        let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
-        row.asked += 1;
-        row.asked_at = now;
-        row.worker.tables.on_start_asked(memory_mib);
-        Some(Arc::clone(&row.worker))
-    }
-
-    /// Permits to ask the leader for: sandboxes could be had, or are idle, where permits are lacking.
-    fn need(&self, pool: &Arc<PoolKey>, memory_mib: u32, unplaced: u32) -> Option<Need> {
-        let lacks = |row: &&Row| row.worker.tables.permits_free(pool) <= row.starting + row.asked;
-        let could = |row: &&Row| {
-            let tables = &row.worker.tables;
-            let room = tables.room(row.worker.id, false);
-            row.idle > 0 || place(&[room], memory_mib).is_some()
-        };
-        let reachable = || {
-            self.rows
-                .iter()
-                .filter(|row| row.worker.tables.is_connected())
-        };
-        let idle_without_permit = reachable().any(|row| row.idle > 0 && lacks(&row));
-        if unplaced == 0 && !idle_without_permit {
-            return None;
-        }
-        if !reachable().filter(lacks).any(|row| could(&row)) {
-            return None;
-        }
-        let refused = |row: &&Row| {
-            row.worker
-                .tables
-                .pool(pool)
-                .is_some_and(|slot| slot.is_exhausted())
-        };
-        Some(Need {
-            pool: Arc::clone(pool),
-            wanted: unplaced.max(1),
-            refused_by: reachable()
-                .filter(refused)
-                .map(|row| row.worker.id)
-                .collect(),
-        })
-    }
 }
 
 impl Row {
@@ -543,5 +425,4 @@ impl Row {
 }
 
 #[cfg(test)]
-#[path = "line_tests.rs"]
 mod tests;
