@@ -126,7 +126,7 @@ pub(crate) async fn start_with(
     source: Arc<dyn PackageSource>,
 ) -> Result<Worker, StartError> {
     options.validate().map_err(StartError::Options)?;
-    check_host(&*driver, options.allow_no_cgroups)?;
+    check_host(&*driver)?;
     let data_dir = open_data_dir(&options)?;
     let listener = listen(&seams, &options.listen).await?;
     let admin_listener = listen(&seams, &options.admin_listen).await?;
@@ -158,11 +158,11 @@ pub(crate) async fn start_with(
     Ok(worker)
 }
 
-fn check_host(driver: &dyn Driver, allow_no_cgroups: bool) -> Result<(), StartError> {
+/// Whether `allow_no_cgroups` covers what is missing is the driver's to say: it is made with the same option.
+fn check_host(driver: &dyn Driver) -> Result<(), StartError> {
     let mut fatal = Vec::new();
     for diagnosis in driver.diagnose() {
-        let is_cgroups = diagnosis.message.to_ascii_lowercase().contains("cgroup");
-        if diagnosis.fatal || (is_cgroups && !allow_no_cgroups) {
+        if diagnosis.fatal {
             fatal.push(diagnosis.message);
         } else {
             warn!(lacks = diagnosis.message, "this host lacks something");

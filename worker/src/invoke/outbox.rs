@@ -224,3 +224,79 @@ impl Drop for OutboxStream {
         self.0.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use futures::StreamExt as _;
+    use pb::refused::Reason;
+
+    use super::*;
+
+    fn outcome(bytes: usize) -> Outcome {
+        Outcome {
+            payload: vec![7; bytes].into(),
+            ..Outcome::default()
+        }
+    }
+
+    /// What is queued, as (id, bytes, last).
+    fn drain(stream: &mut OutboxStream) -> Vec<(u64, usize, bool)> {
+        let mut frames = Vec::new();
+        while let Some(Some(frame)) = stream.next().now_or_never() {
+            frames.push(match frame.unwrap().frame.unwrap() {
+                Frame::Response(r) => (r.id, r.payload.len(), r.last),
+                Frame::Chunk(c) => (c.id, c.payload.len(), c.last),
+                Frame::Refused(r) => (r.id, 0, true),
+                Frame::Load(_) | Frame::StartRefused(_) => (0, 0, true),
+            });
+        }
+        frames
+    }
+
+    #[test]
+    fn small_answers_leave_between_the_chunks_of_large_ones() {
+        let outbox = Arc::new(Outbox::default());
+        let mut stream = OutboxStream(Arc::clone(&outbox));
+        for id in 1..=4 {
+            assert!(outbox.expect(id));
+        }
+        outbox.respond(1, outcome(2 * FRAME_BYTES + 1));
+        outbox.respond(2, outcome(FRAME_BYTES + 1));
+        outbox.respond(3, outcome(3));
+        outbox.refuse(4, Reason::NoSandbox, 0);
+        let full = FRAME_BYTES;
+        let frames = drain(&mut stream);
+        assert_eq!(
+            frames,
+            [
+                (3, 3, true),
+                (1, full, false),
+                (4, 0, true),
+                (2, full, false),
+                (1, full, false),
+                (2, 1, true),
+                (1, 1, true),
+            ]
+        );
+        assert_eq!(outbox.state().bytes, 0);
+    }
+
+    #[test]
+    fn an_answer_nobody_waits_for_is_dropped_and_a_full_queue_stops_the_reader() {
+        let outbox = Arc::new(Outbox::default());
+        let mut stream = OutboxStream(Arc::clone(&outbox));
+        assert!(outbox.expect(1) && !outbox.expect(1));
+        assert!(outbox.cancel(1) && !outbox.cancel(1));
+        outbox.respond(1, outcome(9));
+        assert_eq!(drain(&mut stream), []);
+        assert!(outbox.expect(2));
+        outbox.respond(2, outcome(BYTES_MAX));
+        assert!(outbox.room().now_or_never().is_none());
+        drain(&mut stream);
+        assert!(outbox.room().now_or_never().is_some());
+        drop(stream);
+        outbox.say(Frame::Load(pb::Load::default()));
+        assert!(outbox.state().small.is_empty());
+    }
+}
