@@ -76,7 +76,12 @@ class Cluster:
                 raise SystemExit(f"hearth up ended: {self.output()[-4000:]}")
             return self.ready_file.exists()
 
-        until(ready, f"cluster ready; log: {self.data_dir}/up.log", timeout)
+        try:
+            until(ready, f"cluster ready; log: {self.data_dir}/up.log", timeout)
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
         return self
 
     def output(self):

@@ -167,7 +167,7 @@ def test_with_every_controller_stopped_invocations_go_on(three):
 
 def test_everything_is_there_after_every_process_was_killed(three):
     client = three.client()
-    create(client, "kept", {"app.py": APP.format(tag="kept")}, Environment={"Variables": {"A": "1"}})
+    create(client, "kept", {"app.py": APP.format(tag="kept")}, Environment={"Variables": {"KEPT": "1"}})
     client.put_function_concurrency(FunctionName="kept", ReservedConcurrentExecutions=7)
     before = client.get_function(FunctionName="kept")
     three.kill_everything()

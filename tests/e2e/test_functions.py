@@ -65,9 +65,9 @@ def test_update_serves_the_new_code_when_successful(client, name):
 
 
 def test_configuration_changes_reach_the_function(client, name):
-    create(client, name, {"app.py": "import os\ndef handler(e, c):\n    return [os.environ.get('A'), c.memory_limit_in_mb]\n"})
+    create(client, name, {"app.py": "import os\ndef handler(e, c):\n    return [os.environ.get('GREET'), c.memory_limit_in_mb]\n"})
     answer = client.update_function_configuration(
-        FunctionName=name, Environment={"Variables": {"A": "7"}}, MemorySize=256, Timeout=10
+        FunctionName=name, Environment={"Variables": {"GREET": "7"}}, MemorySize=256, Timeout=10
     )
     assert answer["LastUpdateStatus"] == "InProgress" and answer["MemorySize"] == 256
     active(client, name)

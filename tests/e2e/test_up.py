@@ -1,10 +1,11 @@
 """What `hearth` says on the command line when something is not as it must be."""
 
-import json
 import os
+import pathlib
 import shutil
 import socket
 import subprocess
+import tempfile
 
 import pytest
 from harness import HEARTH, RUNTIMES, Cluster, create, invoke, until
@@ -59,21 +60,17 @@ def test_a_missing_config_file_is_named(tmp_path):
     refused(hearth("worker", "--config", tmp_path / "none.toml"), "none.toml")
 
 
-def test_without_root_it_says_what_is_needed(tmp_path):
-    os.chmod(tmp_path, 0o777)
-    binary = tmp_path / "hearth"
-    shutil.copy(HEARTH, binary)
-    binary.chmod(0o755)
-    parent = tmp_path
-    while parent != parent.parent and parent.stat().st_uid == 0:
-        if not parent.stat().st_mode & 0o001:
-            pytest.skip(f"{parent} cannot be entered without root")
-        parent = parent.parent
-    done = subprocess.run(
-        ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", str(binary), "up", "--data-dir",
-         str(tmp_path / "d"), "--listen", "127.0.0.1:0", "--runtimes-dir", str(RUNTIMES)],
-        capture_output=True, text=True, timeout=60,
-    )
+def test_without_root_it_says_what_is_needed():
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chmod(directory, 0o777)
+        binary = pathlib.Path(directory) / "hearth"
+        shutil.copy(HEARTH, binary)
+        binary.chmod(0o755)
+        done = subprocess.run(
+            ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", str(binary), "up", "--data-dir",
+             f"{directory}/d", "--listen", "127.0.0.1:0", "--runtimes-dir", str(RUNTIMES)],
+            capture_output=True, text=True, timeout=60,
+        )
     refused(done, "root")
 
 
@@ -86,7 +83,7 @@ def test_the_data_dir_of_another_cluster_is_refused(tmp_path):
     shutil.rmtree(controller)
     shutil.copytree(tmp_path / "b" / "data" / controller.name, controller)
     done = hearth("up", "--data-dir", data, "--listen", "127.0.0.1:0", "--runtimes-dir", RUNTIMES)
-    refused(done, "another cluster")
+    refused(done, "belongs to cluster")
 
 
 def test_a_data_dir_is_used_by_one_cluster_at_a_time(tmp_path):

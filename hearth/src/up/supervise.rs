@@ -136,6 +136,8 @@ impl Keeper {
             let begun = self.seams.clock.monotonic_ms();
             match self.spawn() {
                 Ok(mut child) => {
+                    // Waiting for a child closes its input, which would end it: hold the other end here.
+                    let _tie = child.stdin.take();
                     self.pids.set(self.position, child.id().unwrap_or(0));
                     if self.watch(&mut child).await {
                         return;
