@@ -13,7 +13,7 @@ PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovide
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
 	@echo "make test    every test: Rust, then real clusters driven by real clients (root)"
-	@echo "make check   formatting, lints, docs, generated code, architecture; writes nothing"
+	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
 	@echo "make fix     formatting and what clippy can mend"
 	@echo "make bench   warm and cold paths beside their floors, as a table and under target/bench/"
 
@@ -43,6 +43,7 @@ check: setup
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	HEARTH_BOTOCORE=$$(.venv/bin/python -c 'import botocore, os; print(os.path.dirname(botocore.__file__))') cargo xtask aws-api --check
 	cargo test --locked --quiet --package hearth-tests --test architecture
+	scripts/check-helm
 
 fix:
 	cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged

@@ -32,10 +32,10 @@ pub(crate) async fn controller(args: RoleArgs) -> anyhow::Result<()> {
         () = told_to_end(args.tied) => Ok(()),
         reason = controller.fatal() => Err(anyhow::anyhow!("the controller cannot go on: {reason}")),
     };
-    if outcome.is_ok() {
-        if let Err(error) = controller.shutdown().await {
-            warn!("the controller did not end cleanly: {error}");
-        }
+    if outcome.is_ok()
+        && let Err(error) = controller.shutdown().await
+    {
+        warn!("the controller did not end cleanly: {error}");
     }
     telemetry.shutdown().await;
     outcome

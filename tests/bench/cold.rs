@@ -59,7 +59,12 @@ async fn first_invoke(cluster: &Running, name: &str) -> anyhow::Result<u64> {
     let begin = now();
     let answer = connection.send(&request).await?;
     let took = begin.elapsed();
-    ensure!(answer.status == 200, "{name}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+    ensure!(
+        answer.status == 200,
+        "{name}: {} {}",
+        answer.status,
+        String::from_utf8_lossy(&answer.body)
+    );
     Ok(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
 }
 
@@ -68,17 +73,27 @@ fn bare_command(kind: Kind, task: &std::path::Path) -> Command {
     match kind {
         Kind::Rust => {
             let mut command = Command::new(bootstrap());
-            command.env("AWS_LAMBDA_FUNCTION_NAME", "bench").env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128");
+            command
+                .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
+                .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128");
             command.env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST");
-            command.env("AWS_LAMBDA_LOG_GROUP_NAME", "bench").env("AWS_LAMBDA_LOG_STREAM_NAME", "bench");
+            command
+                .env("AWS_LAMBDA_LOG_GROUP_NAME", "bench")
+                .env("AWS_LAMBDA_LOG_STREAM_NAME", "bench");
             command
         }
         Kind::Python => {
             let client = repository().join("target/runtimes/python3.11/root/var/runtime");
             let mut command = Command::new("/usr/bin/python3");
             command.args(["-S", "-m", "awslambdaric", "app.handler"]);
-            command.env("PYTHONPATH", format!("{}:{}", task.display(), client.display()));
-            command.env("LAMBDA_TASK_ROOT", task).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(task);
+            command.env(
+                "PYTHONPATH",
+                format!("{}:{}", task.display(), client.display()),
+            );
+            command
+                .env("LAMBDA_TASK_ROOT", task)
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+                .current_dir(task);
             command
         }
     }

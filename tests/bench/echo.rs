@@ -14,13 +14,20 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     Ok(Response::new(Full::new(body)))
 }
 
 /// Serves until killed; says its address on standard output.
 pub(crate) async fn serve() -> anyhow::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.context("listening")?;
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("listening")?;
     println!("{}", listener.local_addr().context("reading the address")?);
     std::io::stdout().flush().context("writing the address")?;
     loop {
@@ -28,7 +35,9 @@ pub(crate) async fn serve() -> anyhow::Result<()> {
         let _ = stream.set_nodelay(true);
         tokio::spawn(async move {
             let service = hyper::service::service_fn(answer);
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -41,7 +50,14 @@ pub(crate) async fn start() -> anyhow::Result<(Child, String)> {
         .kill_on_drop(true)
         .spawn()
         .context("starting the echo server")?;
-    let output = child.stdout.take().context("the echo server has an output")?;
-    let addr = BufReader::new(output).lines().next_line().await.context("reading its address")?;
+    let output = child
+        .stdout
+        .take()
+        .context("the echo server has an output")?;
+    let addr = BufReader::new(output)
+        .lines()
+        .next_line()
+        .await
+        .context("reading its address")?;
     Ok((child, addr.context("the echo server ended")?))
 }

@@ -39,10 +39,16 @@ impl Kind {
     fn package(self) -> anyhow::Result<Vec<u8>> {
         let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         let (name, content) = match self {
-            Self::Rust => ("bootstrap", std::fs::read(bootstrap()).context("reading the bootstrap: run scripts/build-examples")?),
+            Self::Rust => (
+                "bootstrap",
+                std::fs::read(bootstrap())
+                    .context("reading the bootstrap: run scripts/build-examples")?,
+            ),
             Self::Python => ("app.py", PYTHON_SOURCE.as_bytes().to_vec()),
         };
-        archive.start_file(name, SimpleFileOptions::default().unix_permissions(0o755)).context("writing an archive")?;
+        archive
+            .start_file(name, SimpleFileOptions::default().unix_permissions(0o755))
+            .context("writing an archive")?;
         archive.write_all(&content).context("writing an archive")?;
         Ok(archive.finish().context("writing an archive")?.into_inner())
     }
@@ -66,13 +72,25 @@ pub(crate) async fn deploy(ready: &Ready, name: &str, kind: Kind) -> anyhow::Res
     });
     let body = serde_json::to_vec(&document).context("encoding a document")?;
     let mut connection = Connection::open(&ready.endpoint).await?;
-    let answer = connection.send(&signed(ready, "POST", "/2015-03-31/functions", &body)?).await?;
-    ensure!(answer.status == 201, "creating {name}: {}", String::from_utf8_lossy(&answer.body));
-    let get = signed(ready, "GET", &format!("/2015-03-31/functions/{name}/configuration"), b"")?;
+    let answer = connection
+        .send(&signed(ready, "POST", "/2015-03-31/functions", &body)?)
+        .await?;
+    ensure!(
+        answer.status == 201,
+        "creating {name}: {}",
+        String::from_utf8_lossy(&answer.body)
+    );
+    let get = signed(
+        ready,
+        "GET",
+        &format!("/2015-03-31/functions/{name}/configuration"),
+        b"",
+    )?;
     super::load::until("the function is active", || async {
         let mut connection = Connection::open(&ready.endpoint).await?;
         let document: serde_json::Value =
-            serde_json::from_slice(&connection.send(&get).await?.body).context("reading a document")?;
+            serde_json::from_slice(&connection.send(&get).await?.body)
+                .context("reading a document")?;
         ensure!(document["State"] != "Failed", "{name}: {document}");
         Ok(document["State"] == "Active")
     })

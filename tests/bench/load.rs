@@ -17,13 +17,21 @@ pub(crate) struct Round {
     pub(crate) p99_us: u64,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures with microseconds, which the clock seam does not give")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures with microseconds, which the clock seam does not give"
+)]
 pub(crate) fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
 /// Drives `addr` with `request` over `connections` for `duration`, after a tenth of it to warm up.
-pub(crate) async fn drive(addr: &str, request: &[u8], connections: usize, duration: Duration) -> anyhow::Result<Round> {
+pub(crate) async fn drive(
+    addr: &str,
+    request: &[u8],
+    connections: usize,
+    duration: Duration,
+) -> anyhow::Result<Round> {
     let mut open = Vec::new();
     for _ in 0..connections {
         open.push(Connection::open(addr).await?);
@@ -46,7 +54,13 @@ pub(crate) async fn drive(addr: &str, request: &[u8], connections: usize, durati
     }
     #[expect(clippy::cast_precision_loss, reason = "a rate for reading")]
     let rps = latencies.len() as f64 / duration.as_secs_f64();
-    Ok(Round { connections, requests: latencies.len(), rps, p50_us: at(500), p99_us: at(990) })
+    Ok(Round {
+        connections,
+        requests: latencies.len(),
+        rps,
+        p50_us: at(500),
+        p99_us: at(990),
+    })
 }
 
 async fn one(
@@ -62,8 +76,17 @@ async fn one(
             return Ok(latencies);
         }
         let answer = connection.send(&request).await?;
-        if answer.status != 200 || answer.head.to_ascii_lowercase().contains("x-amz-function-error") {
-            bail!("answer {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        if answer.status != 200
+            || answer
+                .head
+                .to_ascii_lowercase()
+                .contains("x-amz-function-error")
+        {
+            bail!(
+                "answer {}: {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
+            );
         }
         if sent >= warm {
             latencies.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));

@@ -15,7 +15,10 @@ use hearth_tests::cluster::{TestCluster, repository};
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting tokio")?;
     match arguments.next().as_deref() {
         Some("echo") => runtime.block_on(echo::serve()),
         Some(other) => anyhow::bail!("unknown argument {other:?}; run without arguments"),
@@ -30,5 +33,8 @@ async fn bench() -> anyhow::Result<()> {
     let warm = warm::measure(&cluster).await?;
     let cold = cold::measure(&cluster).await?;
     drop(cluster);
-    report::write(&report::Report { warm, cold }, &repository().join("target/bench"))
+    report::write(
+        &report::Report { warm, cold },
+        &repository().join("target/bench"),
+    )
 }

@@ -42,9 +42,15 @@ pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Warm>> {
         for connections in [1, 8, 64] {
             // Sandboxes for all connections exist before the round counts.
             warm_up(&cluster.ready.endpoint, &request, connections).await?;
-            let before = (cpu::micros(cluster.pid("gateway")?)?, cpu::micros(cluster.pid("worker")?)?);
+            let before = (
+                cpu::micros(cluster.pid("gateway")?)?,
+                cpu::micros(cluster.pid("worker")?)?,
+            );
             let hearth = drive(&cluster.ready.endpoint, &request, connections, ROUND).await?;
-            let after = (cpu::micros(cluster.pid("gateway")?)?, cpu::micros(cluster.pid("worker")?)?);
+            let after = (
+                cpu::micros(cluster.pid("gateway")?)?,
+                cpu::micros(cluster.pid("worker")?)?,
+            );
             let echo_before = cpu::micros(echo_pid)?;
             let echo = drive(&echo_addr, &request, connections, ROUND / 2).await?;
             let echo_after = cpu::micros(echo_pid)?;

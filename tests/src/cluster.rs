@@ -70,7 +70,9 @@ pub fn build_dir() -> anyhow::Result<PathBuf> {
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ has a parent")
 }
 
 impl TestCluster {
@@ -78,23 +80,34 @@ impl TestCluster {
     pub fn new(data_dir: &Path, controllers: u16, workers: u16, gateways: u16) -> Self {
         let words = |n: u16| n.to_string();
         let command = [
-            "--listen", "127.0.0.1:0",
-            "--controllers", &words(controllers),
-            "--workers", &words(workers),
-            "--gateways", &words(gateways),
+            "--listen",
+            "127.0.0.1:0",
+            "--controllers",
+            &words(controllers),
+            "--workers",
+            &words(workers),
+            "--gateways",
+            &words(gateways),
         ];
-        Self { data_dir: data_dir.to_owned(), command: command.map(str::to_owned).to_vec() }
+        Self {
+            data_dir: data_dir.to_owned(),
+            command: command.map(str::to_owned).to_vec(),
+        }
     }
 
     /// Starts it and waits until it answers.
     pub async fn start(&self) -> anyhow::Result<Running> {
         let hearth = build_dir()?.join("hearth");
         if !hearth.exists() {
-            bail!("{} is missing: build it with `cargo build --bin hearth`", hearth.display());
+            bail!(
+                "{} is missing: build it with `cargo build --bin hearth`",
+                hearth.display()
+            );
         }
         let ready_file = self.data_dir.join("ready.json");
         let _ = std::fs::remove_file(&ready_file);
-        let log = std::fs::File::create(self.data_dir.join("up.log")).context("creating the log")?;
+        let log =
+            std::fs::File::create(self.data_dir.join("up.log")).context("creating the log")?;
         let child = Command::new(&hearth)
             .arg("up")
             .arg("--data-dir")
@@ -113,7 +126,10 @@ impl TestCluster {
         let clock = Seams::system().clock;
         let begin = clock.monotonic_ms();
         let ready = loop {
-            if let Some(ready) = std::fs::read(&ready_file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            if let Some(ready) = std::fs::read(&ready_file)
+                .ok()
+                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            {
                 break ready;
             }
             if running.ended() || clock.monotonic_ms() - begin > READY_MS {
@@ -132,7 +148,9 @@ struct Starting(Option<Child>);
 
 impl Starting {
     fn ended(&mut self) -> bool {
-        self.0.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+        self.0
+            .as_mut()
+            .is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 }
 
@@ -147,7 +165,12 @@ impl Drop for Starting {
 impl Running {
     /// Pid of the first node of a role.
     pub fn pid(&self, role: &str) -> anyhow::Result<u32> {
-        self.ready.nodes.iter().find(|n| n.role == role).map(|n| n.pid).with_context(|| format!("no {role}"))
+        self.ready
+            .nodes
+            .iter()
+            .find(|n| n.role == role)
+            .map(|n| n.pid)
+            .with_context(|| format!("no {role}"))
     }
 }
 
@@ -160,7 +183,10 @@ impl Drop for Running {
 /// SIGTERM ends `hearth up` and all its nodes; it bounds the time itself.
 fn end(child: &mut Child) {
     if let Ok(pid) = i32::try_from(child.id()) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGTERM,
+        );
     }
     let _ = child.wait();
 }

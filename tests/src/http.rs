@@ -30,9 +30,15 @@ pub fn signed(ready: &Ready, method: &str, path: &str, body: &[u8]) -> anyhow::R
     let now = i128::from(Seams::system().clock.unix_ms()) * 1_000_000;
     let now = time::OffsetDateTime::from_unix_timestamp_nanos(now).context("reading the clock")?;
     sign(&mut parts, body, signer, now).context("signing")?;
-    let mut head = format!("{method} {path} HTTP/1.1\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in &parts.headers {
-        head.push_str(&format!("{name}: {}\r\n", value.to_str().context("a header of ours is text")?));
+        head.push_str(&format!(
+            "{name}: {}\r\n",
+            value.to_str().context("a header of ours is text")?
+        ));
     }
     head.push_str("\r\n");
     let mut request = head.into_bytes();
@@ -62,9 +68,14 @@ impl Connection {
     /// Connects to `addr` (`host:port` or a URL of it).
     pub async fn open(addr: &str) -> anyhow::Result<Self> {
         let addr = addr.trim_start_matches("http://");
-        let stream = TcpStream::connect(addr).await.with_context(|| format!("connecting to {addr}"))?;
+        let stream = TcpStream::connect(addr)
+            .await
+            .with_context(|| format!("connecting to {addr}"))?;
         stream.set_nodelay(true).context("setting TCP_NODELAY")?;
-        Ok(Self { stream, buffer: Vec::with_capacity(16_384) })
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(16_384),
+        })
     }
 
     /// Sends a request and reads its answer. Only answers with `content-length` are understood.
@@ -78,7 +89,11 @@ impl Connection {
             self.fill().await?;
         };
         let head = String::from_utf8_lossy(&self.buffer[..head_end]).into_owned();
-        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).context("an answer without a status")?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .context("an answer without a status")?;
         let length: usize = head
             .lines()
             .filter_map(|line| line.split_once(':'))
@@ -88,11 +103,21 @@ impl Connection {
         while self.buffer.len() < head_end + length {
             self.fill().await?;
         }
-        Ok(Answer { status, body: self.buffer[head_end..head_end + length].to_vec(), head })
+        Ok(Answer {
+            status,
+            body: self.buffer[head_end..head_end + length].to_vec(),
+            head,
+        })
     }
 
     async fn fill(&mut self) -> anyhow::Result<()> {
-        if self.stream.read_buf(&mut self.buffer).await.context("reading")? == 0 {
+        if self
+            .stream
+            .read_buf(&mut self.buffer)
+            .await
+            .context("reading")?
+            == 0
+        {
             bail!("the connection was closed");
         }
         Ok(())
@@ -100,5 +125,7 @@ impl Connection {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
