@@ -12,6 +12,10 @@ pub const OTHER_CANDIDATES_MAX: u32 = 2;
 /// Times the leader is asked for one invocation, so that two full tables cannot chase each other.
 pub const NEED_CAPACITY_MAX: u32 = 3;
 
+/// Times one invocation goes back in line because its sandbox was gone when it came. The queue's deadline ends the
+/// waiting of an honest one; this only ends a loop.
+pub const WAITS_MAX: u32 = 100;
+
 /// How an attempt ended without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptFailure {
@@ -38,6 +42,8 @@ pub struct Attempts {
     pub workers_tried: u32,
     /// Times the leader was asked.
     pub leader_asked: u32,
+    /// Times it went back in line.
+    pub waits: u32,
 }
 
 /// What to do next.
@@ -45,6 +51,8 @@ pub struct Attempts {
 pub enum Decision {
     /// Another worker, not one already tried.
     NextCandidate,
+    /// Back in line for the next free sandbox: nothing is lacking but luck.
+    WaitAgain,
     /// Tell the leader `NeedCapacity`, wait for its word, then begin again.
     NeedCapacity,
     /// Every way is used up and nothing has run: 429 if the failure is a matter of permits, else 503.
@@ -59,17 +67,19 @@ pub enum Decision {
 /// Decides after a failed attempt. `attempts` counts the failed one; `others_left` says whether a
 /// candidate is known that was not tried.
 pub fn after_failure(failure: AttemptFailure, attempts: Attempts, others_left: bool) -> Decision {
-    let throttled = match failure {
+    let (throttled, lacks_permit) = match failure {
         AttemptFailure::LostAfterTaken | AttemptFailure::InitFailed => return Decision::Report,
-        AttemptFailure::NoPermit => true,
-        AttemptFailure::NoSandbox
-        | AttemptFailure::Fenced
-        | AttemptFailure::Draining
-        | AttemptFailure::LostBeforeTaken => false,
+        AttemptFailure::NoPermit => (true, true),
+        AttemptFailure::Fenced => (false, true),
+        AttemptFailure::NoSandbox | AttemptFailure::Draining | AttemptFailure::LostBeforeTaken => {
+            (false, false)
+        }
     };
     if others_left && attempts.workers_tried <= OTHER_CANDIDATES_MAX {
         Decision::NextCandidate
-    } else if attempts.leader_asked < NEED_CAPACITY_MAX {
+    } else if !lacks_permit && attempts.waits < WAITS_MAX {
+        Decision::WaitAgain
+    } else if lacks_permit && attempts.leader_asked < NEED_CAPACITY_MAX {
         Decision::NeedCapacity
     } else {
         Decision::GiveUp { throttled }
@@ -94,6 +104,7 @@ mod tests {
         Attempts {
             workers_tried,
             leader_asked,
+            waits: 0,
         }
     }
 
@@ -120,21 +131,51 @@ mod tests {
         let end = attempts(1, NEED_CAPACITY_MAX);
         assert_eq!(no_permit(end, false), GiveUp { throttled: true });
         assert_eq!(
-            after_failure(AttemptFailure::NoSandbox, end, false),
+            after_failure(AttemptFailure::Fenced, end, false),
             GiveUp { throttled: false }
         );
+    }
+
+    /// A stale count of free sandboxes must not end an invocation that still has time.
+    #[test]
+    fn an_invocation_whose_sandbox_was_gone_waits_again() {
+        for failure in [
+            AttemptFailure::NoSandbox,
+            AttemptFailure::Draining,
+            AttemptFailure::LostBeforeTaken,
+        ] {
+            let mut a = attempts(1, NEED_CAPACITY_MAX);
+            assert_eq!(after_failure(failure, a, false), Decision::WaitAgain);
+            a.waits = WAITS_MAX;
+            assert_eq!(
+                after_failure(failure, a, false),
+                Decision::GiveUp { throttled: false }
+            );
+        }
     }
 
     #[test]
     fn every_failure_comes_to_an_end() {
         for failure in ALL {
             let mut a = attempts(0, 0);
-            let end = (0..100).find(|_| {
+            let end = (0..1_000).find(|_| {
                 a.workers_tried += 1;
                 match after_failure(failure, a, true) {
                     Decision::NextCandidate => false,
+                    Decision::WaitAgain => {
+                        a = Attempts {
+                            workers_tried: 0,
+                            waits: a.waits + 1,
+                            ..a
+                        };
+                        false
+                    }
                     Decision::NeedCapacity => {
-                        a = attempts(0, a.leader_asked + 1);
+                        a = Attempts {
+                            workers_tried: 0,
+                            leader_asked: a.leader_asked + 1,
+                            ..a
+                        };
                         false
                     }
                     Decision::GiveUp { .. } | Decision::Report => true,

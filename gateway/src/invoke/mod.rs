@@ -192,10 +192,21 @@ impl Invoker {
                     Some(next) => slot = next,
                     None => return Err(InvokeError::NoWorker),
                 },
+                Decision::WaitAgain => {
+                    attempts = Attempts {
+                        workers_tried: 0,
+                        waits: attempts.waits + 1,
+                        ..attempts
+                    };
+                    tried.clear();
+                    drop(other);
+                    slot = self.acquire(&line, &call, &tried, deadline).await?;
+                }
                 Decision::NeedCapacity => {
                     attempts = Attempts {
                         workers_tried: 0,
                         leader_asked: attempts.leader_asked + 1,
+                        ..attempts
                     };
                     tried.clear();
                     slot = match other {
@@ -265,9 +276,9 @@ impl Invoker {
         let Ok(sent) = sending else {
             return Ok(Err(AttemptFailure::LostBeforeTaken));
         };
-        let reply = sent
-            .reply()
-            .instrument(debug_span!("function", worker = slot.worker.id.0));
+        let worker = slot.worker.id.0;
+        slot.used();
+        let reply = sent.reply().instrument(debug_span!("function", worker));
         match tokio::time::timeout(Duration::from_millis(budget_ms), reply).await {
             Ok(result) => Ok(result),
             Err(_) => Err(InvokeError::NoAnswer),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::Invoker;
-use super::line::StartRefusal;
+use super::line::{Free, StartRefusal};
 use super::tables::Report;
 use super::worker::Worker;
 use crate::channel::MESSAGE_MAX_BYTES;
@@ -124,13 +124,17 @@ fn on_load(
         let Ok(key) = required_version(version.version.as_ref()) else {
             continue;
         };
-        let counts = [version.idle, version.starting, version.busy];
-        invoker.line(&key).on_report(worker, counts, now);
+        let free = Free {
+            idle: version.idle,
+            received: version.received,
+        };
+        let counts = [version.starting, version.busy];
+        invoker.line(&key).on_report(worker, free, counts, now);
         named.insert(key);
     }
     if load.complete {
         for gone in known.difference(&named) {
-            invoker.line(gone).on_report(worker, [0; 3], now);
+            invoker.line(gone).on_gone(worker);
         }
         known.clear();
     }

@@ -13,7 +13,7 @@ use hearth_proto::internal::v1 as pb;
 use pb::gateway_frame::Frame;
 use tokio::sync::oneshot;
 
-use super::line::Line;
+use super::line::{Free, Line};
 use super::outbox::{NotTaken, Outbox};
 use super::tables::{PoolSlot, Tables};
 
@@ -139,7 +139,11 @@ impl Worker {
         {
             pool.on_exhausted();
         }
-        pending.line.on_idle(self, refused.idle, now);
+        let free = Free {
+            idle: refused.idle,
+            received: refused.received,
+        };
+        pending.line.on_ended(self, free, now);
         // A caller that is gone needs no answer.
         let _ = pending.reply.send(Err(failure));
     }
@@ -153,7 +157,7 @@ impl Worker {
         let id = response.id;
         if response.last {
             let Some(pending) = self.take(id) else { return };
-            pending.line.on_idle(self, response.idle, now);
+            pending.line.on_ended(self, free(&response), now);
             let payload = std::mem::take(&mut response.payload);
             let _ = pending.reply.send(Ok(reply(response, payload)));
             return;
@@ -196,7 +200,7 @@ impl Worker {
             let _ = pending.reply.send(Err(AttemptFailure::LostAfterTaken));
             return;
         };
-        pending.line.on_idle(self, head.idle, now);
+        pending.line.on_ended(self, free(&head), now);
         let _ = pending.reply.send(Ok(reply(head, pending.body.freeze())));
     }
 
@@ -215,6 +219,13 @@ impl Worker {
             };
             let _ = pending.reply.send(Err(failure));
         }
+    }
+}
+
+fn free(head: &pb::Response) -> Free {
+    Free {
+        idle: head.idle,
+        received: head.received,
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct FakeWorker {
     outs: Mutex<Vec<Sender>>,
     /// Idle sandboxes by function.
     idle: Mutex<HashMap<String, u32>>,
+    /// Invokes that came, by function.
+    received: Mutex<HashMap<String, u64>>,
 }
 
 type Sender = mpsc::Sender<Result<pb::WorkerFrame, Status>>;
@@ -45,6 +47,7 @@ impl FakeWorker {
             permits: Mutex::new(permits),
             starts_work: true,
             seen: Mutex::default(),
+            received: Mutex::default(),
             outs: Mutex::default(),
             idle: Mutex::new(
                 warm.iter()
@@ -77,6 +80,7 @@ impl FakeWorker {
                     idle: *idle,
                     starting: 0,
                     busy: 0,
+                    received: self.received(function),
                 })
                 .collect(),
             pools: vec![pb::PoolUse {
@@ -101,16 +105,28 @@ impl FakeWorker {
         }
     }
 
+    fn received(&self, function: &str) -> u64 {
+        *self.received.lock().unwrap().get(function).unwrap_or(&0)
+    }
+
     async fn on_invoke(&self, out: &Sender, invoke: pb::Invoke, payload: Bytes) -> bool {
         self.seen.lock().unwrap().invokes += 1;
         let id = invoke.id;
         let function = invoke.version.unwrap_or_default().function;
+        *self
+            .received
+            .lock()
+            .unwrap()
+            .entry(function.clone())
+            .or_default() += 1;
+        let received = self.received(&function);
         let idle = *self.idle.lock().unwrap().get(&function).unwrap_or(&0);
         let refuse = |reason: pb::refused::Reason| {
             Out::Refused(pb::Refused {
                 id,
                 reason: reason.into(),
                 idle: 0,
+                received,
             })
         };
         let response = |payload: Bytes, last| pb::Response {
@@ -118,6 +134,7 @@ impl FakeWorker {
             payload,
             last,
             idle,
+            received,
             ..Default::default()
         };
         match function.as_str() {

@@ -14,7 +14,7 @@ use pb::worker_frame::Frame as Say;
 use tonic::Streaming;
 use tracing::{debug, warn};
 
-use super::outbox::Outbox;
+use super::outbox::{Free, Outbox, Received};
 use crate::pool::gates::HeldPermit;
 use crate::pool::invocation::{Invocation, Reply};
 use crate::pool::version::{Taken, VersionPool};
@@ -29,6 +29,7 @@ struct Assembling {
     permit: HeldPermit,
     pool: Arc<VersionPool>,
     taken: Taken,
+    received: Received,
 }
 
 /// The reader of one stream.
@@ -93,12 +94,20 @@ impl Reader {
             Ok(key) => key,
             Err(error) => {
                 warn!(%error, "invocation refused");
-                return self.outbox.refuse(id, Reason::UnknownVersion, 0);
+                return self
+                    .outbox
+                    .refuse(id, Reason::UnknownVersion, Free::default());
             }
         };
+        let received = self
+            .outbox
+            .on_received(&key, |key| self.engine.catalog.find(key).is_some());
         let admitted = match self.engine.admit(&key) {
             Ok(admitted) => admitted,
-            Err(no) => return self.outbox.refuse(id, no.reason, no.idle),
+            Err(no) => {
+                let free = received.with(|| no.idle);
+                return self.outbox.refuse(id, no.reason, free);
+            }
         };
         let (permit, pool, taken) = admitted.into_parts();
         let event = std::mem::take(&mut invoke.payload);
@@ -110,6 +119,7 @@ impl Reader {
             permit,
             pool,
             taken,
+            received,
         };
         if last {
             self.begin(assembling, event);
@@ -127,8 +137,9 @@ impl Reader {
         };
         if assembling.event.len() + chunk.payload.len() > SYNC_REQUEST_MAX_BYTES {
             warn!(id = chunk.id, "a gateway sent an event over the limit");
+            let free = assembling.received.with(|| assembling.pool.free());
             self.abandon(chunk.id);
-            return self.outbox.refuse(chunk.id, Reason::Unspecified, 0);
+            return self.outbox.refuse(chunk.id, Reason::Unspecified, free);
         }
         assembling.event.extend_from_slice(&chunk.payload);
         if chunk.last
@@ -146,6 +157,7 @@ impl Reader {
             permit,
             pool,
             taken,
+            received,
             ..
         } = assembling;
         let invocation = Invocation {
@@ -160,6 +172,7 @@ impl Reader {
             reply: Reply {
                 outbox: Arc::clone(&self.outbox),
                 id: invoke.id,
+                received,
             },
         };
         self.engine.run(&pool, taken, invocation);

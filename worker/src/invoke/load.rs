@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hearth_core::ids::PoolKey;
 use hearth_core::permits::PoolReport;
+use hearth_core::pool::PoolCounts;
 use hearth_proto::internal::v1 as pb;
 use pb::worker_frame::Frame;
 use tokio::sync::broadcast::error::RecvError;
@@ -27,7 +28,7 @@ pub(super) async fn report(engine: Arc<Engine>, outbox: Arc<Outbox>) {
         // A report that finds a gateway not reading adds nothing to the queue.
         outbox.room().await;
         let mut mark = engine.changes.mark();
-        outbox.say(Frame::Load(load(&engine, None)));
+        outbox.say(Frame::Load(load(&engine, &outbox, None)));
         let next_complete = tokio::time::sleep(COMPLETE_EVERY);
         tokio::pin!(next_complete);
         loop {
@@ -42,7 +43,7 @@ pub(super) async fn report(engine: Arc<Engine>, outbox: Arc<Outbox>) {
             bell.mark_unchanged();
             let since = mark;
             mark = engine.changes.mark();
-            outbox.say(Frame::Load(load(&engine, Some(since))));
+            outbox.say(Frame::Load(load(&engine, &outbox, Some(since))));
         }
     }
 }
@@ -64,7 +65,7 @@ pub(super) async fn refusals(engine: &Engine, outbox: &Outbox) {
 }
 
 /// How the worker stands; only what changed since a mark, if there is one.
-fn load(engine: &Engine, since: Option<u64>) -> pb::Load {
+fn load(engine: &Engine, outbox: &Outbox, since: Option<u64>) -> pb::Load {
     let changed = engine
         .all_pools()
         .into_iter()
@@ -75,7 +76,7 @@ fn load(engine: &Engine, since: Option<u64>) -> pb::Load {
         free_memory_mib: engine.memory.free_mib(),
         start_budget: u32::try_from(engine.start_slots.available_permits()).unwrap_or(u32::MAX),
         draining: engine.draining.load(Ordering::Acquire),
-        versions: changed.map(|pool| version_load(&pool)).collect(),
+        versions: changed.map(|pool| version_load(&pool, outbox)).collect(),
         pools: pools
             .iter()
             .map(|(key, report)| pool_use(key, report))
@@ -84,13 +85,18 @@ fn load(engine: &Engine, since: Option<u64>) -> pb::Load {
     }
 }
 
-fn version_load(pool: &VersionPool) -> pb::VersionLoad {
-    let counts = pool.counts();
+fn version_load(pool: &VersionPool, outbox: &Outbox) -> pb::VersionLoad {
+    let mut counts = PoolCounts::default();
+    let free = outbox.received(&pool.key).with(|| {
+        counts = pool.counts();
+        counts.idle
+    });
     pb::VersionLoad {
         version: Some((&pool.key).into()),
-        idle: counts.idle,
+        idle: free.idle,
         starting: counts.starting,
         busy: counts.busy,
+        received: free.received,
     }
 }
 

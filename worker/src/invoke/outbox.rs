@@ -1,14 +1,16 @@
 //! What the worker has to say on one gateway's stream, in a fair order: a response of megabytes travels in chunks
 //! between the small ones. What is said is decided elsewhere.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::Stream;
 use futures::task::AtomicWaker;
+use hearth_core::ids::VersionKey;
 use hearth_core::limits::FRAME_BYTES;
 use hearth_proto::internal::v1 as pb;
 use pb::worker_frame::Frame;
@@ -33,9 +35,37 @@ pub(crate) struct Outcome {
     pub(crate) log_tail: Bytes,
     /// What the invocation costs.
     pub(crate) billed_ms: u32,
-    /// Free sandboxes of the version.
-    pub(crate) idle: u32,
+    /// What was free when it ended.
+    pub(crate) free: Free,
 }
+
+/// Free sandboxes of a version, as one gateway is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Free {
+    /// Free sandboxes.
+    pub(crate) idle: u32,
+    /// Invokes of the version that came from this gateway before they were counted.
+    pub(crate) received: u64,
+}
+
+/// Counts the invokes of one version that came on one stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Received(Arc<AtomicU64>);
+
+impl Received {
+    /// What is free now. The invokes are read first: one that comes in between is counted as on its way and as taken,
+    /// which the next report sets right; the other order would promise its sandbox twice.
+    pub(crate) fn with(&self, idle: impl FnOnce() -> u32) -> Free {
+        let received = self.0.load(Ordering::Acquire);
+        Free {
+            idle: idle(),
+            received,
+        }
+    }
+}
+
+/// Versions whose invokes are counted on one stream before those the worker has no more are dropped.
+const COUNTED_MAX: usize = 4_096;
 
 /// The queue and its reader's alarm.
 #[derive(Debug, Default)]
@@ -43,6 +73,7 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     reader: AtomicWaker,
     room: Notify,
+    received: Mutex<HashMap<VersionKey, Received>>,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +144,30 @@ impl Outbox {
         self.state().wanted.remove(&id)
     }
 
+    /// An invoke of a version came. `is_known` says which versions may still be invoked: others are not counted for ever.
+    pub(crate) fn on_received(
+        &self,
+        key: &VersionKey,
+        is_known: impl Fn(&VersionKey) -> bool,
+    ) -> Received {
+        let received = self.received(key);
+        received.0.fetch_add(1, Ordering::AcqRel);
+        let mut counted = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.len() > COUNTED_MAX {
+            counted.retain(|key, _| is_known(key));
+        }
+        received
+    }
+
+    /// The count of a version's invokes.
+    pub(crate) fn received(&self, key: &VersionKey) -> Received {
+        let mut counted = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(received) = counted.get(key) {
+            return received.clone();
+        }
+        counted.entry(key.clone()).or_default().clone()
+    }
+
     /// Sends the answer, if it is still wanted.
     pub(crate) fn respond(&self, id: u64, outcome: Outcome) {
         let mut rest = outcome.payload;
@@ -123,7 +178,8 @@ impl Outbox {
             last: rest.is_empty(),
             log_tail: outcome.log_tail,
             billed_ms: outcome.billed_ms,
-            idle: outcome.idle,
+            idle: outcome.free.idle,
+            received: outcome.free.received,
             payload,
         };
         let mut state = self.state();
@@ -142,7 +198,7 @@ impl Outbox {
     }
 
     /// Refuses, if the answer is still wanted.
-    pub(crate) fn refuse(&self, id: u64, reason: pb::refused::Reason, idle: u32) {
+    pub(crate) fn refuse(&self, id: u64, reason: pb::refused::Reason, free: Free) {
         let mut state = self.state();
         if state.closed || !state.wanted.remove(&id) {
             return;
@@ -150,7 +206,8 @@ impl Outbox {
         let refused = pb::Refused {
             id,
             reason: reason.into(),
-            idle,
+            idle: free.idle,
+            received: free.received,
         };
         state.small.push_back(frame(Frame::Refused(refused)));
         drop(state);
@@ -264,7 +321,7 @@ mod tests {
         outbox.respond(1, outcome(2 * FRAME_BYTES + 1));
         outbox.respond(2, outcome(FRAME_BYTES + 1));
         outbox.respond(3, outcome(3));
-        outbox.refuse(4, Reason::NoSandbox, 0);
+        outbox.refuse(4, Reason::NoSandbox, Free::default());
         let full = FRAME_BYTES;
         let frames = drain(&mut stream);
         assert_eq!(

@@ -61,6 +61,7 @@ impl Sandbox {
         self.metrics.in_flight.dec();
         self.metrics.ended(ended);
         debug!(request_id = id, duration_us, ?ended, "invocation ended");
+        let free = invocation.reply.received.with(|| self.pool.free());
         invocation.answer(Outcome {
             function_error: if ended == Ended::Success {
                 ""
@@ -74,7 +75,7 @@ impl Sandbox {
                 Bytes::new()
             },
             billed_ms: u32::try_from(billed_ms(duration_us)).unwrap_or(u32::MAX),
-            idle: self.pool.free(),
+            free,
         });
     }
 

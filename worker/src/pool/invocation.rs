@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hearth_core::ids::VersionKey;
 use hearth_proto::internal::v1::refused::Reason;
 
-use crate::invoke::outbox::{Outbox, Outcome};
+use crate::invoke::outbox::{Outbox, Outcome, Received};
 use crate::pool::gates::HeldPermit;
 
 /// An accepted invocation. It holds its permit until it is answered.
@@ -38,6 +38,8 @@ pub(crate) struct Invocation {
 pub(crate) struct Reply {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) id: u64,
+    /// Counts this one and its likes.
+    pub(crate) received: Received,
 }
 
 impl Invocation {
@@ -50,9 +52,10 @@ impl Invocation {
     }
 
     /// The event was not taken: it may go elsewhere.
-    pub(crate) fn refuse(self, reason: Reason, idle: u32) {
+    pub(crate) fn refuse(self, reason: Reason, idle: impl FnOnce() -> u32) {
         let Self { permit, reply, .. } = self;
         drop(permit);
-        reply.outbox.refuse(reply.id, reason, idle);
+        let free = reply.received.with(idle);
+        reply.outbox.refuse(reply.id, reason, free);
     }
 }

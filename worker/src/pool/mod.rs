@@ -150,18 +150,18 @@ impl Engine {
         match taken {
             Taken::Warm(sandbox) => {
                 if let Err(invocation) = sandbox.bind(invocation) {
-                    self.refuse(*invocation, pool.free());
+                    self.refuse(*invocation, || pool.free());
                 }
             }
             Taken::InitError(sandbox) => match sandbox.take_fault() {
                 Some(fault) => sandbox.serve_fault(invocation, fault),
                 None => self.init_again(pool, invocation),
             },
-            Taken::Nothing => self.refuse(invocation, 0),
+            Taken::Nothing => self.refuse(invocation, || 0),
         }
     }
 
-    fn refuse(&self, invocation: Invocation, idle: u32) {
+    fn refuse(&self, invocation: Invocation, idle: impl FnOnce() -> u32) {
         self.metrics.in_flight.dec();
         self.metrics.ended(Ended::Refused);
         invocation.refuse(Reason::SandboxDied, idle);
@@ -171,7 +171,7 @@ impl Engine {
     /// timeout."
     fn init_again(self: &Arc<Self>, pool: &Arc<VersionPool>, invocation: Invocation) {
         let Some(memory) = self.reserve(pool.memory_mib()) else {
-            return self.refuse(invocation, pool.free());
+            return self.refuse(invocation, || pool.free());
         };
         self.begin(pool, memory, Some(invocation));
     }

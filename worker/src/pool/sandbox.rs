@@ -532,7 +532,7 @@ impl Sandbox {
         if let Some(invocation) = todo.lost {
             self.metrics.in_flight.dec();
             self.metrics.ended(Ended::Refused);
-            invocation.refuse(Reason::SandboxDied, self.pool.free());
+            invocation.refuse(Reason::SandboxDied, || self.pool.free());
         }
         if let Some((current, ending)) = todo.ended {
             self.finish(current, ending);

@@ -33,11 +33,26 @@ pub(crate) enum StartRefusal {
     NotRunnable(String),
 }
 
+/// Free sandboxes of the version on a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Free {
+    pub(crate) idle: u32,
+    /// Invokes of the version that had come on the stream when they were counted.
+    pub(crate) received: u64,
+}
+
 /// What is known of this version on one worker.
 #[derive(Debug)]
 struct Row {
     worker: Arc<Worker>,
-    idle: u32,
+    /// Tells this row from one of an earlier stream to the worker.
+    stream: u64,
+    /// Free sandboxes as last reported.
+    reported: u32,
+    /// Invokes that the report had seen, of all on this stream; `None` before the first report.
+    received: Option<u64>,
+    /// Invokes promised or sent on this stream: those beyond `received` will take from `reported`.
+    sent: u64,
     starting: u32,
     busy: u32,
     /// Starts asked for that no report shows yet.
@@ -56,10 +71,43 @@ pub(crate) struct Terms {
     pub(crate) memory_mib: u32,
 }
 
-/// A sandbox promised to an invocation.
-#[derive(Clone, Debug)]
+/// A sandbox promised to an invocation. Dropped unused, the promise is taken back.
+#[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) worker: Arc<Worker>,
+    stream: u64,
+    line: Option<Arc<Line>>,
+}
+
+impl Slot {
+    /// The invocation was sent: the worker's reports count it from now on.
+    pub(crate) fn used(mut self) {
+        self.line = None;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.take() {
+            line.take_back(&self.worker, self.stream);
+        }
+    }
+}
+
+/// A worker picked under the lock, before it becomes a [`Slot`].
+struct Picked {
+    worker: Arc<Worker>,
+    stream: u64,
+}
+
+impl Picked {
+    fn promise(self, line: &Arc<Line>) -> Slot {
+        Slot {
+            worker: self.worker,
+            stream: self.stream,
+            line: Some(Arc::clone(line)),
+        }
+    }
 }
 
 type Waiter = oneshot::Sender<Result<Slot, InvokeError>>;
@@ -72,6 +120,8 @@ struct State {
     terms: Terms,
     /// A task looks after the waiting.
     tended: bool,
+    /// Rows made so far.
+    streams: u64,
 }
 
 /// What an invocation gets when it asks for a sandbox.
@@ -132,6 +182,7 @@ impl Line {
                 rows: Vec::new(),
                 terms,
                 tended: false,
+                streams: 0,
             }),
         }
     }
@@ -142,7 +193,7 @@ impl Line {
 
     /// A free sandbox on a worker not in `tried`, or a place in line until `deadline`.
     pub(crate) fn grab(
-        &self,
+        self: &Arc<Self>,
         terms: &Terms,
         tried: &[NodeId],
         deadline: MonotonicMs,
@@ -154,9 +205,9 @@ impl Line {
             state.terms = terms.clone();
         }
         if state.queue.is_empty()
-            && let Some(slot) = state.take(tried, now, draws)
+            && let Some(picked) = state.take(tried, now, draws)
         {
-            return Grab::Slot(slot);
+            return Grab::Slot(picked.promise(self));
         }
         let Ok(ticket) = state.queue.enqueue(deadline) else {
             return Grab::Full;
@@ -171,12 +222,13 @@ impl Line {
 
     /// A free sandbox on a worker that was not tried, for an invocation that was refused.
     pub(crate) fn grab_other(
-        &self,
+        self: &Arc<Self>,
         tried: &[NodeId],
         now: MonotonicMs,
         draws: [u64; 2],
     ) -> Option<Slot> {
-        self.state().take(tried, now, draws)
+        let picked = self.state().take(tried, now, draws)?;
+        Some(picked.promise(self))
     }
 
     /// The caller of a waiting invocation is gone.
@@ -186,27 +238,54 @@ impl Line {
         state.waiters.remove(&ticket);
     }
 
-    /// A report about this version on a worker, absolute; the sandboxes on the way and at work.
-    pub(crate) fn on_report(&self, worker: &Arc<Worker>, counts: [u32; 3], now: MonotonicMs) {
-        let [idle, starting, busy] = counts;
+    /// A report about this version on a worker: sandboxes that are free, starting and at work.
+    pub(crate) fn on_report(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        free: Free,
+        [starting, busy]: [u32; 2],
+        now: MonotonicMs,
+    ) {
         let mut state = self.state();
         let row = state.row(worker);
-        let before = row.idle + row.starting + row.busy;
-        let after = idle.saturating_add(starting).saturating_add(busy);
+        let before = row.reported + row.starting + row.busy;
+        let after = free.idle.saturating_add(starting).saturating_add(busy);
         row.asked = row.asked.saturating_sub(after.saturating_sub(before));
-        (row.idle, row.starting, row.busy) = (idle, starting, busy);
-        state.serve(now);
+        row.on_free(free);
+        (row.starting, row.busy) = (starting, busy);
+        state.serve(self, now);
         drop(state);
         self.changed.notify_one();
     }
 
-    /// An invocation ended or was refused there; `idle` sandboxes are left.
-    pub(crate) fn on_idle(&self, worker: &Arc<Worker>, idle: u32, now: MonotonicMs) {
+    /// An invocation ended or was refused there, which left so many free.
+    pub(crate) fn on_ended(self: &Arc<Self>, worker: &Arc<Worker>, free: Free, now: MonotonicMs) {
         let mut state = self.state();
         let row = state.row(worker);
-        row.idle = idle;
+        row.on_free(free);
         row.busy = row.busy.saturating_sub(1);
-        state.serve(now);
+        state.serve(self, now);
+    }
+
+    /// The worker has no sandbox of the version any more. What was sent there before is still counted.
+    pub(crate) fn on_gone(&self, worker: &Arc<Worker>) {
+        let mut state = self.state();
+        let row = state.row(worker);
+        (row.reported, row.starting, row.busy) = (0, 0, 0);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// A promised sandbox was not used.
+    fn take_back(&self, worker: &Arc<Worker>, stream: u64) {
+        let mut state = self.state();
+        if let Some(row) = state.rows.iter_mut().find(|row| row.stream == stream) {
+            debug_assert!(Arc::ptr_eq(&row.worker, worker));
+            row.sent = row.sent.saturating_sub(1);
+            row.busy = row.busy.saturating_sub(1);
+        }
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// The worker does not start a sandbox now.
@@ -237,13 +316,17 @@ impl Line {
 
     /// Serves who can be served, gives up who waited too long, and says what to do for the others. `None` when
     /// nobody waits: the tending ends.
-    pub(crate) fn plan(&self, workers: &[Arc<Worker>], now: MonotonicMs) -> Option<Plan> {
+    pub(crate) fn plan(
+        self: &Arc<Self>,
+        workers: &[Arc<Worker>],
+        now: MonotonicMs,
+    ) -> Option<Plan> {
         let mut state = self.state();
         for ticket in state.queue.expire(now) {
             state.refuse(ticket, InvokeError::WaitedTooLong);
         }
         state.waiters.retain(|_, waiter| !waiter.is_closed());
-        state.serve(now);
+        state.serve(self, now);
         if let Some(detail) = state.not_runnable(workers, now) {
             state.refuse_all(|| InvokeError::NotRunnable(detail.clone()));
         }
@@ -289,7 +372,7 @@ impl Line {
             && state
                 .rows
                 .iter()
-                .all(|row| row.idle + row.starting + row.busy + row.asked == 0)
+                .all(|row| row.reported + row.starting + row.busy + row.asked == 0)
     }
 
     /// Whether a task looks after it.
@@ -310,9 +393,13 @@ impl State {
             .retain(|row| row.worker.id != worker.id || Arc::ptr_eq(&row.worker, worker));
         let found = self.rows.iter().position(|row| row.worker.id == worker.id);
         let index = found.unwrap_or_else(|| {
+            self.streams += 1;
             self.rows.push(Row {
                 worker: Arc::clone(worker),
-                idle: 0,
+                stream: self.streams,
+                reported: 0,
+                received: None,
+                sent: 0,
                 starting: 0,
                 busy: 0,
                 asked: 0,
@@ -325,11 +412,11 @@ impl State {
     }
 
     /// The best free sandbox, promised.
-    fn take(&mut self, tried: &[NodeId], now: MonotonicMs, draws: [u64; 2]) -> Option<Slot> {
+    fn take(&mut self, tried: &[NodeId], now: MonotonicMs, draws: [u64; 2]) -> Option<Picked> {
         let pool = Arc::clone(&self.terms.pool);
         let (mut candidates, mut doubtful) = (Vec::new(), Vec::new());
         for row in &self.rows {
-            let is_open = row.idle > 0 && row.worker.tables.is_connected();
+            let is_open = row.idle() > 0 && row.worker.tables.is_connected();
             if !is_open || tried.contains(&row.worker.id) {
                 continue;
             }
@@ -351,21 +438,22 @@ impl State {
         let id = pick_warm(&candidates, now, STALE_AFTER_MS, draws)
             .or_else(|| pick_warm(&doubtful, now, STALE_AFTER_MS, draws))?;
         let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
-        row.idle -= 1;
+        row.sent += 1;
         row.busy += 1;
-        Some(Slot {
+        Some(Picked {
             worker: Arc::clone(&row.worker),
+            stream: row.stream,
         })
     }
 
     /// Binds those who wait to free sandboxes, in order.
-    fn serve(&mut self, now: MonotonicMs) {
+    fn serve(&mut self, line: &Arc<Line>, now: MonotonicMs) {
         // The draws only break herds of many gateways on fresh sandboxes; here the sandbox has just come free.
         while !self.queue.is_empty() {
-            let Some(slot) = self.take(&[], now, [0, 1]) else {
+            let Some(picked) = self.take(&[], now, [0, 1]) else {
                 return;
             };
-            if !self.give(slot, now) {
+            if !self.give(picked.promise(line), now) {
                 return;
             }
         }
@@ -383,8 +471,10 @@ impl State {
                 Err(Err(_)) => return false,
             }
         }
+        // Nobody was left. The lock is held, so the promise is taken back here and not by the drop.
+        slot.line = None;
         let row = self.row(&Arc::clone(&slot.worker));
-        row.idle += 1;
+        row.sent = row.sent.saturating_sub(1);
         row.busy = row.busy.saturating_sub(1);
         false
     }
@@ -405,11 +495,30 @@ impl State {
 }
 
 impl Row {
+    /// Free sandboxes that no invocation of this gateway is on its way to.
+    fn idle(&self) -> u32 {
+        let on_the_way = self.sent.saturating_sub(self.received.unwrap_or(0));
+        self.reported
+            .saturating_sub(u32::try_from(on_the_way).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a count over, unless a newer one came before it.
+    fn on_free(&mut self, free: Free) {
+        match self.received {
+            // What this line counts begins with the first report of its row.
+            None => self.sent = self.sent.saturating_add(free.received),
+            Some(received) if free.received < received => return,
+            Some(_) => {}
+        }
+        self.received = Some(free.received);
+        self.reported = free.idle;
+    }
+
     fn candidate(&self, pool: &PoolKey, now: MonotonicMs) -> Candidate {
         let tables = &self.worker.tables;
         Candidate {
             worker: self.worker.id,
-            idle: self.idle,
+            idle: self.idle(),
             in_flight_own: tables.own_in_flight(),
             reported_load: tables.load(),
             permits_free: tables.permits_free(pool),

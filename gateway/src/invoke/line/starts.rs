@@ -24,7 +24,7 @@ impl State {
                 .find(|row| Arc::ptr_eq(&row.worker, worker))?;
             match &row.refused {
                 Some((StartRefusal::NotRunnable(text), until))
-                    if now < *until && row.idle + row.starting == 0 =>
+                    if now < *until && row.idle() + row.starting == 0 =>
                 {
                     detail = Some(text.clone());
                 }
@@ -84,7 +84,7 @@ impl State {
             .map(|row| {
                 row.worker
                     .tables
-                    .room(row.worker.id, row.idle + row.busy + row.starting > 0)
+                    .room(row.worker.id, row.idle() + row.busy + row.starting > 0)
             })
             .collect();
         let id = place(&rooms, memory_mib)?;
@@ -101,14 +101,14 @@ impl State {
         let could = |row: &&Row| {
             let tables = &row.worker.tables;
             let room = tables.room(row.worker.id, false);
-            row.idle > 0 || place(&[room], memory_mib).is_some()
+            row.idle() > 0 || place(&[room], memory_mib).is_some()
         };
         let reachable = || {
             self.rows
                 .iter()
                 .filter(|row| row.worker.tables.is_connected())
         };
-        let idle_without_permit = reachable().any(|row| row.idle > 0 && lacks(&row));
+        let idle_without_permit = reachable().any(|row| row.idle() > 0 && lacks(&row));
         if unplaced == 0 && !idle_without_permit {
             return None;
         }

@@ -17,13 +17,13 @@ fn terms() -> Terms {
     }
 }
 
-fn line() -> Line {
-    Line::new(VersionKey {
+fn line() -> Arc<Line> {
+    Arc::new(Line::new(VersionKey {
         account: "000000000000".parse().unwrap(),
         function: "f".parse().unwrap(),
         version: Version::Latest,
         generation: 1,
-    })
+    }))
 }
 
 fn worker(id: u64, permits: u32, memory: u64) -> Arc<Worker> {
@@ -41,7 +41,11 @@ fn worker(id: u64, permits: u32, memory: u64) -> Arc<Worker> {
 
 type Receiver = oneshot::Receiver<Result<Slot, InvokeError>>;
 
-fn wait(line: &Line) -> (Ticket, Receiver) {
+fn free(idle: u32, received: u64) -> Free {
+    Free { idle, received }
+}
+
+fn wait(line: &Arc<Line>) -> (Ticket, Receiver) {
     match line.grab(&terms(), &[], LATER, NOW, [0, 0]) {
         Grab::Waiting { ticket, slot, .. } => (ticket, slot),
         other => panic!("{other:?}"),
@@ -49,10 +53,13 @@ fn wait(line: &Line) -> (Ticket, Receiver) {
 }
 
 fn bound(receiver: &mut Receiver) -> Option<Result<u64, InvokeError>> {
-    receiver
-        .try_recv()
-        .ok()
-        .map(|result| result.map(|slot| slot.worker.id.0))
+    receiver.try_recv().ok().map(|result| {
+        result.map(|slot| {
+            let id = slot.worker.id.0;
+            slot.used();
+            id
+        })
+    })
 }
 
 #[test]
@@ -63,12 +70,12 @@ fn requests_bind_late_to_the_first_sandbox_in_order() {
     let (_, mut third) = wait(&line);
     line.leave(gone);
     drop(second);
-    line.on_report(&a, [1, 0, 0], NOW);
+    line.on_report(&a, free(1, 0), [0, 0], NOW);
     assert_eq!(bound(&mut first), Some(Ok(1)));
     assert_eq!(bound(&mut third), None, "one sandbox, one invocation");
-    line.on_idle(&a, 1, NOW);
+    line.on_ended(&a, free(1, 1), NOW);
     assert_eq!(bound(&mut third), Some(Ok(1)));
-    line.on_idle(&a, 1, NOW);
+    line.on_ended(&a, free(1, 2), NOW);
     let grab = line.grab(&terms(), &[], LATER, NOW, [0, 0]);
     assert!(
         matches!(grab, Grab::Slot(slot) if slot.worker.id.0 == 1),
@@ -153,7 +160,7 @@ fn waiting_has_an_end_and_a_limit() {
 #[test]
 fn a_lost_worker_is_not_chosen() {
     let (line, a) = (line(), worker(1, 9, 8_192));
-    line.on_report(&a, [3, 0, 0], NOW);
+    line.on_report(&a, free(3, 0), [0, 0], NOW);
     a.tables.set_connected(false);
     line.forget(a.id);
     assert!(matches!(
@@ -169,11 +176,14 @@ fn tables_that_lag_do_not_throttle_and_the_workers_word_does() {
     let (line, a) = (line(), worker(1, 1, 8_192));
     let pool = a.tables.pool(&terms().pool).unwrap();
     pool.on_sent();
-    line.on_report(&a, [1, 0, 0], NOW);
+    line.on_report(&a, free(1, 0), [0, 0], NOW);
     let grab = || line.grab(&terms(), &[], LATER, NOW, [0, 0]);
-    assert!(matches!(grab(), Grab::Slot(_)));
+    let Grab::Slot(slot) = grab() else {
+        panic!("tried once")
+    };
+    slot.used();
     pool.on_exhausted();
-    line.on_idle(&a, 1, NOW);
+    line.on_ended(&a, free(1, 1), NOW);
     assert!(matches!(grab(), Grab::Waiting { .. }));
     let need = line
         .plan(std::slice::from_ref(&a), NOW)
@@ -181,4 +191,39 @@ fn tables_that_lag_do_not_throttle_and_the_workers_word_does() {
         .need
         .unwrap();
     assert_eq!(need.refused_by, [NodeId(1)]);
+}
+
+/// Reports that do not know of invokes still on their way must not promise a sandbox twice.
+#[test]
+fn sandboxes_that_invokes_are_on_their_way_to_are_not_promised_again() {
+    let (line, a) = (line(), worker(1, 9, 8_192));
+    line.on_report(&a, free(2, 0), [0, 0], NOW);
+    let grab = || line.grab(&terms(), &[], LATER, NOW, [0, 0]);
+    let used = |grab: Grab| match grab {
+        Grab::Slot(slot) => slot.used(),
+        other => panic!("{other:?}"),
+    };
+    used(grab());
+    used(grab());
+    // Counted before either came: both are still free there.
+    line.on_report(&a, free(2, 0), [0, 0], NOW);
+    let mut waiting = wait(&line);
+    assert_eq!(bound(&mut waiting.1), None);
+    // The first came and ended, the second has not come yet.
+    line.on_ended(&a, free(2, 1), NOW);
+    assert_eq!(bound(&mut waiting.1), Some(Ok(1)));
+    // Older than the last: ignored.
+    line.on_report(&a, free(9, 0), [0, 0], NOW);
+    assert!(matches!(grab(), Grab::Waiting { .. }));
+}
+
+#[test]
+fn a_promise_that_is_not_used_is_taken_back() {
+    let (line, a) = (line(), worker(1, 9, 8_192));
+    line.on_report(&a, free(1, 0), [0, 0], NOW);
+    drop(line.grab(&terms(), &[], LATER, NOW, [0, 0]));
+    assert!(matches!(
+        line.grab(&terms(), &[], LATER, NOW, [0, 0]),
+        Grab::Slot(_)
+    ));
 }
