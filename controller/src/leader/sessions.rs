@@ -182,6 +182,12 @@ impl Term {
         observed.free_memory_mib = heartbeat.free_memory_mib;
         observed.sandboxes = heartbeat.sandboxes;
         observed.draining = heartbeat.draining;
+        if let Some(runtimes) = &heartbeat.runtimes
+            && are_runtimes(&runtimes.names)
+        {
+            tracing::info!(%worker, runtimes = ?runtimes.names, "worker's runtimes changed");
+            observed.runtimes.clone_from(&runtimes.names);
+        }
         observed.pools.clone_from(&pools);
         let incarnation = observed.incarnation;
         self.permits.set_draining(worker, heartbeat.draining);
@@ -370,13 +376,19 @@ fn superseded() -> pb::WorkerOrder {
     }
 }
 
+fn is_text(text: &String) -> bool {
+    !text.is_empty() && text.len() <= TEXT_MAX
+}
+
+fn are_runtimes(names: &[String]) -> bool {
+    names.len() <= LIST_MAX && names.iter().all(is_text)
+}
+
 /// What is kept of a registration; `None` when it cannot be or is out of bounds.
 fn registration(register: pb::RegisterWorker) -> Option<Registration> {
-    let is_text = |text: &String| !text.is_empty() && text.len() <= TEXT_MAX;
     let fits = register.node_id != 0
         && is_text(&register.addr)
-        && register.runtimes.len() <= LIST_MAX
-        && register.runtimes.iter().all(is_text)
+        && are_runtimes(&register.runtimes)
         && register.labels.len() <= LIST_MAX
         && register
             .labels

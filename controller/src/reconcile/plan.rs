@@ -5,7 +5,10 @@
 //!             ^   |                                    not before 250 ms
 //!             +---+ no answer for 5 s: again, to somebody else if there is one
 //!                 | every answer a failure, and nobody else to ask -----------> Settle(Failed)
+//! seen -> workers in session, and for 3 s none of them suits -----------------> Settle(Failed)
 //! ```
+//!
+//! Without any worker in session it waits: a cluster that is starting says nothing of the function.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +22,9 @@ use crate::state::command::Settled;
 const SETTLE_AFTER_MS: u64 = 250;
 /// A worker that has not answered by then is taken for slow or lost.
 const ASK_AGAIN_MS: u64 = 5_000;
+/// A version that no worker in session suits for so long is given up: long enough for the workers to come back to a
+/// new leader one after the other, short for a person who waits.
+const NOBODY_SUITS_MS: u64 = 3_000;
 /// A settlement that is still not in the state by then is proposed again.
 const PROPOSE_AGAIN_MS: u64 = 1_000;
 /// Workers asked at a time: a second one so that a lost host does not hold up a deployment.
@@ -51,12 +57,35 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    fn has_runtime(&self, wanted: &Wanted) -> bool {
+        let runtime = wanted.runtime.as_ref();
+        runtime.is_none_or(|runtime| self.runtimes.contains(runtime))
+    }
+
     fn suits(&self, wanted: &Wanted) -> bool {
-        let has_runtime = wanted
-            .runtime
-            .as_ref()
-            .is_none_or(|runtime| self.runtimes.contains(runtime));
-        has_runtime && self.memory_mib >= u64::from(wanted.memory_mib)
+        self.has_runtime(wanted) && self.memory_mib >= u64::from(wanted.memory_mib)
+    }
+}
+
+impl Wanted {
+    /// What `hosts`, none of which suits, lack; and what to do.
+    fn lacking(&self, hosts: &[Host]) -> StateReason {
+        let runtime = self.runtime.as_deref().unwrap_or_default();
+        if hosts.iter().any(|host| host.has_runtime(self)) {
+            return StateReason {
+                code: "InsufficientCapacity".to_owned(),
+                message: format!(
+                    "No worker has {} MB of memory for a sandbox. Lower MemorySize or add a larger worker.",
+                    self.memory_mib
+                ),
+            };
+        }
+        StateReason {
+            code: "InvalidRuntime".to_owned(),
+            message: format!(
+                "No worker has the runtime {runtime}. Run `hearth runtime install {runtime}` on the workers."
+            ),
+        }
     }
 }
 
@@ -93,10 +122,19 @@ struct Preparation {
     proposed: Option<MonotonicMs>,
 }
 
+/// A version that no worker in session suits.
+#[derive(Clone, Debug)]
+struct Unsuited {
+    since: MonotonicMs,
+    proposed: Option<MonotonicMs>,
+}
+
 /// Preparations under way.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Preparations {
     under_way: BTreeMap<VersionKey, Preparation>,
+    /// At most [`PREPARING_MAX`] too: each is given up soon and makes room.
+    unsuited: BTreeMap<VersionKey, Unsuited>,
 }
 
 impl Preparations {
@@ -125,8 +163,16 @@ impl Preparations {
     ) -> Vec<Action> {
         let keys: BTreeSet<&VersionKey> = wanted.iter().map(|w| &w.key).collect();
         self.under_way.retain(|key, _| keys.contains(key));
+        self.unsuited
+            .retain(|key, _| keys.contains(key) && !hosts.is_empty());
         let mut actions = Vec::new();
         for wanted in wanted {
+            let is_suited = hosts.iter().any(|host| host.suits(wanted));
+            if !is_suited && !self.under_way.contains_key(&wanted.key) {
+                actions.extend(self.plan_unsuited(wanted, hosts, now));
+                continue;
+            }
+            self.unsuited.remove(&wanted.key);
             let is_new = !self.under_way.contains_key(&wanted.key);
             if is_new && self.under_way.len() >= PREPARING_MAX {
                 continue;
@@ -143,6 +189,36 @@ impl Preparations {
         }
         actions
     }
+
+    fn plan_unsuited(
+        &mut self,
+        wanted: &Wanted,
+        hosts: &[Host],
+        now: MonotonicMs,
+    ) -> Option<Action> {
+        let is_full = self.unsuited.len() >= PREPARING_MAX;
+        if hosts.is_empty() || is_full && !self.unsuited.contains_key(&wanted.key) {
+            return None;
+        }
+        let unsuited = self.unsuited.entry(wanted.key.clone()).or_insert(Unsuited {
+            since: now,
+            proposed: None,
+        });
+        let is_early = now.since(unsuited.since) < NOBODY_SUITS_MS;
+        if is_early || is_proposed(unsuited.proposed, now) {
+            return None;
+        }
+        unsuited.proposed = Some(now);
+        Some(Action::Settle {
+            key: wanted.key.clone(),
+            outcome: Settled::Failed(wanted.lacking(hosts)),
+        })
+    }
+}
+
+/// Whether a proposal was made so lately that it may still show in the state.
+fn is_proposed(at: Option<MonotonicMs>, now: MonotonicMs) -> bool {
+    at.is_some_and(|at| now.since(at) < PROPOSE_AGAIN_MS)
 }
 
 impl Preparation {
@@ -224,10 +300,7 @@ impl Preparation {
 
     fn settle(&mut self, wanted: &Wanted, outcome: Settled, now: MonotonicMs) -> Option<Action> {
         let is_early = now.since(self.since) < SETTLE_AFTER_MS;
-        let is_proposed = self
-            .proposed
-            .is_some_and(|at| now.since(at) < PROPOSE_AGAIN_MS);
-        if is_early || is_proposed {
+        if is_early || is_proposed(self.proposed, now) {
             return None;
         }
         self.proposed = Some(now);
@@ -313,22 +386,56 @@ mod tests {
         assert!(plan.under_way.is_empty());
     }
 
-    #[test]
-    fn without_a_worker_it_waits() {
-        let mut plan = Preparations::default();
-        let mut other = host(1);
-        other.runtimes = vec!["nodejs22.x".into()];
-        let mut small = host(2);
-        small.memory_mib = 127;
-        for now in [0, 10_000, 100_000] {
-            assert_eq!(plan.plan(&[wanted("f")], &[], at(now)), []);
-            let unfit = [other.clone(), small.clone()];
-            assert_eq!(plan.plan(&[wanted("f")], &unfit, at(now)), []);
+    fn failure(actions: &[Action]) -> Option<(&str, &str)> {
+        match settled(actions)? {
+            Settled::Failed(reason) => Some((&reason.code, &reason.message)),
+            Settled::Successful => None,
         }
-        assert_eq!(
-            asked(&plan.plan(&[wanted("f")], &[host(3)], at(100_001))),
-            [3]
-        );
+    }
+
+    #[test]
+    fn without_a_worker_in_session_it_waits() {
+        let mut plan = Preparations::default();
+        let (f, mut other) = ([wanted("f")], host(1));
+        other.runtimes.clear();
+        for now in [0, 10_000, 100_000] {
+            assert_eq!(plan.plan(&f, &[], at(now)), []);
+            // Seen shortly, and gone again: the wait begins anew.
+            let shortly = plan.plan(&f, std::slice::from_ref(&other), at(now + 1));
+            assert_eq!(shortly, []);
+        }
+        assert_eq!(asked(&plan.plan(&f, &[host(3)], at(100_002))), [3]);
+    }
+
+    #[test]
+    fn a_runtime_that_no_worker_has_fails_and_says_what_to_do() {
+        let mut plan = Preparations::default();
+        let (f, mut other) = ([wanted("f")], host(1));
+        other.runtimes = vec!["nodejs22.x".into()];
+        let hosts = [other, host(2)];
+        assert_eq!(plan.plan(&f, &hosts[..1], at(0)), []);
+        assert_eq!(plan.plan(&f, &hosts[..1], at(2_999)), []);
+        let actions = plan.plan(&f, &hosts[..1], at(3_000));
+        let text = "No worker has the runtime python3.11. Run `hearth runtime install python3.11` on the workers.";
+        assert_eq!(failure(&actions), Some(("InvalidRuntime", text)));
+        assert_eq!(plan.plan(&f, &hosts[..1], at(3_999)), []);
+        assert_eq!(plan.plan(&f, &hosts[..1], at(4_000)).len(), 1, "again");
+        assert_eq!(asked(&plan.plan(&f, &hosts, at(4_001))), [2]);
+        assert!(plan.unsuited.is_empty());
+    }
+
+    #[test]
+    fn memory_that_no_worker_has_fails_and_says_so() {
+        let mut plan = Preparations::default();
+        let (f, mut small, mut other) = ([wanted("f")], host(1), host(2));
+        small.memory_mib = 127;
+        other.runtimes.clear();
+        let hosts = [small, other];
+        assert_eq!(plan.plan(&f, &hosts, at(0)), []);
+        let actions = plan.plan(&f, &hosts, at(3_000));
+        let (code, message) = failure(&actions).unwrap();
+        assert_eq!(code, "InsufficientCapacity");
+        assert!(message.contains("128 MB"), "{message}");
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl Task {
             pools: pools.collect(),
             draining: false,
             session: renewal.session,
+            runtimes: None,
         }
     }
 

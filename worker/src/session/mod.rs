@@ -147,21 +147,27 @@ impl Search {
         self.engine.changes.next();
     }
 
-    fn register(&self) -> pb::WorkerReport {
+    fn register(&self, runtimes: Vec<String>) -> pb::WorkerReport {
         let renewal = self.engine.gates.renewal();
         report(Report::Register(pb::RegisterWorker {
             node_id: self.facts.node_id,
             incarnation: self.engine.incarnation,
             addr: self.facts.addr.clone(),
             memory_mib: self.facts.memory_mib,
-            runtimes: self.engine.runtimes.installed(),
+            runtimes,
             labels: self.facts.labels.clone().into_iter().collect(),
             pools: renewal.pools.iter().map(|(k, r)| pool_use(k, r)).collect(),
         }))
     }
 
-    fn heartbeat(&self) -> pb::WorkerReport {
+    /// `told` are the runtimes the leader knows of.
+    fn heartbeat(&self, told: &mut Vec<String>) -> pb::WorkerReport {
         let renewal = self.engine.gates.renewal();
+        let names = self.engine.runtimes.installed();
+        let runtimes = (names != *told).then(|| {
+            told.clone_from(&names);
+            pb::Runtimes { names }
+        });
         report(Report::Heartbeat(pb::Heartbeat {
             sent_at_ms: renewal.sent_at.0,
             free_memory_mib: self.engine.memory.free_mib(),
@@ -169,13 +175,15 @@ impl Search {
             pools: renewal.pools.iter().map(|(k, r)| pool_use(k, r)).collect(),
             draining: self.engine.draining.load(Ordering::Acquire),
             session: renewal.session,
+            runtimes,
         }))
     }
 
     async fn session(&mut self, addr: &str) -> Ended {
         let (reports, outgoing) = mpsc::channel(REPORTS);
+        let runtimes = self.engine.runtimes.installed();
         // The channel is empty, so there is room.
-        if reports.try_send(self.register()).is_err() {
+        if reports.try_send(self.register(runtimes.clone())).is_err() {
             return Ended::Lost(false);
         }
         let Ok(channel) = self.controllers.channel(addr) else {
@@ -184,7 +192,10 @@ impl Search {
         let mut client = WorkerRegistryClient::new(channel);
         let opening = client.session(ReceiverStream::new(outgoing));
         match with_deadline(opening, SILENCE).await {
-            Ok(orders) => self.follow(addr, orders.into_inner(), &reports).await,
+            Ok(orders) => {
+                let orders = orders.into_inner();
+                self.follow(addr, orders, &reports, runtimes).await
+            }
             Err(status) => {
                 debug!(controller = addr, status = status.message(), "no session");
                 Ended::Lost(false)
@@ -197,6 +208,7 @@ impl Search {
         addr: &str,
         mut orders: Streaming<pb::WorkerOrder>,
         reports: &mpsc::Sender<pb::WorkerReport>,
+        mut told: Vec<String>,
     ) -> Ended {
         let preparing = Preparing::new(Arc::clone(&self.engine), reports.clone());
         let mut beat = tokio::time::interval(HEARTBEAT);
@@ -209,7 +221,7 @@ impl Search {
                     let now = self.engine.seams.clock.monotonic_ms();
                     let silence = Duration::from_millis(now.saturating_sub(silent_since));
                     // A leader that does not take reports is as good as gone.
-                    let full = registered && reports.try_send(self.heartbeat()).is_err();
+                    let full = registered && reports.try_send(self.heartbeat(&mut told)).is_err();
                     if full || silence > SILENCE {
                         info!(controller = addr, "leader fell silent");
                         return Ended::Lost(registered);
