@@ -27,8 +27,9 @@ pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Cold>> {
     std::fs::write(task.path().join("app.py"), PYTHON_SOURCE).context("writing the handler")?;
     let mut rows = Vec::new();
     for kind in [Kind::Rust, Kind::Python] {
+        eprintln!("cold path: {}", kind.name());
         for round in 0..ROUNDS {
-            deploy(&cluster.ready, &cold_name(kind, round), kind).await?;
+            deploy(&cluster.ready, &cold_name(kind, round), kind, 128).await?;
         }
         let mut hearth = Vec::new();
         let mut bare = Vec::new();

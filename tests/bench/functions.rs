@@ -65,9 +65,14 @@ pub(crate) fn invoke_path(name: &str) -> String {
 }
 
 /// Creates a function and waits until it is active.
-pub(crate) async fn deploy(ready: &Ready, name: &str, kind: Kind) -> anyhow::Result<()> {
+pub(crate) async fn deploy(
+    ready: &Ready,
+    name: &str,
+    kind: Kind,
+    memory_mib: u32,
+) -> anyhow::Result<()> {
     let document = serde_json::json!({
-        "FunctionName": name, "Runtime": kind.runtime(), "Handler": "app.handler", "MemorySize": 128, "Timeout": 30,
+        "FunctionName": name, "Runtime": kind.runtime(), "Handler": "app.handler", "MemorySize": memory_mib, "Timeout": 30,
         "Role": "arn:aws:iam::000000000000:role/bench", "Code": {"ZipFile": STANDARD.encode(kind.package()?)},
     });
     let body = serde_json::to_vec(&document).context("encoding a document")?;

@@ -11,6 +11,9 @@ use super::load::{Round, drive};
 use super::{cpu, echo};
 
 const BODY: &[u8] = br#"{"hello":"world","n":1234567890}  "#;
+/// Connections and the memory of the function, MB. A function has CPU in proportion to its memory, so few connections need
+/// much of it for the platform to be what is measured; many connections must fit the machine.
+const LOADS: [(usize, u32); 3] = [(1, 1_769), (8, 1_769), (64, 256)];
 const ROUND: Duration = Duration::from_secs(4);
 
 /// One number of connections: Hearth and the echo, one after the other.
@@ -36,10 +39,11 @@ pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Warm>> {
     let echo_pid = echo.id().unwrap_or(0);
     let mut rows = Vec::new();
     for kind in [Kind::Rust, Kind::Python] {
-        let name = format!("warm-{}", kind.name());
-        deploy(&cluster.ready, &name, kind).await?;
-        let request = signed(&cluster.ready, "POST", &invoke_path(&name), BODY)?;
-        for connections in [1, 8, 64] {
+        for (connections, memory_mib) in LOADS {
+            let name = format!("warm-{}-{connections}", kind.name());
+            deploy(&cluster.ready, &name, kind, memory_mib).await?;
+            let request = signed(&cluster.ready, "POST", &invoke_path(&name), BODY)?;
+            eprintln!("warm path: {} with {connections} connections", kind.name());
             // Sandboxes for all connections exist before the round counts.
             warm_up(&cluster.ready.endpoint, &request, connections).await?;
             let before = (
