@@ -359,6 +359,7 @@ impl Parts {
                 clock: self.seams.clock.clone(),
                 random: self.seams.random.clone(),
                 metrics: Arc::clone(&self.metrics),
+                blobs: Arc::clone(&stores.store),
             },
             leader: leader.clone(),
             controllers: controllers.clone(),

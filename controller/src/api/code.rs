@@ -96,7 +96,10 @@ fn status(error: &BlobError) -> Status {
         }
         BlobError::Corrupted(_) => Status::data_loss(message),
         BlobError::Full(_) => Status::resource_exhausted(message),
-        BlobError::NoMajority { .. } | BlobError::Io { .. } | BlobError::Store { .. } => {
+        BlobError::NoMajority { .. }
+        | BlobError::Unsure(_)
+        | BlobError::Io { .. }
+        | BlobError::Store { .. } => {
             tracing::warn!(%error, "blob operation failed");
             Status::unavailable(message)
         }

@@ -12,6 +12,7 @@ use hearth_node::clock::SharedClock;
 use hearth_node::random::SharedRandom;
 use hearth_proto::convert;
 
+use crate::blobs::{self, BlobStore};
 use crate::machine::{self, ReplicatedState};
 use crate::metrics::ControllerMetrics;
 use crate::raft::{Consensus, ProposeError, ReadError};
@@ -31,14 +32,54 @@ pub(crate) struct Operations {
     pub(crate) clock: SharedClock,
     pub(crate) random: SharedRandom,
     pub(crate) metrics: Arc<ControllerMetrics>,
+    /// Where code has to be before a function names it.
+    pub(crate) blobs: Arc<dyn BlobStore>,
 }
 
 impl Operations {
     /// Every operation but `ClusterStatus`, which needs the leader's soft state.
     pub(crate) async fn execute(&self, request: ControlRequest) -> Result<ControlReply> {
         match self.command(&request) {
-            Some(command) => self.write(&command).await,
+            Some(command) => {
+                self.check_code(&command).await?;
+                self.write(&command).await
+            }
             None => self.read(request).await,
+        }
+    }
+
+    /// A function never names code that is nowhere. What is there stays: collection spares young blobs.
+    async fn check_code(&self, command: &Command) -> Result<()> {
+        let code = match command {
+            Command::CreateFunction { code, .. } | Command::UpdateFunctionCode { code, .. } => code,
+            Command::Configure { .. }
+            | Command::UpdateFunctionConfiguration { .. }
+            | Command::DeleteFunction { .. }
+            | Command::SettleFunction { .. }
+            | Command::SetReservedConcurrency { .. }
+            | Command::TagFunction { .. }
+            | Command::RegisterWorker { .. }
+            | Command::SetWorkerHealth { .. }
+            | Command::ForgetWorker { .. }
+            | Command::BeginTerm { .. }
+            | Command::ChangeGrants { .. } => return Ok(()),
+        };
+        let digest = blobs::Digest::from_bytes(code.digest.0);
+        match self.blobs.exists(digest).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::new(
+                ErrorCode::InvalidParameterValue,
+                format!(
+                    "The cluster has no code with the SHA-256 digest {digest}. Put the code first, then name it."
+                ),
+            )),
+            Err(error) => {
+                tracing::warn!(%digest, %error, "code cannot be looked for");
+                Err(Error::new(
+                    ErrorCode::Unavailable,
+                    format!("the code cannot be looked for: {error}"),
+                ))
+            }
         }
     }
 

@@ -136,6 +136,9 @@ pub enum BlobError {
         /// What the others answered.
         detail: String,
     },
+    /// Too few controllers answered to say that no majority has it.
+    #[error("too few controllers answer to say whether blob {0} exists")]
+    Unsure(Digest),
     /// The disk or the store failed.
     #[error("cannot {action} blob {digest}")]
     Io {

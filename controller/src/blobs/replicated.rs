@@ -173,7 +173,8 @@ impl ReplicatedBlobs {
         Err(BlobError::NotFound(digest))
     }
 
-    async fn has(&self, address: &str, digest: Digest) -> bool {
+    /// What a peer says; none when it says nothing.
+    async fn has(&self, address: &str, digest: Digest) -> Option<bool> {
         let request = with_deadline(
             pb::HasBlobRequest {
                 cluster_id: self.cluster_id.clone(),
@@ -181,11 +182,9 @@ impl ReplicatedBlobs {
             },
             ASK_TIMEOUT,
         );
-        let Ok(mut client) = self.client(address) else {
-            return false;
-        };
+        let mut client = self.client(address).ok()?;
         let asked = tokio::time::timeout(ASK_TIMEOUT, client.has_blob(request)).await;
-        matches!(asked, Ok(Ok(reply)) if reply.get_ref().present)
+        Some(asked.ok()?.ok()?.get_ref().present)
     }
 }
 
@@ -278,16 +277,29 @@ impl BlobStore for ReplicatedBlobs {
         }
     }
 
+    /// A copy anywhere will do. That there is none is said only when so many deny it that no majority can have it.
     async fn exists(&self, digest: Digest) -> Result<bool, BlobError> {
         if self.local.exists(digest).await? {
             return Ok(true);
         }
-        let others = self.others();
-        let asked: FuturesUnordered<_> = others
+        let mut others = self.peers.controllers();
+        let most_absent = others.len().saturating_sub(1) / 2;
+        let mut absent = usize::from(others.remove(&self.node_id).is_some());
+        let mut asked: FuturesUnordered<_> = others
             .values()
             .map(|address| self.has(address, digest))
             .collect();
-        Ok(asked.any(|present| async move { present }).await)
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Some(true) => return Ok(true),
+                Some(false) => absent += 1,
+                None => {}
+            }
+        }
+        if absent > most_absent {
+            return Ok(false);
+        }
+        Err(BlobError::Unsure(digest))
     }
 
     /// Deletes the copy here. Each controller collects its own garbage, by the same rule.

@@ -142,7 +142,7 @@ fn status(error: &BlobError) -> Status {
         BlobError::Mismatch { .. } | BlobError::TooLarge { .. } => {
             refusal(ErrorCode::InvalidParameterValue, message)
         }
-        BlobError::Full(_) | BlobError::NoMajority { .. } => {
+        BlobError::Full(_) | BlobError::NoMajority { .. } | BlobError::Unsure(_) => {
             refusal(ErrorCode::Unavailable, message)
         }
         BlobError::Corrupted(_) | BlobError::Io { .. } | BlobError::Store { .. } => {

@@ -376,12 +376,12 @@ fn superseded() -> pb::WorkerOrder {
     }
 }
 
-fn is_text(text: &String) -> bool {
+fn is_text(text: &str) -> bool {
     !text.is_empty() && text.len() <= TEXT_MAX
 }
 
 fn are_runtimes(names: &[String]) -> bool {
-    names.len() <= LIST_MAX && names.iter().all(is_text)
+    names.len() <= LIST_MAX && names.iter().all(|name| is_text(name))
 }
 
 /// What is kept of a registration; `None` when it cannot be or is out of bounds.

@@ -4,7 +4,7 @@ use hearth_core::ErrorCode;
 use hearth_core::control::{ControlReply, ControlRequest};
 use hearth_core::function::State;
 
-use crate::harness::{Cluster, account, create, delete, get, reserve, update_code};
+use crate::harness::{Cluster, account, code, create, delete, get, reserve, update_code};
 
 /// What one controller acknowledged, every other one knows at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,6 +50,24 @@ async fn functions_are_managed_through_any_controller() {
         gone.message,
         "Function not found: arn:aws:lambda:us-east-1:123456789012:function:f"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn code_that_was_not_put_is_refused() {
+    let mut cluster = Cluster::start(3).await;
+    let refused = cluster.ask(1, &update_code("f", 9)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidParameterValue);
+    assert!(
+        refused.message.contains(&code(9).digest.to_string()),
+        "{refused:?}"
+    );
+    // Two of three deny it; a third that is away cannot make it a majority's.
+    let leader = cluster.leader().await;
+    let (gone, asked) = if leader == 3 { (2, 1) } else { (3, leader) };
+    cluster.kill(gone);
+    let refused = cluster.ask(asked, &update_code("f", 9)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidParameterValue);
+    cluster.function(asked, &create("f")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

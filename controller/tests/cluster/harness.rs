@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hearth_controller::blobs::Digest as BlobDigest;
 use hearth_controller::{Controller, Options, Seams};
 use hearth_core::control::{ControlReply, ControlRequest};
 use hearth_core::error::Result;
@@ -17,14 +18,19 @@ use hearth_node::grpc::{self, ChannelOptions, ClusterChannel, ClusterIdentity};
 use hearth_node::listen::ListenError;
 use hearth_node::net::{Net, NetListener, NetStream, SharedNet, TcpNet};
 use hearth_proto::convert;
+use hearth_proto::internal::v1 as pb;
+use hearth_proto::internal::v1::blobs_client::BlobsClient;
 use hearth_proto::internal::v1::cluster_admin_client::ClusterAdminClient;
 use hearth_proto::internal::v1::control_client::ControlClient;
+use pb::put_blob_request::Part;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
 /// Longer than any step of a test takes, two elections included, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CLUSTER: &str = "test";
+/// What [`code`] names is there for these.
+const CODES: [u8; 2] = [1, 2];
 
 /// Loopback with names: controllers listen on free ports and are known by name before they have one.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +120,10 @@ impl Cluster {
         for id in 1..=size {
             cluster.start_node(id, true).await;
         }
-        cluster.leader().await;
+        let leader = cluster.leader().await;
+        for byte in CODES {
+            cluster.put_code(leader, byte).await;
+        }
         cluster
     }
 
@@ -234,6 +243,18 @@ impl Cluster {
         ClusterAdminClient::new(self.channel(id))
     }
 
+    /// Puts what [`code`] names, as gateways do before a function names it.
+    pub(crate) async fn put_code(&self, id: u64, byte: u8) {
+        let start = Part::Start(pb::BlobStart {
+            sha256: code(byte).digest.0.to_vec().into(),
+            ..pb::BlobStart::default()
+        });
+        let parts = [start, Part::Chunk(content(byte).into())];
+        let parts = parts.map(|part| pb::PutBlobRequest { part: Some(part) });
+        let mut client = BlobsClient::new(self.channel(id));
+        client.put(tokio_stream::iter(parts)).await.unwrap();
+    }
+
     /// One operation through controller `id`.
     pub(crate) async fn ask(&self, id: u64, request: &ControlRequest) -> Result<ControlReply> {
         let call = convert::encode_request(request);
@@ -255,9 +276,14 @@ pub(crate) fn account() -> AccountId {
 
 pub(crate) fn code(byte: u8) -> CodeRef {
     CodeRef {
-        digest: Digest([byte; 32]),
+        digest: Digest(*BlobDigest::of(&content(byte)).as_bytes()),
         size_bytes: 100,
     }
+}
+
+/// What [`code`] names.
+fn content(byte: u8) -> Vec<u8> {
+    vec![byte; 100]
 }
 
 pub(crate) fn create(name: &str) -> ControlRequest {

@@ -11,7 +11,7 @@ use hearth_node::config::HumanDuration;
 use hearth_proto::internal::v1 as pb;
 use pb::need_capacity_reply::Outcome;
 
-use crate::harness::{Cluster, account, create, get, reserve, until, update_code};
+use crate::harness::{Cluster, account, code, create, get, reserve, until, update_code};
 use crate::scripted_worker::ScriptedWorker;
 
 pub(crate) fn reserved_pool(name: &str) -> PoolKey {
@@ -64,13 +64,13 @@ async fn a_prepared_function_becomes_active_and_updates_serve_when_prepared() {
     assert_eq!(updating.update, UpdateStatus::InProgress);
     let seen = cluster.function(follower, &get("f")).await;
     assert_eq!(seen.update, UpdateStatus::InProgress, "not settled at once");
-    assert_eq!(seen.serving.unwrap().code.digest.0[0], 1);
+    assert_eq!(seen.serving.unwrap().code, code(1));
     let settled = until("the update's end", async || {
         let function = cluster.function(follower, &get("f")).await;
         (function.update == UpdateStatus::Successful).then_some(function)
     })
     .await;
-    assert_eq!(settled.serving.unwrap().code.digest.0[0], 2);
+    assert_eq!(settled.serving.unwrap().code, code(2));
     assert_ne!(settled.latest.revision_id, updating.latest.revision_id);
 }
 
