@@ -11,6 +11,8 @@ pub struct Room {
     pub worker: NodeId,
     /// Memory not promised to a sandbox, less what was asked of it since the report, MB.
     pub free_memory_mib: u64,
+    /// Memory of idle sandboxes, which give way to a start, MB.
+    pub idle_memory_mib: u64,
     /// Sandboxes it will start now without queueing, less those asked for since the report.
     pub start_budget: u32,
     /// Whether it has the code unpacked.
@@ -23,15 +25,29 @@ pub struct Room {
 /// with hardly more memory. Four sandboxes of the smallest size.
 const MEMORY_STEP_MIB: u64 = 512;
 
-/// The worker that should start a sandbox of `memory_mib`, or `None` when none can now: the most free
-/// memory in coarse steps, then code at hand, then the larger start budget, then the lowest id.
+/// The worker that should start a sandbox of `memory_mib`, or `None` when none can now: where no idle sandbox has to give
+/// way, the most memory in coarse steps, then code at hand, then the larger start budget, then the lowest id.
 pub fn place(rooms: &[Room], memory_mib: u32) -> Option<NodeId> {
+    let needed = u64::from(memory_mib);
+    let with_idle = |r: &Room| r.free_memory_mib.saturating_add(r.idle_memory_mib);
     rooms
         .iter()
-        .filter(|r| !r.draining && r.start_budget > 0 && r.free_memory_mib >= u64::from(memory_mib))
+        .filter(|r| !r.draining && r.start_budget > 0 && with_idle(r) >= needed)
         .max_by_key(|r| {
-            let memory = r.free_memory_mib / MEMORY_STEP_MIB;
-            (memory, r.code_cached, r.start_budget, Reverse(r.worker))
+            let is_free = r.free_memory_mib >= needed;
+            let memory = if is_free {
+                r.free_memory_mib
+            } else {
+                with_idle(r)
+            };
+            let steps = memory / MEMORY_STEP_MIB;
+            (
+                is_free,
+                steps,
+                r.code_cached,
+                r.start_budget,
+                Reverse(r.worker),
+            )
         })
         .map(|r| r.worker)
 }
@@ -45,6 +61,7 @@ mod tests {
         Room {
             worker: NodeId(id),
             free_memory_mib,
+            idle_memory_mib: 0,
             start_budget: 4,
             code_cached: false,
             draining: false,
@@ -58,6 +75,10 @@ mod tests {
             ..r
         };
         let budget = |r: Room, start_budget| Room { start_budget, ..r };
+        let idle = |r: Room, idle_memory_mib| Room {
+            idle_memory_mib,
+            ..r
+        };
         let draining = |r: Room| Room {
             draining: true,
             ..r
@@ -67,6 +88,13 @@ mod tests {
             ("most memory", vec![room(1, 2_048), room(2, 8_192)], Some(2)),
             ("too little memory", vec![room(1, 127)], None),
             ("exactly enough", vec![room(1, 128)], Some(1)),
+            ("idle ones give way", vec![idle(room(1, 64), 64)], Some(1)),
+            ("not enough gives way", vec![idle(room(1, 64), 63)], None),
+            (
+                "none gives way without need",
+                vec![idle(room(1, 127), 8_192), room(2, 128)],
+                Some(2),
+            ),
             (
                 "no start budget",
                 vec![budget(room(1, 8_192), 0), room(2, 1_024)],

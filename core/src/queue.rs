@@ -56,6 +56,14 @@ impl WaitQueue {
         Ok(ticket)
     }
 
+    /// Takes a place at the head, beyond capacity if need be: for one that was in line before and whose slot was none.
+    pub fn enqueue_first(&mut self, deadline: MonotonicMs) -> Ticket {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.put_back(ticket, deadline);
+        ticket
+    }
+
     /// A slot is free: who gets it. Nobody whose deadline has come; those [`Self::expire`] will name.
     pub fn bind(&mut self, now: MonotonicMs) -> Option<Ticket> {
         let ticket = *self

@@ -176,7 +176,7 @@ impl Invoker {
             .plus(u64::try_from(self.queue_timeout.as_millis()).unwrap_or(u64::MAX));
         let mut attempts = Attempts::default();
         let mut tried = Vec::new();
-        let mut slot = self.acquire(&line, &call, &tried, deadline).await?;
+        let mut slot = self.acquire(&line, &call, false, deadline).await?;
         loop {
             let worker = slot.worker.id;
             let failure = match self.attempt(&line, slot, &call).await? {
@@ -200,7 +200,7 @@ impl Invoker {
                     };
                     tried.clear();
                     drop(other);
-                    slot = self.acquire(&line, &call, &tried, deadline).await?;
+                    slot = self.acquire(&line, &call, true, deadline).await?;
                 }
                 Decision::NeedCapacity => {
                     attempts = Attempts {
@@ -211,7 +211,7 @@ impl Invoker {
                     tried.clear();
                     slot = match other {
                         Some(next) => next,
-                        None => self.acquire(&line, &call, &tried, deadline).await?,
+                        None => self.acquire(&line, &call, true, deadline).await?,
                     };
                 }
                 Decision::GiveUp { throttled: true } => {
@@ -230,12 +230,12 @@ impl Invoker {
         self: &Arc<Self>,
         line: &Arc<Line>,
         call: &InvokeCall,
-        tried: &[NodeId],
+        again: bool,
         deadline: MonotonicMs,
     ) -> Result<Slot, InvokeError> {
         let now = self.now();
         let terms = &call.entry.terms;
-        match line.grab(terms, tried, deadline, now, self.draws()) {
+        match line.grab(terms, again, deadline, now, self.draws()) {
             Grab::Slot(slot) => Ok(slot),
             Grab::Full => Err(InvokeError::QueueFull),
             Grab::Waiting { ticket, slot, tend } => {

@@ -114,6 +114,7 @@ fn on_load(
     };
     worker.tables.on_report(Report {
         free_memory_mib: load.free_memory_mib,
+        idle_memory_mib: load.idle_memory_mib,
         start_budget: load.start_budget,
         draining: load.draining,
         pools: load.pools.iter().filter_map(pool_use).collect(),

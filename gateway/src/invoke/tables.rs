@@ -66,6 +66,8 @@ pub(crate) struct Tables {
     connected: AtomicBool,
     draining: AtomicBool,
     free_memory_mib: AtomicU64,
+    /// Of idle sandboxes, which give way.
+    idle_memory_mib: AtomicU64,
     start_budget: AtomicU32,
     /// Invocations in flight there: as reported, and what this gateway sent and got since.
     load: AtomicU32,
@@ -78,6 +80,7 @@ pub(crate) struct Tables {
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(crate) free_memory_mib: u64,
+    pub(crate) idle_memory_mib: u64,
     pub(crate) start_budget: u32,
     pub(crate) draining: bool,
     /// Pool, ceiling, in flight.
@@ -89,6 +92,7 @@ impl Tables {
     /// Takes a report over.
     pub(crate) fn on_report(&self, report: Report) {
         self.free_memory_mib.store(report.free_memory_mib, Relaxed);
+        self.idle_memory_mib.store(report.idle_memory_mib, Relaxed);
         self.start_budget.store(report.start_budget, Relaxed);
         self.draining.store(report.draining, Relaxed);
         let known = self.pools.load();
@@ -127,6 +131,7 @@ impl Tables {
         self.connected.store(connected, Relaxed);
         if !connected {
             self.free_memory_mib.store(0, Relaxed);
+            self.idle_memory_mib.store(0, Relaxed);
             self.start_budget.store(0, Relaxed);
             self.load.store(0, Relaxed);
             self.pools.store(Arc::default());
@@ -153,8 +158,15 @@ impl Tables {
     /// Sandboxes were asked for: they are no longer room for others.
     pub(crate) fn on_start_asked(&self, memory_mib: u32) {
         decrement(&self.start_budget);
-        let less = |free: u64| Some(free.saturating_sub(u64::from(memory_mib)));
-        let _ = self.free_memory_mib.fetch_update(Relaxed, Relaxed, less);
+        let needed = u64::from(memory_mib);
+        let take = |counter: &AtomicU64, mib: u64| {
+            let less = |free: u64| Some(free.saturating_sub(mib));
+            let before = counter.fetch_update(Relaxed, Relaxed, less);
+            mib.saturating_sub(before.unwrap_or(0))
+        };
+        // Idle sandboxes give way for what is not free.
+        let lacking = take(&self.free_memory_mib, needed);
+        take(&self.idle_memory_mib, lacking);
     }
 
     /// The leader says that the worker holds permits of the pool now; its own report follows.
@@ -204,6 +216,7 @@ impl Tables {
         Room {
             worker,
             free_memory_mib: self.free_memory_mib.load(Relaxed),
+            idle_memory_mib: self.idle_memory_mib.load(Relaxed),
             start_budget: self.start_budget.load(Relaxed),
             code_cached,
             draining: self.is_draining(),
@@ -225,6 +238,7 @@ mod tests {
     fn report(ceiling: u32, in_flight: u32, complete: bool) -> Report {
         Report {
             free_memory_mib: 1_000,
+            idle_memory_mib: 300,
             start_budget: 2,
             draining: false,
             pools: vec![(pool(), ceiling, in_flight)],
@@ -270,5 +284,6 @@ mod tests {
         tables.on_start_asked(600);
         let room = tables.room(NodeId(1), false);
         assert_eq!((room.free_memory_mib, room.start_budget), (0, 0));
+        assert_eq!(room.idle_memory_mib, 100, "idle ones give way for 200");
     }
 }

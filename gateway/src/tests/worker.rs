@@ -71,6 +71,7 @@ impl FakeWorker {
         pb::Load {
             incarnation: 1,
             free_memory_mib: 8_192,
+            idle_memory_mib: 0,
             start_budget: 8,
             draining: false,
             versions: idle

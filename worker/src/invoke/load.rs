@@ -66,14 +66,16 @@ pub(super) async fn refusals(engine: &Engine, outbox: &Outbox) {
 
 /// How the worker stands; only what changed since a mark, if there is one.
 fn load(engine: &Engine, outbox: &Outbox, since: Option<u64>) -> pb::Load {
-    let changed = engine
-        .all_pools()
+    let all = engine.all_pools();
+    let idle_memory_mib = all.iter().map(|pool| pool.idle_memory_mib()).sum();
+    let changed = all
         .into_iter()
         .filter(|pool| since.is_none_or(|mark| pool.changed_since(mark)));
     let pools = engine.gates.changed_since(since.unwrap_or(0));
     pb::Load {
         incarnation: engine.incarnation,
         free_memory_mib: engine.memory.free_mib(),
+        idle_memory_mib,
         start_budget: u32::try_from(engine.start_slots.available_permits()).unwrap_or(u32::MAX),
         draining: engine.draining.load(Ordering::Acquire),
         versions: changed.map(|pool| version_load(&pool, outbox)).collect(),

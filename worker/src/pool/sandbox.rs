@@ -504,6 +504,15 @@ impl Sandbox {
         self.perform(todo);
     }
 
+    /// Memory reserved for it, MB.
+    pub(crate) fn held_memory_mib(&self) -> u32 {
+        if self.life().memory.is_some() {
+            self.pool.memory_mib()
+        } else {
+            0
+        }
+    }
+
     /// Whether the launch is to be given up.
     pub(crate) fn is_stopping(&self) -> bool {
         matches!(self.life().state, State::Stopping | State::Gone)

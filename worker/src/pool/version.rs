@@ -166,15 +166,20 @@ impl VersionPool {
         self.inner().sandboxes.is_empty()
     }
 
-    /// Those that may be stopped for their memory. A kept init error holds none.
+    /// Those that may be stopped for their memory. A kept init error holds none once its process is gone.
     pub(crate) fn evictable(&self) -> Vec<Evictable> {
         let inner = self.inner();
         let candidates = inner.warm.evictable().map(|(idle_since, id)| Evictable {
             id,
             idle_since,
-            memory_mib: self.memory_mib(),
+            memory_mib: inner.sandboxes.get(&id).map_or(0, |s| s.held_memory_mib()),
         });
-        candidates.collect()
+        candidates.filter(|c| c.memory_mib > 0).collect()
+    }
+
+    /// Memory of the idle ones.
+    pub(crate) fn idle_memory_mib(&self) -> u64 {
+        u64::from(self.inner().warm.counts().idle) * u64::from(self.memory_mib())
     }
 
     /// Stops what was idle for longer than this.

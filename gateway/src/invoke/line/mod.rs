@@ -191,11 +191,11 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A free sandbox on a worker not in `tried`, or a place in line until `deadline`.
+    /// A free sandbox, or a place in line until `deadline`: the last, or for one that was in line before the first.
     pub(crate) fn grab(
         self: &Arc<Self>,
         terms: &Terms,
-        tried: &[NodeId],
+        again: bool,
         deadline: MonotonicMs,
         now: MonotonicMs,
         draws: [u64; 2],
@@ -204,12 +204,16 @@ impl Line {
         if !Arc::ptr_eq(&state.terms.pool, &terms.pool) {
             state.terms = terms.clone();
         }
-        if state.queue.is_empty()
-            && let Some(picked) = state.take(tried, now, draws)
+        if (again || state.queue.is_empty())
+            && let Some(picked) = state.take(&[], now, draws)
         {
             return Grab::Slot(picked.promise(self));
         }
-        let Ok(ticket) = state.queue.enqueue(deadline) else {
+        let ticket = if again {
+            state.queue.enqueue_first(deadline)
+        } else if let Ok(ticket) = state.queue.enqueue(deadline) {
+            ticket
+        } else {
             return Grab::Full;
         };
         let (sender, slot) = oneshot::channel();

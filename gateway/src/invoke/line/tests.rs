@@ -31,6 +31,7 @@ fn worker(id: u64, permits: u32, memory: u64) -> Arc<Worker> {
     worker.tables.set_connected(true);
     worker.tables.on_report(Report {
         free_memory_mib: memory,
+        idle_memory_mib: 0,
         start_budget: 8,
         draining: false,
         pools: vec![(PoolKey::clone(&terms().pool), permits, 0)],
@@ -46,7 +47,7 @@ fn free(idle: u32, received: u64) -> Free {
 }
 
 fn wait(line: &Arc<Line>) -> (Ticket, Receiver) {
-    match line.grab(&terms(), &[], LATER, NOW, [0, 0]) {
+    match line.grab(&terms(), false, LATER, NOW, [0, 0]) {
         Grab::Waiting { ticket, slot, .. } => (ticket, slot),
         other => panic!("{other:?}"),
     }
@@ -76,7 +77,7 @@ fn requests_bind_late_to_the_first_sandbox_in_order() {
     line.on_ended(&a, free(1, 1), NOW);
     assert_eq!(bound(&mut third), Some(Ok(1)));
     line.on_ended(&a, free(1, 2), NOW);
-    let grab = line.grab(&terms(), &[], LATER, NOW, [0, 0]);
+    let grab = line.grab(&terms(), false, LATER, NOW, [0, 0]);
     assert!(
         matches!(grab, Grab::Slot(slot) if slot.worker.id.0 == 1),
         "nobody before it"
@@ -153,7 +154,7 @@ fn waiting_has_an_end_and_a_limit() {
     assert!(line.plan(&[], LATER).is_none());
     assert_eq!(bound(&mut first.1), Some(Err(InvokeError::WaitedTooLong)));
     let _waiting: Vec<_> = (0..QUEUE_PER_FUNCTION).map(|_| wait(&line)).collect();
-    let grab = line.grab(&terms(), &[], LATER, NOW, [0, 0]);
+    let grab = line.grab(&terms(), false, LATER, NOW, [0, 0]);
     assert!(matches!(grab, Grab::Full));
 }
 
@@ -164,7 +165,7 @@ fn a_lost_worker_is_not_chosen() {
     a.tables.set_connected(false);
     line.forget(a.id);
     assert!(matches!(
-        line.grab(&terms(), &[], LATER, NOW, [0, 0]),
+        line.grab(&terms(), false, LATER, NOW, [0, 0]),
         Grab::Waiting { .. }
     ));
 }
@@ -177,7 +178,7 @@ fn tables_that_lag_do_not_throttle_and_the_workers_word_does() {
     let pool = a.tables.pool(&terms().pool).unwrap();
     pool.on_sent();
     line.on_report(&a, free(1, 0), [0, 0], NOW);
-    let grab = || line.grab(&terms(), &[], LATER, NOW, [0, 0]);
+    let grab = || line.grab(&terms(), false, LATER, NOW, [0, 0]);
     let Grab::Slot(slot) = grab() else {
         panic!("tried once")
     };
@@ -198,7 +199,7 @@ fn tables_that_lag_do_not_throttle_and_the_workers_word_does() {
 fn sandboxes_that_invokes_are_on_their_way_to_are_not_promised_again() {
     let (line, a) = (line(), worker(1, 9, 8_192));
     line.on_report(&a, free(2, 0), [0, 0], NOW);
-    let grab = || line.grab(&terms(), &[], LATER, NOW, [0, 0]);
+    let grab = || line.grab(&terms(), false, LATER, NOW, [0, 0]);
     let used = |grab: Grab| match grab {
         Grab::Slot(slot) => slot.used(),
         other => panic!("{other:?}"),
@@ -221,9 +222,42 @@ fn sandboxes_that_invokes_are_on_their_way_to_are_not_promised_again() {
 fn a_promise_that_is_not_used_is_taken_back() {
     let (line, a) = (line(), worker(1, 9, 8_192));
     line.on_report(&a, free(1, 0), [0, 0], NOW);
-    drop(line.grab(&terms(), &[], LATER, NOW, [0, 0]));
+    drop(line.grab(&terms(), false, LATER, NOW, [0, 0]));
     assert!(matches!(
-        line.grab(&terms(), &[], LATER, NOW, [0, 0]),
+        line.grab(&terms(), false, LATER, NOW, [0, 0]),
         Grab::Slot(_)
     ));
+}
+
+/// One that was refused has waited longer than those in line, whatever their number.
+#[test]
+fn one_that_waits_again_is_served_first() {
+    let (line, a) = (line(), worker(1, 10, 4_096));
+    let (_, mut patient) = wait(&line);
+    let Grab::Waiting { mut slot, .. } = line.grab(&terms(), true, LATER, NOW, [0, 0]) else {
+        panic!("nothing is free");
+    };
+    line.on_report(&a, free(1, 0), [0, 0], NOW);
+    assert_eq!(bound(&mut slot), Some(Ok(1)));
+    assert_eq!(bound(&mut patient), None);
+    line.on_ended(&a, free(1, 1), NOW);
+    assert_eq!(bound(&mut patient), Some(Ok(1)));
+}
+
+/// Idle sandboxes of other versions fill the worker: they give way, so it is asked all the same.
+#[test]
+fn a_worker_full_of_idle_sandboxes_is_asked_to_start() {
+    let (line, a) = (line(), worker(1, 10, 0));
+    let _waiting = wait(&line);
+    let workers = [Arc::clone(&a)];
+    assert!(line.plan(&workers, NOW).unwrap().starts.is_empty());
+    a.tables.on_report(Report {
+        free_memory_mib: 0,
+        idle_memory_mib: 128,
+        start_budget: 8,
+        draining: false,
+        pools: vec![(PoolKey::clone(&terms().pool), 10, 0)],
+        complete: true,
+    });
+    assert_eq!(line.plan(&workers, NOW).unwrap().starts.len(), 1);
 }
