@@ -219,3 +219,16 @@ def test_a_full_disk_refuses_code_and_corrupts_nothing(tmp_path):
             cluster.stop()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_idle_sandboxes_give_way_when_the_memory_is_full(tmp_path):
+    cluster = Cluster(tmp_path, extra=["--memory-mib", "512"]).start()
+    try:
+        client = cluster.client()
+        for n in range(9):
+            create(client, f"f{n}", {"app.py": APP.format(tag=n)})
+            begin = time.monotonic()
+            assert invoke(client, f"f{n}", 1)[1] == [str(n), 1]
+            assert time.monotonic() - begin < 10, f"function {n} waited for memory"
+    finally:
+        cluster.stop()
