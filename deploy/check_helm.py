@@ -58,7 +58,7 @@ GOOD = {
         },
         "worker": {
             "replicas": 4,
-            "options": {"code_cache": "20GiB", "max_cold_starts": 8, "freeze_idle": True, "server": {"max_connections": 64}},
+            "options": {"code_cache": "20GiB", "max_cold_starts": 8, "server": {"max_connections": 64}},
             "labels": {"zone": "a", "example.com/disk": "local"},
             "runtimes": {"install": [], "source": "existingClaim", "existingClaim": "runtimes"},
             "nodeSelector": {"hearth": "worker"},

@@ -1,6 +1,6 @@
 //! The worker role: sandboxes that run functions, the Runtime API inside them, the code they run, and the worker's share
 //! of every concurrency limit. What is invocable and who may have how much is decided by controllers and told in
-//! [`catalog`] and [`session`]; who is sent here by gateways, over [`invoke`].
+//! `catalog` and `session`; who is sent here by gateways, over `invoke`.
 
 mod catalog;
 mod code;

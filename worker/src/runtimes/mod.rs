@@ -1,6 +1,6 @@
 //! Runtime packs: directories with a manifest and a root tree, of which a sandbox for one runtime is made. A runtime is
 //! data; nothing here knows one by name. How packs are built is in [`install`], from [`recipe`]s; what a function finds
-//! in its environment is in [`environment`].
+//! in its environment is in `environment`.
 
 mod debian;
 pub(crate) mod environment;
