@@ -209,7 +209,8 @@ impl TryFrom<String> for Version {
             return Ok(Self::Latest);
         }
         match value.parse() {
-            Ok(n) if n > 0 => Ok(Self::Number(n)),
+            // `+1` and `01` are no versions: what is shown again must be what was asked for.
+            Ok(n) if n > 0 && !value.starts_with(['+', '0']) => Ok(Self::Number(n)),
             _ => Err(IdError {
                 what: "version",
                 rule: "$LATEST or a number from 1",

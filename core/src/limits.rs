@@ -17,6 +17,10 @@ pub const TIMEOUT_MAX_S: u32 = 900;
 pub const INIT_TIMEOUT_MS: u64 = 10_000;
 /// Size of /tmp of a function that names none, MB.
 pub const EPHEMERAL_STORAGE_DEFAULT_MIB: u32 = 512;
+/// Largest /tmp.
+pub const EPHEMERAL_STORAGE_MAX_MIB: u32 = 10_240;
+/// Layers of a function.
+pub const LAYERS_MAX: usize = 5;
 /// Largest synchronous request payload, bytes.
 pub const SYNC_REQUEST_MAX_BYTES: usize = 6_291_456;
 /// Largest synchronous response payload, bytes. Recorded from AWS: 6 MiB and 100 bytes.

@@ -131,24 +131,19 @@ impl FunctionRef {
             )
         };
         let parts: Vec<&str> = text.split(':').collect();
-        let (account, rest) = match parts.as_slice() {
-            ["arn", _, "lambda", region, account, "function", rest @ ..] => {
-                if *region != scope.region {
-                    return Err(Error::new(
-                        ErrorCode::NotFound,
-                        format!(
-                            "Functions from '{region}' are not reachable in this region ('{}')",
-                            scope.region
-                        ),
-                    ));
-                }
-                (account.parse().map_err(|_| invalid())?, rest)
-            }
-            [account, "function", rest @ ..] if account.len() == 12 => {
-                (account.parse().map_err(|_| invalid())?, rest)
-            }
-            ["function", rest @ ..] => (scope.account.clone(), rest),
-            rest => (scope.account.clone(), rest),
+        let (region, account, rest) = locate(&parts);
+        if let Some(region) = region.filter(|region| *region != scope.region) {
+            return Err(Error::new(
+                ErrorCode::NotFound,
+                format!(
+                    "Functions from '{region}' are not reachable in this region ('{}')",
+                    scope.region
+                ),
+            ));
+        }
+        let account = match account {
+            Some(account) => account.parse().map_err(|_| invalid())?,
+            None => scope.account.clone(),
         };
         let (name, inner) = match rest {
             [name] => (*name, None),
@@ -164,13 +159,25 @@ impl FunctionRef {
             }
             (a, b) => a.or(b),
         };
+        // Names and qualifiers which the model lets pass but nothing can have: longer than 64, with a dot.
+        let unusual = |part: &str| {
+            let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.$".contains(&b);
+            if part.is_empty() || !part.bytes().all(known) {
+                return invalid();
+            }
+            let arn = format!("arn:aws:lambda:{}:{account}:function:{name}", scope.region);
+            let qualifier = qualifier.map(|q| format!(":{q}")).unwrap_or_default();
+            Error::new(
+                ErrorCode::NotFound,
+                format!("Function not found: {arn}{qualifier}"),
+            )
+        };
         Ok(Self {
-            account,
-            name: name.parse().map_err(|_| invalid())?,
+            name: name.parse().map_err(|_| unusual(name))?,
             qualifier: qualifier
-                .map(str::parse)
-                .transpose()
-                .map_err(|_| invalid())?,
+                .map(|q| q.parse().map_err(|_| unusual(q)))
+                .transpose()?,
+            account,
         })
     }
 
@@ -182,6 +189,35 @@ impl FunctionRef {
             None => base,
         }
     }
+}
+
+/// Region and account of a function's name, and the rest of it. Every part in front of the name may be left out, as in
+/// the model's pattern.
+fn locate<'a, 'b>(parts: &'b [&'a str]) -> (Option<&'a str>, Option<&'a str>, &'b [&'a str]) {
+    let is_account = |part: &str| part.len() == 12 && part.bytes().all(|b| b.is_ascii_digit());
+    let mut rest = match parts {
+        ["arn", _, "lambda", rest @ ..] => rest,
+        all => all,
+    };
+    let mut region = None;
+    // A region is followed by an account: a name with a qualifier is not taken for one.
+    if let [first, account, _, ..] = rest
+        && is_account(account)
+    {
+        region = Some(*first);
+        rest = &rest[1..];
+    }
+    let mut account = None;
+    if let [first, _, ..] = rest
+        && is_account(first)
+    {
+        account = Some(*first);
+        rest = &rest[1..];
+    }
+    if let ["function", _, ..] = rest {
+        rest = &rest[1..];
+    }
+    (region, account, rest)
 }
 
 /// ARN of a function without a qualifier.
@@ -240,6 +276,50 @@ mod tests {
             error.message,
             "The derived qualifier from the function name does not match the specified qualifier."
         );
+    }
+
+    #[test]
+    fn parts_in_front_of_the_name_may_be_left_out() {
+        for (text, account, name, qualifier) in [
+            ("function", "123456789012", "function", None),
+            ("210987654321:f", "210987654321", "f", None),
+            ("us-east-1:210987654321:f", "210987654321", "f", None),
+            (
+                "us-east-1:210987654321:function:f:1",
+                "210987654321",
+                "f",
+                Some("1"),
+            ),
+            ("arn:aws:lambda:f:live", "123456789012", "f", Some("live")),
+        ] {
+            let got = FunctionRef::resolve(text, None, &scope()).unwrap();
+            assert_eq!(
+                (got.account.as_str(), got.name.as_str()),
+                (account, name),
+                "{text}"
+            );
+            let shown = got.qualifier.map(|q| q.to_string());
+            assert_eq!(shown.as_deref(), qualifier, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nothing_can_be_called_is_not_found() {
+        let long = "x".repeat(65);
+        for name in ["a.b", long.as_str(), "f:$LATEST.PUBLISHED", "f:a$b"] {
+            let error = FunctionRef::resolve(name, None, &scope()).unwrap_err();
+            assert_eq!(error.code, ErrorCode::NotFound, "{name}");
+            assert_eq!(
+                error.message,
+                format!(
+                    "Function not found: arn:aws:lambda:us-east-1:123456789012:function:{name}"
+                )
+            );
+        }
+        for name in ["a b", "", "a:b:c", "arn:aws:s3:::b"] {
+            let error = FunctionRef::resolve(name, None, &scope()).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidParameterValue, "{name}");
+        }
     }
 
     #[test]

@@ -80,6 +80,21 @@ fn function_name(members: &Value) -> Result<(), ApiError> {
     )))
 }
 
+/// A new function's name that has a qualifier: the model's pattern takes it, AWS does not.
+pub fn qualified_name(name: &str) -> ApiError {
+    let pattern = match shapes::FUNCTION_NAME.kind {
+        Kind::String {
+            pattern: Some(pattern),
+            ..
+        } => pattern.java,
+        _ => "",
+    };
+    ApiError::validation(format!(
+        "1 validation error detected: Value '{name}' at 'functionName' failed to satisfy \
+         constraint: Member must satisfy regular expression pattern: {pattern}"
+    ))
+}
+
 fn layer_version(members: &Value) -> Result<(), ApiError> {
     match members.get("VersionNumber").and_then(Value::as_i64) {
         Some(version) if version < 1 => Err(ApiError::invalid_parameter_value(

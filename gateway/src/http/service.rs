@@ -17,7 +17,7 @@ use bytes::Bytes;
 use hearth_aws_api::lambda::{self, Operation, Route};
 use hearth_aws_api::{ApiError, encode_error};
 use hearth_core::limits::{CONTROL_REQUEST_MAX_BYTES, SYNC_REQUEST_MAX_BYTES};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
@@ -151,8 +151,18 @@ async fn answer(
     request_id: &str,
     operation: &mut Option<Operation>,
 ) -> Result<Response<Bytes>, Refusal> {
-    let claimed = debug_span!("auth").in_scope(|| app.auth.begin(&parts, app.unix_ms()))?;
-    let route = debug_span!("route").in_scope(|| lambda::route(&parts.method, &parts.uri))?;
+    // A client that asks before it sends its body is not told to go on for a request that is refused already.
+    let asks_first = parts.headers.contains_key(EXPECT);
+    let unread = |error| Refusal {
+        error,
+        drain: !asks_first,
+    };
+    let claimed = debug_span!("auth")
+        .in_scope(|| app.auth.begin(&parts, app.unix_ms()))
+        .map_err(unread)?;
+    let route = debug_span!("route")
+        .in_scope(|| lambda::route(&parts.method, &parts.uri))
+        .map_err(unread)?;
     *operation = Some(route.operation);
     tracing::Span::current().record("operation", route.operation.name());
     let limits = limits(app, &route);

@@ -10,12 +10,12 @@ use hearth_core::function::Function;
 use hearth_core::ids::Version;
 use hearth_core::name::{FunctionRef, Qualifier};
 
-use super::{Answer, Call, control_function, owned, read, unsigned};
+use super::{Answer, Call, control_function, owned, read, unqualified, unsigned};
 use crate::app::App;
 
 pub(super) async fn put(app: &App, call: &Call) -> Answer {
     let input: PutFunctionConcurrencyRequest = call.input()?;
-    let function = unqualified(app, call, input.function_name.as_deref())?;
+    let function = function(app, call, input.function_name.as_deref())?;
     let reserved = input.reserved_concurrent_executions.map(unsigned);
     let changed = set(app, &function, reserved).await?;
     call.output(&Concurrency {
@@ -25,14 +25,14 @@ pub(super) async fn put(app: &App, call: &Call) -> Answer {
 
 pub(super) async fn delete(app: &App, call: &Call) -> Answer {
     let input: DeleteFunctionConcurrencyRequest = call.input()?;
-    let function = unqualified(app, call, input.function_name.as_deref())?;
+    let function = function(app, call, input.function_name.as_deref())?;
     set(app, &function, None).await?;
     call.empty()
 }
 
 pub(super) async fn get(app: &App, call: &Call) -> Answer {
     let input: GetFunctionConcurrencyRequest = call.input()?;
-    let function = unqualified(app, call, input.function_name.as_deref())?;
+    let function = function(app, call, input.function_name.as_deref())?;
     let found = read(app, &function).await?;
     call.output(&GetFunctionConcurrencyResponse {
         reserved_concurrent_executions: shown(&found),
@@ -40,8 +40,8 @@ pub(super) async fn get(app: &App, call: &Call) -> Answer {
 }
 
 /// AWS names `$LATEST` when the function does not exist.
-fn unqualified(app: &App, call: &Call, name: Option<&str>) -> Result<FunctionRef, ApiError> {
-    let function = call.function(app, name, None)?;
+fn function(app: &App, call: &Call, name: Option<&str>) -> Result<FunctionRef, ApiError> {
+    let function = unqualified(app, call, name)?;
     Ok(FunctionRef {
         qualifier: Some(Qualifier::Version(Version::Latest)),
         ..function

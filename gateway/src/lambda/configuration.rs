@@ -10,7 +10,9 @@ use hearth_aws_api::lambda::{
     VpcConfig,
 };
 use hearth_core::function::{ConfigPatch, FunctionConfig};
-use hearth_core::limits::{ENVIRONMENT_MAX_BYTES, TIMEOUT_MAX_S};
+use hearth_core::limits::{
+    ENVIRONMENT_MAX_BYTES, EPHEMERAL_STORAGE_MAX_MIB, LAYERS_MAX, TIMEOUT_MAX_S,
+};
 use serde_json::{Value, json};
 
 use super::errors::unsupported;
@@ -38,6 +40,19 @@ const DEPRECATED: [&str; 20] = [
     "ruby2.5",
     "ruby2.7",
     "provided",
+];
+
+/// Runtimes with SnapStart. Source: "Lambda SnapStart" of AWS's guide, "Supported features and limitations".
+const SNAP_START: [&str; 9] = [
+    "java11",
+    "java17",
+    "java21",
+    "java25",
+    "python3.12",
+    "python3.13",
+    "python3.14",
+    "dotnet8",
+    "dotnet10",
 ];
 
 /// Variables that the runtime sets. Source: "Defined runtime environment variables" of AWS's guide, the reserved ones.
@@ -112,6 +127,7 @@ pub(super) fn of_create(input: CreateFunctionRequest) -> Result<FunctionConfig, 
     check_package(&input)?;
     check_runtime(input.runtime.as_deref())?;
     check_layers(input.layers.as_deref())?;
+    check_snap_start(input.snap_start.as_ref(), input.runtime.as_deref())?;
     let managed = [
         (
             "CapacityProviderConfig",
@@ -136,7 +152,7 @@ pub(super) fn of_create(input: CreateFunctionRequest) -> Result<FunctionConfig, 
     if let Some(memory) = input.memory_size {
         config.memory_mib = memory_mib(memory)?;
     }
-    if let Some(size) = ephemeral_mib(input.ephemeral_storage) {
+    if let Some(size) = ephemeral_mib(input.ephemeral_storage)? {
         config.ephemeral_storage_mib = size;
     }
     config.environment = environment(input.environment)?;
@@ -164,6 +180,7 @@ pub(super) fn of_update(
 ) -> Result<ConfigPatch, ApiError> {
     check_runtime(input.runtime.as_deref())?;
     check_layers(input.layers.as_deref())?;
+    check_snap_start(input.snap_start.as_ref(), input.runtime.as_deref())?;
     let managed = [
         (
             "CapacityProviderConfig",
@@ -191,7 +208,7 @@ pub(super) fn of_update(
         description: input.description,
         timeout_s: input.timeout.map(timeout_s).transpose()?,
         memory_mib: input.memory_size.map(memory_mib).transpose()?,
-        ephemeral_storage_mib: ephemeral_mib(input.ephemeral_storage),
+        ephemeral_storage_mib: ephemeral_mib(input.ephemeral_storage)?,
         environment: environment(input.environment)?,
         layers: input.layers,
         kept: kept.0,
@@ -225,11 +242,29 @@ fn check_runtime(runtime: Option<&str>) -> Result<(), ApiError> {
 
 /// There is no layer yet that could be named.
 fn check_layers(layers: Option<&[String]>) -> Result<(), ApiError> {
+    if layers.is_some_and(|layers| layers.len() > LAYERS_MAX) {
+        return Err(ApiError::invalid_parameter_value(format!(
+            "Cannot reference more than {LAYERS_MAX} layers."
+        )));
+    }
     match layers.and_then(<[String]>::first) {
         Some(arn) => Err(ApiError::invalid_parameter_value(format!(
             "Layer version {arn} does not exist."
         ))),
         None => Ok(()),
+    }
+}
+
+/// Snapshots are for runtimes that can be told of them. An update that names no runtime is not checked.
+fn check_snap_start(asked: Option<&SnapStart>, runtime: Option<&str>) -> Result<(), ApiError> {
+    let is_on = asked.and_then(|s| s.apply_on.as_deref()) == Some("PublishedVersions");
+    match runtime {
+        Some(runtime) if is_on && !SNAP_START.contains(&runtime) => {
+            Err(ApiError::invalid_parameter_value(format!(
+                "{runtime} is not supported for SnapStart enabled functions."
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -265,8 +300,18 @@ fn at_most(value: i32, path: &str, most: u32) -> ApiError {
     ))
 }
 
-fn ephemeral_mib(storage: Option<EphemeralStorage>) -> Option<u32> {
-    storage?.size.map(unsigned)
+fn ephemeral_mib(storage: Option<EphemeralStorage>) -> Result<Option<u32>, ApiError> {
+    let Some(mib) = storage.and_then(|storage| storage.size) else {
+        return Ok(None);
+    };
+    if unsigned(mib) <= EPHEMERAL_STORAGE_MAX_MIB {
+        return Ok(Some(unsigned(mib)));
+    }
+    Err(at_most(
+        mib,
+        "ephemeralStorage.size",
+        EPHEMERAL_STORAGE_MAX_MIB,
+    ))
 }
 
 fn environment(sent: Option<Environment>) -> Result<Option<BTreeMap<String, String>>, ApiError> {
@@ -338,6 +383,24 @@ mod tests {
         assert!(
             refusal(|i| i.package_type = Some("Image".into()))
                 .starts_with("Hearth does not implement")
+        );
+        let layers = |count| Some(vec!["arn:l:1".to_owned(); count]);
+        assert_eq!(
+            refusal(|i| i.layers = layers(6)),
+            "Cannot reference more than 5 layers."
+        );
+        assert!(
+            refusal(|i| i.ephemeral_storage = Some(EphemeralStorage { size: Some(10_241) }))
+                .contains("'ephemeralStorage.size'")
+        );
+        let snap_start = |apply_on: &str| {
+            Some(SnapStart {
+                apply_on: Some(apply_on.into()),
+            })
+        };
+        assert_eq!(
+            refusal(|i| i.snap_start = snap_start("PublishedVersions")),
+            "python3.11 is not supported for SnapStart enabled functions."
         );
         assert!(refusal(|i| i.timeout = Some(901)).ends_with("less than or equal to 900"));
         let variables = |name: &str, value: String| {

@@ -198,10 +198,11 @@ fn check_client_context(context: &str) -> Result<(), ApiError> {
             "Client context must be no larger than {CLIENT_CONTEXT_MAX_BYTES} bytes"
         )));
     }
-    let is_json = STANDARD
-        .decode(context)
-        .is_ok_and(|json| serde_json::from_slice::<IgnoredAny>(&json).is_ok());
-    if is_json {
+    let is_object = STANDARD.decode(context).is_ok_and(|json| {
+        json.trim_ascii_start().first() == Some(&b'{')
+            && serde_json::from_slice::<IgnoredAny>(&json).is_ok()
+    });
+    if is_object {
         return Ok(());
     }
     Err(ApiError::invalid_request_content(
@@ -275,6 +276,7 @@ mod tests {
         assert!(check_client_context("").is_ok());
         assert!(check_client_context(&STANDARD.encode("{\"a\":1}")).is_ok());
         assert!(check_client_context("***").is_err());
+        assert!(check_client_context(&STANDARD.encode("[1]")).is_err());
         assert!(check_client_context(&STANDARD.encode("x".repeat(4_000))).is_err());
     }
 }

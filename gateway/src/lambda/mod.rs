@@ -18,8 +18,8 @@ use hearth_aws_api::lambda::{self, Route};
 use hearth_core::control::{ControlReply, ControlRequest};
 use hearth_core::error::ErrorCode;
 use hearth_core::function::Function;
-use hearth_core::ids::AccountId;
-use hearth_core::name::{FunctionName, FunctionRef, Scope};
+use hearth_core::ids::{AccountId, Version};
+use hearth_core::name::{FunctionName, FunctionRef, Qualifier, Scope};
 use http::Response;
 use http::request::Parts;
 
@@ -171,6 +171,22 @@ async fn read(app: &App, function: &FunctionRef) -> Result<Function, ApiError> {
 /// A number of the model as one of ours; negative ones were refused by the model.
 fn unsigned(value: i32) -> u32 {
     u32::try_from(value).unwrap_or_default()
+}
+
+/// The function that an operation on functions alone names. `$LATEST` is the function itself.
+fn unqualified(app: &App, call: &Call, name: Option<&str>) -> Result<FunctionRef, ApiError> {
+    let function = call.function(app, name, None)?;
+    match function.qualifier {
+        None | Some(Qualifier::Version(Version::Latest)) => Ok(FunctionRef {
+            qualifier: None,
+            ..function
+        }),
+        Some(Qualifier::Version(Version::Number(_)) | Qualifier::Alias(_)) => {
+            Err(ApiError::invalid_parameter_value(
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
+            ))
+        }
+    }
 }
 
 /// The name for a control request.

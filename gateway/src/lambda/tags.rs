@@ -62,6 +62,13 @@ pub(super) fn check_count(tags: usize) -> Result<(), ApiError> {
 }
 
 fn resource(app: &App, call: &Call, arn: Option<&str>) -> Result<FunctionRef, ApiError> {
+    // `arn:aws:lambda:<region>:<account>:<kind>:...`: of the other kinds there is none yet.
+    let kind = arn.and_then(|arn| arn.split(':').nth(5));
+    if kind.is_some_and(|kind| kind != "function") {
+        return Err(ApiError::resource_not_found(
+            "The resource you requested does not exist.",
+        ));
+    }
     let function = call.function(app, arn, None)?;
     if function.qualifier.is_some() {
         return Err(ApiError::invalid_parameter_value(

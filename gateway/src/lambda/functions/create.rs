@@ -1,7 +1,7 @@
 //! CreateFunction: checks, stores the code on a majority of the controllers, then has the function made.
 
 use hearth_aws_api::ApiError;
-use hearth_aws_api::lambda::{CreateFunctionRequest, FunctionCode};
+use hearth_aws_api::lambda::{self, CreateFunctionRequest, FunctionCode};
 use hearth_core::control::ControlRequest;
 
 use super::super::errors::unsupported;
@@ -12,9 +12,8 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
     let mut input: CreateFunctionRequest = call.input()?;
     let function = call.function(app, input.function_name.as_deref(), None)?;
     if function.qualifier.is_some() {
-        return Err(ApiError::invalid_parameter_value(
-            "The function name of a new function takes no qualifier.",
-        ));
+        let name = input.function_name.as_deref().unwrap_or_default();
+        return Err(lambda::rules::qualified_name(name));
     }
     if input.publish == Some(true) || input.publish_to.is_some() {
         return Err(unsupported("publishing versions (Publish)"));

@@ -3,17 +3,23 @@
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::{UpdateFunctionCodeRequest, UpdateFunctionConfigurationRequest};
 use hearth_core::control::ControlRequest;
-use hearth_core::name::FunctionRef;
 
 use super::super::errors::{api_error, unsupported};
 use super::super::{
-    Answer, Call, code, configuration as configurations, control_function, documents, owned,
+    Answer, Call, code, configuration as configurations, control_function, documents, owned, read,
+    unqualified,
 };
 use crate::app::App;
 
 pub(in crate::lambda) async fn code(app: &App, call: &Call) -> Answer {
     let input: UpdateFunctionCodeRequest = call.input()?;
     let function = unqualified(app, call, input.function_name.as_deref())?;
+    if input.image_uri.is_some() {
+        read(app, &function).await?;
+        return Err(ApiError::invalid_parameter_value(
+            "Please don't provide ImageUri when updating a function with packageType Zip.",
+        ));
+    }
     check_source(&input)?;
     let zip = input.zip_file.map(|zip| zip.0).ok_or_else(|| {
         ApiError::invalid_parameter_value("Please provide a source for function code.")
@@ -44,9 +50,6 @@ fn check_source(input: &UpdateFunctionCodeRequest) -> Result<(), ApiError> {
     if input.publish == Some(true) || input.publish_to.is_some() {
         return Err(unsupported("publishing versions (Publish)"));
     }
-    if input.image_uri.is_some() {
-        return Err(unsupported("functions of container images (ImageUri)"));
-    }
     if input.s3_bucket.is_some() || input.s3_key.is_some() {
         return Err(unsupported("code from S3 (S3Bucket)"));
     }
@@ -71,15 +74,4 @@ pub(in crate::lambda) async fn configuration(app: &App, call: &Call) -> Answer {
         &app.catalog.region,
         None,
     ))
-}
-
-/// Only `$LATEST` can be changed, and it is named by the function alone.
-fn unqualified(app: &App, call: &Call, name: Option<&str>) -> Result<FunctionRef, ApiError> {
-    let function = call.function(app, name, None)?;
-    match &function.qualifier {
-        None => Ok(function),
-        Some(qualifier) => Err(ApiError::invalid_parameter_value(format!(
-            "The function name of an update takes no qualifier, not {qualifier}."
-        ))),
-    }
 }
