@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::InvocationRequest;
+use hearth_aws_api::lambda::rules::check_payload_is_json;
 use hearth_core::limits::{CLIENT_CONTEXT_MAX_BYTES, SYNC_REQUEST_MAX_BYTES};
 use hearth_core::name::FunctionName;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -176,16 +177,7 @@ fn check_payload(payload: &[u8]) -> Result<(), ApiError> {
             "Request must be smaller than {SYNC_REQUEST_MAX_BYTES} bytes for the InvokeFunction operation"
         )));
     }
-    if payload.is_empty() {
-        return Ok(());
-    }
-    serde_json::from_slice::<IgnoredAny>(payload)
-        .map(drop)
-        .map_err(|error| {
-            ApiError::invalid_request_content(format!(
-                "Could not parse request body into json: Could not parse payload into json: {error}"
-            ))
-        })
+    check_payload_is_json(payload)
 }
 
 /// "Up to 3,583 bytes of base64-encoded data about the invoking client", which is JSON.
@@ -261,6 +253,11 @@ mod tests {
                 "Could not parse request body into json: Could not parse payload into json: "
             ));
         }
+        let message = check_payload(b"hello").unwrap_err();
+        assert!(
+            message.message().contains("Unrecognized token 'hello'"),
+            "{message:?}"
+        );
         let error = check_payload(&vec![b' '; SYNC_REQUEST_MAX_BYTES + 1]).unwrap_err();
         assert_eq!(
             (error.status().as_u16(), error.message()),
