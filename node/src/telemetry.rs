@@ -18,9 +18,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
-use tracing::{Span, Subscriber};
+use tracing::{Level, Metadata, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -32,8 +32,8 @@ use crate::config::DocumentedOptions;
 /// Longest wait for the last spans to leave at shutdown, and for one export.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Crates the exporter itself is built of: a span of theirs would be exported, making the next.
-const EXPORTER_TARGETS: [&str; 5] = ["h2", "hyper", "tonic", "tower", "opentelemetry"];
+/// Targets whose spans are exported: our crates. Those of the crates the exporter is built of would make the next.
+const TRACED_TARGETS: &str = "hearth";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl FromStr for LogFormat {
 pub struct TelemetryOptions {
     /// Shape of the log lines on standard error: `auto`, `json` or `pretty`. Default `auto`.
     pub log_format: LogFormat,
-    /// What is logged and traced, in tracing's filter syntax. Default `info`.
+    /// What is logged, in tracing's filter syntax. Default `info`. Traces do not depend on it.
     pub log_filter: String,
     /// Address of an OTLP/gRPC collector for traces, as `http://127.0.0.1:4317`. Default none: no export.
     pub otlp_endpoint: Option<String>,
@@ -91,7 +91,7 @@ impl Default for TelemetryOptions {
 impl DocumentedOptions for TelemetryOptions {
     const SAMPLE: &'static str = r#"# Shape of the log lines on standard error: "auto" (pretty on a terminal, else json), "json" or "pretty".
 log_format = "auto"
-# What is logged and traced, in tracing's filter syntax, for example "info,hearth_worker=debug".
+# What is logged, in tracing's filter syntax, for example "info,hearth_worker=debug". Traces do not depend on it.
 log_filter = "info"
 # Address of an OTLP/gRPC collector for traces; without it nothing is exported.
 # otlp_endpoint = "http://127.0.0.1:4317"
@@ -152,7 +152,7 @@ impl Drop for TelemetryGuard {
 
 /// Sets up logs and traces for this process, once. With an endpoint it must be called inside a multi-threaded tokio
 /// runtime: spans are batched in a bounded queue and sent by a thread of their own; a full queue drops spans rather
-/// than wait. A span the filter disables costs one atomic load.
+/// than wait. A span that neither the log's filter nor an exporter wants costs one atomic load.
 pub fn init(role: &str, options: &TelemetryOptions) -> Result<TelemetryGuard, TelemetryError> {
     let provider = options
         .otlp_endpoint
@@ -196,7 +196,8 @@ fn exporter(
         .build())
 }
 
-/// The filter stands first and for all: what it disables is never made.
+/// Logs and traces have a filter each: phases of an invocation are spans of DEBUG, wanted by an exporter and not by a
+/// log. What neither wants is never made.
 fn subscriber<W>(
     options: &TelemetryOptions,
     json: bool,
@@ -216,15 +217,15 @@ where
     let traces = provider.map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("hearth"))
-            .with_filter(filter_fn(|metadata| {
-                let root = metadata.target().split("::").next().unwrap_or_default();
-                !EXPORTER_TARGETS.contains(&root)
-            }))
+            .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::DEBUG))
     });
     Ok(Registry::default()
-        .with(filter)
-        .with(logs(json, writer))
+        .with(logs(json, writer).with_filter(filter))
         .with(traces))
+}
+
+fn is_traced(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with(TRACED_TARGETS) && *metadata.level() <= Level::DEBUG
 }
 
 fn logs<S, W>(json: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -354,7 +355,29 @@ mod tests {
             let root = tracing::info_span!("invoke");
             set_parent(&root, "nonsense");
             assert!(traceparent(&root).is_some());
-            assert_eq!(traceparent(&tracing::debug_span!("off")), None);
+            assert_eq!(traceparent(&tracing::trace_span!("off")), None);
+        });
+    }
+
+    #[test]
+    fn phases_are_traced_and_not_logged_and_cost_nothing_without_an_exporter() {
+        let provider = SdkTracerProvider::builder().build();
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let traced = subscriber(&with_filter("info"), true, Some(&provider), move || {
+            writer.clone()
+        });
+        tracing::subscriber::with_default(traced.unwrap(), || {
+            let span = tracing::debug_span!("queue");
+            assert!(traceparent(&span).is_some());
+            span.in_scope(|| tracing::debug!("a detail"));
+            let foreign = tracing::info_span!(target: "h2::codec", "frame");
+            assert_eq!(traceparent(&foreign), None);
+        });
+        assert_eq!(buffer.text(), "");
+        let untraced = subscriber(&with_filter("info"), true, None, std::io::sink).unwrap();
+        tracing::subscriber::with_default(untraced, || {
+            assert!(tracing::debug_span!("queue").is_disabled());
         });
     }
 

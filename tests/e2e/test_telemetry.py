@@ -1,8 +1,104 @@
 """What a cluster says of itself: metrics, health, traces, and functions that wait for something."""
 
+import contextlib
 import shutil
+from concurrent import futures
 
+import grpc
 from harness import RUNTIMES, Cluster, active, create, invoke, until
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
+
+GATEWAY_PHASES = {"request", "auth", "route", "queue", "send", "function"}
+WORKER_PHASES = {"sandbox_start", "init", "invoke"}
+
+
+class Collector(otlp_grpc.TraceServiceServicer):
+    """Takes spans as an OTLP collector does; `spans` are (service, span)."""
+
+    def __init__(self):
+        self.spans = []
+        self.server = grpc.server(futures.ThreadPoolExecutor(4))
+        otlp_grpc.add_TraceServiceServicer_to_server(self, self.server)
+        self.endpoint = f"http://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.server.start()
+
+    def Export(self, request, context):  # the name gRPC gives it
+        for resource in request.resource_spans:
+            names = {a.key: a.value.string_value for a in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.spans += [(names["service.name"], span) for span in scope.spans]
+        return otlp.ExportTraceServiceResponse()
+
+    def of_invocation(self, request_id):
+        """Every span of the trace the request is in."""
+        def has(span):
+            return any(a.key == "request_id" and a.value.string_value == request_id for a in span.attributes)
+
+        traces = {span.trace_id for service, span in self.spans if service == "hearth-gateway" and has(span)}
+        assert len(traces) <= 1, "one invocation is one trace"
+        return [(service, span) for service, span in self.spans if span.trace_id in traces]
+
+    def phases(self, request_id, *wanted):
+        def complete():
+            found = self.of_invocation(request_id)
+            names = {(service, span.name) for service, span in found}
+            return all((service, name) in names for service, names_ in wanted for name in names_) and found
+
+        return until(complete, f"phases of {request_id}; there are {sorted({(s, p.name) for s, p in self.spans})}", 30)
+
+
+@contextlib.contextmanager
+def header(client, name, value):
+    """Every request of the client has this header, unsigned as a proxy's would be."""
+    def add(request, **_):
+        request.headers[name] = value
+
+    client.meta.events.register("before-send.lambda", add)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister("before-send.lambda", add)
+
+
+def test_an_invocation_is_one_trace_through_gateway_and_worker(tmp_path):
+    collector = Collector()
+    cluster = Cluster(tmp_path, 1, 2, 1, ["--otlp-endpoint", collector.endpoint])
+    cluster.start()
+    try:
+        client = cluster.client()
+        create(client, "f", {"app.py": "def handler(e, c):\n    return e\n"})
+        cold = invoke(client, "f", 1)[0]["ResponseMetadata"]["RequestId"]
+        found = collector.phases(cold, ("hearth-gateway", GATEWAY_PHASES), ("hearth-worker", WORKER_PHASES))
+        ids = {span.span_id: span for _, span in found}
+        [request] = [span for _, span in found if span.name == "request"]
+        assert request.parent_span_id == b""
+        for _, span in found:
+            assert span is request or span.parent_span_id in ids, f"{span.name} hangs in the air"
+            assert span.end_time_unix_nano >= span.start_time_unix_nano > 0
+        [function] = [span for _, span in found if span.name == "function"]
+        [run] = [span for service, span in found if service == "hearth-worker" and span.name == "invoke"]
+        assert function.start_time_unix_nano <= run.start_time_unix_nano
+        assert run.end_time_unix_nano <= function.end_time_unix_nano
+
+        trace_id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+        with header(client, "traceparent", f"00-{trace_id}-{parent}-01"):
+            warm = invoke(client, "f", 2)[0]["ResponseMetadata"]["RequestId"]
+        found = collector.phases(warm, ("hearth-gateway", {"request", "auth", "route", "send", "function"}),
+                                 ("hearth-worker", {"invoke"}))
+        [request] = [span for _, span in found if span.name == "request"]
+        assert request.trace_id.hex() == trace_id
+        assert request.parent_span_id.hex() == parent
+        create(client, "g", {"app.py": "def handler(e, c):\n    return e\n"})
+
+        def controllers():
+            return [s for service, s in collector.spans if service == "hearth-controller" and s.name == "rpc"]
+
+        until(controllers, "what the controller did is in the traces too", 30)
+        assert not [span for service, span in collector.spans if span.name.startswith("h2")]
+    finally:
+        cluster.stop()
+        collector.server.stop(None)
 
 
 def test_a_runtime_installed_later_is_noticed(tmp_path):

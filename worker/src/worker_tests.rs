@@ -157,8 +157,12 @@ impl Fixture {
 
     async fn start(&self, count: u32) {
         let version = Some((&self.key).into());
-        self.tell(Tell::Start(pb::StartSandboxes { version, count }))
-            .await;
+        self.tell(Tell::Start(pb::StartSandboxes {
+            version,
+            count,
+            ..pb::StartSandboxes::default()
+        }))
+        .await;
     }
 
     async fn next_frame(&mut self) -> Hear {

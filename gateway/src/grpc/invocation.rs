@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{Stream, stream};
 use hearth_core::limits::FRAME_BYTES;
+use hearth_node::telemetry::set_parent;
 use hearth_proto::v1 as pb;
 use pb::invocation_server::Invocation as Service;
 use pb::invoke_stream_part::Part;
 use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, debug_span};
 
 use super::aws::status;
 use super::{caller, place};
@@ -35,6 +37,10 @@ impl Invocation {
         let (caller, _place) = (caller(&request)?, place(&self.app)?);
         let request_id = self.app.seams.random.uuid();
         let headers = request.metadata().clone().into_headers();
+        let span = debug_span!("request", request_id, operation = "Invoke");
+        if let Some(parent) = headers.get("traceparent").and_then(|v| v.to_str().ok()) {
+            set_parent(&span, parent);
+        }
         let input = request.into_inner();
         let asked = Asked {
             caller: &caller,
@@ -46,13 +52,12 @@ impl Invocation {
             log_tail: input.log_tail,
             headers: &headers,
         };
-        let ready = prepare(&self.app, asked)
-            .await
-            .map_err(|error| status(&error))?;
-        let outcome = run(&self.app, ready)
-            .await
-            .map_err(|error| status(&error))?;
-        Ok((outcome, request_id))
+        let answered = async {
+            let ready = prepare(&self.app, asked).await?;
+            run(&self.app, ready).await
+        };
+        let outcome = answered.instrument(span).await;
+        Ok((outcome.map_err(|error| status(&error))?, request_id))
     }
 }
 

@@ -240,7 +240,7 @@ impl Invoker {
             Grab::Full => Err(InvokeError::QueueFull),
             Grab::Waiting { ticket, slot, tend } => {
                 if tend {
-                    self.tend(Arc::clone(line));
+                    self.tend(Arc::clone(line), call.traceparent.clone());
                 }
                 let _leave = OnDrop(|| line.leave(ticket));
                 let bound = slot.instrument(debug_span!("queue")).await;

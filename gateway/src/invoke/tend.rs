@@ -18,15 +18,15 @@ const AFTER_GRANT: Duration = Duration::from_millis(20);
 const AFTER_NOTHING: Duration = Duration::from_millis(200);
 
 impl Invoker {
-    /// Starts the task for a line.
-    pub(super) fn tend(self: &Arc<Self>, line: Arc<Line>) {
+    /// Starts the task for a line. `traceparent` is of the invocation that began to wait.
+    pub(super) fn tend(self: &Arc<Self>, line: Arc<Line>, traceparent: String) {
         self.tended
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(line.key.clone(), Arc::clone(&line));
         let invoker = Arc::clone(self);
         self.shutdown.spawn("waiting line", async move {
-            invoker.look_after(&line).await;
+            invoker.look_after(&line, &traceparent).await;
             let mut tended = invoker
                 .tended
                 .lock()
@@ -38,11 +38,11 @@ impl Invoker {
         });
     }
 
-    async fn look_after(self: &Arc<Self>, line: &Arc<Line>) {
+    async fn look_after(self: &Arc<Self>, line: &Arc<Line>, traceparent: &str) {
         while let Some(plan) = line.plan(&self.workers.load(), self.now()) {
             for (worker, count) in plan.starts {
                 self.metrics.starts_asked.inc_by(u64::from(count));
-                worker.start_sandboxes(&line.key, count);
+                worker.start_sandboxes(&line.key, count, traceparent);
             }
             if let Some(need) = plan.need
                 && !line.asking.swap(true, Ordering::AcqRel)

@@ -107,11 +107,13 @@ impl Worker {
     }
 
     /// Asks for sandboxes; lost if the worker is not connected, and asked again later then.
-    pub(crate) fn start_sandboxes(&self, version: &VersionKey, count: u32) {
+    pub(crate) fn start_sandboxes(&self, version: &VersionKey, count: u32, traceparent: &str) {
         let version = Some(version.into());
-        let _ = self
-            .outbox
-            .push(Frame::Start(pb::StartSandboxes { version, count }));
+        let _ = self.outbox.push(Frame::Start(pb::StartSandboxes {
+            version,
+            count,
+            traceparent: traceparent.to_owned(),
+        }));
     }
 
     /// Takes an invocation out of the table; its place in the tables is free again.

@@ -13,9 +13,16 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 use tower::{Layer, Service};
+use tracing::instrument::Instrumented;
+use tracing::{Instrument as _, Span, debug_span};
+
+use crate::telemetry;
 
 /// Metadata key that carries the caller's cluster id.
 pub const CLUSTER_ID_HEADER: &str = "hearth-cluster-id";
+
+/// Metadata key that carries the caller's place in a trace, as W3C has it.
+const TRACEPARENT_HEADER: &str = "traceparent";
 
 /// The cluster this node belongs to; unknown until it was founded or joined. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +88,18 @@ impl ClusterIdentity {
     }
 }
 
-/// Adds the cluster id to each call of a client.
+/// The span of a call that is part of a trace.
+fn span(request: &http::Request<Body>) -> Span {
+    let parent = request.headers().get(TRACEPARENT_HEADER);
+    let Some(parent) = parent.and_then(|parent| parent.to_str().ok()) else {
+        return Span::none();
+    };
+    let span = debug_span!("rpc", method = request.uri().path());
+    telemetry::set_parent(&span, parent);
+    span
+}
+
+/// Adds the cluster id, and the place in a trace if there is one, to each call of a client.
 #[derive(Debug, Clone)]
 pub struct AddClusterId {
     identity: ClusterIdentity,
@@ -98,6 +116,10 @@ impl Interceptor for AddClusterId {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(id) = self.identity.id.get() {
             request.metadata_mut().insert(CLUSTER_ID_HEADER, id.clone());
+        }
+        let parent = telemetry::traceparent(&Span::current());
+        if let Some(parent) = parent.and_then(|parent| MetadataValue::try_from(parent).ok()) {
+            request.metadata_mut().insert(TRACEPARENT_HEADER, parent);
         }
         Ok(request)
     }
@@ -148,7 +170,7 @@ where
 {
     type Response = http::Response<Body>;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Self::Response, S::Error>>>;
+    type Future = Either<Instrumented<S::Future>, Ready<Result<Self::Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -159,7 +181,9 @@ where
             .identity
             .accepts(request.headers().get(CLUSTER_ID_HEADER))
         {
-            return Either::Left(self.inner.call(request));
+            let span = span(&request);
+            let call = span.in_scope(|| self.inner.call(request));
+            return Either::Left(call.instrument(span));
         }
         let own = self.identity.get().unwrap_or_default();
         let status = Status::failed_precondition(format!(

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use hearth_core::ids::VersionKey;
 use hearth_core::limits::SYNC_REQUEST_MAX_BYTES;
+use hearth_node::telemetry::set_parent;
 use hearth_proto::convert::required_version;
 use hearth_proto::internal::v1 as pb;
 use pb::gateway_frame::Frame;
 use pb::refused::Reason;
 use pb::worker_frame::Frame as Say;
 use tonic::Streaming;
-use tracing::{debug, warn};
+use tracing::{debug, debug_span, warn};
 
 use super::outbox::{Free, Outbox, Received};
 use crate::pool::gates::HeldPermit;
@@ -160,7 +161,12 @@ impl Reader {
             received,
             ..
         } = assembling;
+        let span = debug_span!("invoke", request_id = invoke.request_id, version = %key);
+        if !invoke.traceparent.is_empty() {
+            set_parent(&span, &invoke.traceparent);
+        }
         let invocation = Invocation {
+            span,
             request_id: invoke.request_id,
             version: key,
             invoked_arn: invoke.invoked_arn,
@@ -194,7 +200,7 @@ impl Reader {
         let started = match required_version(start.version.as_ref()) {
             Ok(key) => self
                 .engine
-                .start(&key, start.count)
+                .start(&key, start.count, &start.traceparent)
                 .map_err(|r| (r.reason, r.detail)),
             Err(error) => Err((No::UnknownVersion, error.to_string())),
         };

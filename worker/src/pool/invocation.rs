@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hearth_core::ids::VersionKey;
 use hearth_proto::internal::v1::refused::Reason;
+use tracing::Span;
 
 use crate::invoke::outbox::{Outbox, Outcome, Received};
 use crate::pool::gates::HeldPermit;
@@ -13,6 +14,8 @@ use crate::pool::gates::HeldPermit;
 /// An accepted invocation. It holds its permit until it is answered.
 #[derive(Debug)]
 pub(crate) struct Invocation {
+    /// Lasts as long as this; nothing enters it.
+    pub(crate) span: Span,
     /// `x-amzn-RequestId`.
     pub(crate) request_id: String,
     /// What is run.

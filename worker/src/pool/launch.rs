@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core::limits::SANDBOX_PIDS;
+use hearth_node::telemetry::set_parent;
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::start_refused::Reason;
 use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, Span, debug, debug_span, info_span, warn};
 
 use super::sandbox::Sandbox;
 use super::{Engine, StartRefusal};
@@ -37,10 +38,17 @@ enum LaunchError {
     Stopped,
 }
 
-/// The life of a sandbox, as a task.
-pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>) {
+/// The life of a sandbox, as a task. `traceparent` is of the invocation that waits for it.
+pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>, traceparent: String) {
     let span = info_span!("sandbox", id = sandbox.id.0, version = %sandbox.pool.key);
-    let made = make(&engine, &sandbox).instrument(span.clone()).await;
+    let phase = joined(
+        debug_span!(parent: None, "sandbox_start", id = sandbox.id.0),
+        &traceparent,
+    );
+    let made = make(&engine, &sandbox, &traceparent)
+        .instrument(phase)
+        .instrument(span.clone())
+        .await;
     match made {
         // The code is held until nothing runs.
         Ok((started, code)) => keep(&sandbox, started, code).instrument(span).await,
@@ -66,9 +74,18 @@ pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>) {
     }
 }
 
+/// A phase of a cold start, in the trace of who waits for it.
+fn joined(span: Span, traceparent: &str) -> Span {
+    if !traceparent.is_empty() {
+        set_parent(&span, traceparent);
+    }
+    span
+}
+
 async fn make(
     engine: &Arc<Engine>,
     sandbox: &Arc<Sandbox>,
+    traceparent: &str,
 ) -> Result<(StartedSandbox, Arc<CodeDir>), LaunchError> {
     let slot = Arc::clone(&engine.start_slots)
         .acquire_owned()
@@ -97,6 +114,8 @@ async fn make(
         .metrics
         .sandbox_start
         .observe(seconds(clock.monotonic_us() - fetched));
+    let init = debug_span!(parent: None, "init", id = sandbox.id.0);
+    sandbox.on_init_span(joined(init, traceparent));
     accept(sandbox, started, slot, engine.init_timeout_us).map(|started| (started, code))
 }
 

@@ -18,6 +18,7 @@ use hearth_core::ids::VersionKey;
 use hearth_core::pool::{Evictable, plan_eviction};
 use hearth_core::sandbox::SandboxId;
 use hearth_node::Seams;
+use hearth_node::telemetry::traceparent;
 use hearth_proto::internal::v1 as pb;
 use pb::refused::Reason;
 use tokio::sync::{Semaphore, broadcast};
@@ -173,7 +174,8 @@ impl Engine {
         let Some(memory) = self.reserve(pool.memory_mib()) else {
             return self.refuse(invocation, || pool.free());
         };
-        self.begin(pool, memory, Some(invocation));
+        let traceparent = traceparent(&invocation.span).unwrap_or_default();
+        self.begin(pool, memory, Some(invocation), traceparent);
     }
 
     /// Begins cold starts, up to `count`; at least one, or the reason why none.
@@ -181,6 +183,7 @@ impl Engine {
         self: &Arc<Self>,
         key: &VersionKey,
         count: u32,
+        traceparent: &str,
     ) -> Result<u32, StartRefusal> {
         use pb::start_refused::Reason as No;
         let refuse = |reason, detail: String| StartRefusal { reason, detail };
@@ -202,7 +205,7 @@ impl Engine {
         let pool = self.find_or_make_pool(key, &runnable);
         for begun in 0..count.min(START_MAX) {
             match self.reserve(pool.memory_mib()) {
-                Some(memory) => self.begin(&pool, memory, None),
+                Some(memory) => self.begin(&pool, memory, None, traceparent.to_owned()),
                 None if begun > 0 => return Ok(begun),
                 None => {
                     let free = self.memory.free_mib();
@@ -219,6 +222,7 @@ impl Engine {
         pool: &Arc<VersionPool>,
         memory: MemoryHold,
         pending: Option<Invocation>,
+        traceparent: String,
     ) {
         let id = SandboxId(self.next_sandbox.fetch_add(1, Ordering::Relaxed));
         let sandbox = Sandbox::new(
@@ -231,7 +235,8 @@ impl Engine {
         );
         pool.add(Arc::clone(&sandbox));
         self.metrics.cold_starts.inc();
-        self.tasks.spawn(launch::launch(Arc::clone(self), sandbox));
+        self.tasks
+            .spawn(launch::launch(Arc::clone(self), sandbox, traceparent));
     }
 
     /// Memory for a sandbox; idle ones of other versions give theirs up for it.

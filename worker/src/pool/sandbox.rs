@@ -9,7 +9,7 @@ use hearth_core::sandbox::{Event, Outcome as Step, SandboxId, State};
 use hearth_node::clock::SharedClock;
 use hearth_proto::internal::v1::refused::Reason;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
-use tracing::warn;
+use tracing::{Span, warn};
 
 use crate::logs::SandboxLog;
 use crate::metrics::{Ended, WorkerMetrics, seconds};
@@ -89,6 +89,8 @@ pub(super) struct Life {
     pub(super) peak_read_us: u64,
     memory: Option<MemoryHold>,
     start_slot: Option<OwnedSemaphorePermit>,
+    /// Lasts as long as the init phase; nothing enters it.
+    init_span: Span,
 }
 
 #[derive(Debug)]
@@ -142,6 +144,7 @@ impl Sandbox {
             peak_read_us: 0,
             memory: Some(memory),
             start_slot: None,
+            init_span: Span::none(),
         };
         metrics.sandboxes.inc();
         Arc::new(Self {
@@ -158,6 +161,11 @@ impl Sandbox {
 
     pub(super) fn life(&self) -> MutexGuard<'_, Life> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The span of the init phase that is about to begin.
+    pub(super) fn on_init_span(&self, span: Span) {
+        self.life().init_span = span;
     }
 
     /// The runtime was started. False when the sandbox was given up meanwhile: the caller drops it.
@@ -201,6 +209,7 @@ impl Sandbox {
                 let init_us = now.saturating_sub(life.started_us);
                 life.init_us = Some(init_us);
                 life.start_slot = None;
+                life.init_span = Span::none();
                 self.metrics.init.observe(seconds(init_us));
                 todo.quota = true;
                 todo.idle = true;
@@ -334,6 +343,7 @@ impl Sandbox {
     /// The init phase is over, badly: the one invocation that waits gets the error, or the next one will.
     fn init_failed(life: &mut Life, fault: Fault, now: u64, sandbox: &Self) -> Todo {
         life.start_slot = None;
+        life.init_span = Span::none();
         let mut todo = Todo::default();
         let init_us = now.saturating_sub(life.started_us);
         let phase = if life.pending.is_some() {
