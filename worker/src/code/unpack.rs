@@ -17,12 +17,21 @@ use zip::result::ZipError;
 /// Longest target of a symbolic link, bytes; Linux' PATH_MAX.
 const LINK_TARGET_MAX: u64 = 4_096;
 
+/// Longest path of an entry, bytes: with the cache's own path before it, it stays below PATH_MAX.
+const PATH_MAX_BYTES: usize = 2_048;
+
+/// Longest part of a path, bytes; every Linux file system's NAME_MAX.
+const NAME_MAX_BYTES: usize = 255;
+
+/// Most directories above an entry. Ours: trees are walked by recursion, with a descriptor for each level.
+const DEPTH_MAX: usize = 128;
+
 /// Bounds of one archive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UnpackLimits {
     /// Bytes of all files together.
     pub(crate) bytes: u64,
-    /// Entries of all kinds.
+    /// Entries of all kinds; as many directories again may be made for the entries' paths.
     pub(crate) entries: usize,
 }
 
@@ -132,9 +141,17 @@ fn clean_path(name: &str) -> Result<PathBuf, UnpackError> {
     if name.contains('\0') {
         return Err(refuse("has a NUL byte in its name"));
     }
+    if name.len() > PATH_MAX_BYTES {
+        let name = format!("{}...", name.chars().take(64).collect::<String>());
+        let rule = "has too long a path";
+        return Err(UnpackError::Entry { name, rule });
+    }
     let mut path = PathBuf::new();
     for component in Path::new(name).components() {
         match component {
+            Component::Normal(part) if part.len() > NAME_MAX_BYTES => {
+                return Err(refuse("has too long a name in its path"));
+            }
             Component::Normal(part) => path.push(part),
             Component::CurDir => {}
             Component::RootDir | Component::Prefix(_) => {
@@ -142,6 +159,9 @@ fn clean_path(name: &str) -> Result<PathBuf, UnpackError> {
             }
             Component::ParentDir => return Err(refuse("leads out of the package")),
         }
+    }
+    if path.components().count() > DEPTH_MAX {
+        return Err(refuse("lies too deep"));
     }
     Ok(path)
 }
@@ -173,6 +193,9 @@ impl Unpacker<'_> {
         }
         if let Some(parent) = path.parent() {
             self.directory(parent)?;
+        }
+        if self.directories.len() >= self.limits.entries {
+            return Err(UnpackError::TooManyEntries(self.limits.entries));
         }
         let full = self.root.join(path);
         match fs::create_dir(&full) {

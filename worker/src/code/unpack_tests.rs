@@ -136,3 +136,32 @@ fn damage_is_the_archives_fault() {
         assert!(error.is_archive_fault(), "{error}");
     }
 }
+
+#[test]
+fn a_path_too_long_or_too_deep_is_the_archives_fault_and_harms_nobody() {
+    // A stack of a spawn_blocking thread holds 2 MiB; the deepest name a zip can carry has 32767 directories.
+    let deepest = "d/".repeat(32_000);
+    let long_name = "n".repeat(256);
+    let deep = format!("{}f", "d/".repeat(DEPTH_MAX));
+    for name in [&deepest, &long_name, &deep] {
+        for item in [Item::File(name, 0o644, b""), Item::Link(name, "x")] {
+            let (_dir, result) = run(&[item]);
+            assert!(matches!(&result, Err(e @ UnpackError::Entry { .. }) if e.is_archive_fault()));
+            assert!(result.unwrap_err().to_string().len() < 512);
+        }
+    }
+    let fits = format!("{}f", "d/".repeat(DEPTH_MAX - 1));
+    assert_eq!(run(&[Item::File(&fits, 0o644, b"x")]).1.unwrap(), 1);
+}
+
+#[test]
+fn directories_made_for_paths_are_bounded_too() {
+    let names: Vec<String> = (0..3).map(|i| format!("{i}/a/b/c/f")).collect();
+    let items: Vec<_> = names.iter().map(|n| Item::File(n, 0o644, b"")).collect();
+    let limits = UnpackLimits {
+        bytes: 100,
+        entries: 10,
+    };
+    let (_dir, result) = run_bytes(archive(&items), limits);
+    assert!(matches!(result, Err(UnpackError::TooManyEntries(10))));
+}
