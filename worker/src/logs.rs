@@ -18,6 +18,10 @@ const READ_BYTES: usize = 64 * 1024;
 /// Drain requests that may wait: one invocation runs at a time.
 const DRAINS: usize = 4;
 
+/// A drain has read so much at most: the most a pipe holds for an unprivileged process
+/// (`/proc/sys/fs/pipe-max-size`), so that what was printed before it is in the log.
+const DRAIN_BYTES: usize = 1 << 20;
+
 /// The last log lines of one version on this worker, over all its sandboxes.
 #[derive(Debug)]
 pub(crate) struct VersionLog {
@@ -48,6 +52,15 @@ impl VersionLog {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.push(bytes);
     }
+}
+
+/// What the reader of an output finds.
+#[derive(Debug)]
+enum Event {
+    Output,
+    /// Nothing to read, and somebody waits for that.
+    Drained,
+    End,
 }
 
 /// The log of one sandbox: everything goes to the version's ring, the end of it is kept for `LogType=Tail`.
@@ -110,25 +123,86 @@ impl SandboxLog {
             return;
         };
         let mut buffer = vec![0; READ_BYTES];
+        // A drain that waits, and what may still be read before it is answered: a function that never stops printing
+        // must not keep its own invocation from ending.
+        let mut draining: Option<(oneshot::Sender<()>, usize)> = None;
         loop {
             let mut read = ReadBuf::new(&mut buffer);
             let event = std::future::poll_fn(|cx| {
-                // Output first: a drain is answered only when there is nothing to read.
-                match std::pin::Pin::new(&mut output).poll_read(cx, &mut read) {
-                    Poll::Ready(Ok(())) if !read.filled().is_empty() => {
-                        return Poll::Ready(Some(None));
-                    }
-                    Poll::Ready(_) => return Poll::Ready(None),
-                    Poll::Pending => {}
+                if draining.is_none()
+                    && let Poll::Ready(Some(done)) = requests.poll_recv(cx)
+                {
+                    draining = Some((done, DRAIN_BYTES));
                 }
-                requests.poll_recv(cx).map(|request| request.map(Some))
+                match std::pin::Pin::new(&mut output).poll_read(cx, &mut read) {
+                    Poll::Ready(Ok(())) if !read.filled().is_empty() => Poll::Ready(Event::Output),
+                    Poll::Ready(_) => Poll::Ready(Event::End),
+                    Poll::Pending if draining.is_some() => Poll::Ready(Event::Drained),
+                    Poll::Pending => Poll::Pending,
+                }
             })
             .await;
             match event {
-                Some(None) => self.push(read.filled()),
-                Some(Some(done)) => drop(done.send(())),
-                None => return,
+                Event::Output => self.push(read.filled()),
+                Event::Drained => drop(draining.take().map(|(done, _)| done.send(()))),
+                Event::End => return,
             }
+            let length = read.filled().len();
+            draining = draining.and_then(|(done, left)| match left.checked_sub(length) {
+                Some(left) => Some((done, left)),
+                None => {
+                    // Nobody may be waiting any more.
+                    let _ = done.send(());
+                    None
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Always has more to say.
+    struct Flood;
+
+    impl AsyncRead for Flood {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            let budget = std::task::ready!(tokio::task::coop::poll_proceed(cx));
+            budget.made_progress();
+            buffer.put_slice(&[b'x'; READ_BYTES]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_drain_ends_although_the_output_does_not() {
+        let log = SandboxLog::new(Arc::new(VersionLog::new("f".to_owned())));
+        tokio::select! {
+            () = log.read_from(Flood) => unreachable!("the flood has no end"),
+            () = log.drain() => {}
+        }
+        assert!(log.version.read().len() <= RING_BYTES);
+    }
+
+    #[tokio::test]
+    async fn what_was_printed_before_a_drain_is_in_the_log_after_it() {
+        use tokio::io::AsyncWriteExt;
+        let log = SandboxLog::new(Arc::new(VersionLog::new("f".to_owned())));
+        let (mut function, output) = tokio::io::duplex(READ_BYTES);
+        let printed = async {
+            function.write_all(b"before").await.unwrap();
+            log.drain().await;
+            log.take_tail()
+        };
+        tokio::select! {
+            () = log.read_from(output) => unreachable!("the output is open"),
+            tail = printed => assert_eq!(tail, b"before"),
         }
     }
 }
