@@ -187,6 +187,8 @@ fn sweep_group(path: &Path, processes: &str) {
     for pid in read_words(&path.join(processes))
         .iter()
         .filter_map(|word| word.parse().ok())
+        // Zero stands for a process outside our pid namespace; as a target of `kill` it is our own process group.
+        .filter(|pid: &i32| *pid > 0)
     {
         let _ = nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(pid),
@@ -226,6 +228,15 @@ fn cpu_quota_us(cpu_millis: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leftover_of_another_pid_namespace_does_not_make_the_worker_kill_itself() {
+        let group = tempfile::tempdir().unwrap();
+        fs::write(group.path().join("cgroup.procs"), "0\n-1\n").unwrap();
+        // The directory is not empty, so it stays, and so do we.
+        sweep_group(group.path(), "cgroup.procs");
+        assert!(group.path().exists());
+    }
 
     #[test]
     fn a_whole_cpu_goes_with_1769_megabytes() {
