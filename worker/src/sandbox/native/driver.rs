@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::pipe2;
 
 use super::cgroup::{self, Entrance, Hierarchy, Limits};
@@ -21,6 +22,12 @@ use super::prefab::Prefab;
 use super::scratch::ScratchPool;
 use super::slots::Slots;
 use crate::sandbox::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
+
+/// Descriptors the worker or the spawner may need for one sandbox: listener, output, process, image, connections.
+const DESCRIPTORS_EACH: u64 = 8;
+
+/// Descriptors for everything else: pools of parts, code, connections of the cluster.
+const DESCRIPTORS_OTHER: u64 = 512;
 
 /// Makes sandboxes on this host.
 #[derive(Debug)]
@@ -112,6 +119,18 @@ impl NativeDriver {
             }
             tracing::warn!(diagnosis = found.message, "this host lacks something");
         }
+        let sandboxes_max = config.sandboxes_max.min(sandboxes_with_descriptors());
+        if sandboxes_max < config.sandboxes_max {
+            let message = format!(
+                "at most {sandboxes_max} sandboxes at a time, not {}: raise the limit of open files (LimitNOFILE, ulimit -Hn)",
+                config.sandboxes_max
+            );
+            tracing::warn!(diagnosis = message, "this host lacks something");
+            diagnoses.push(Diagnosis {
+                fatal: false,
+                message,
+            });
+        }
         let (cleaner, thread) = Cleaner::start().map_err(setup("start the cleaner"))?;
         let hierarchy: Option<Arc<dyn Hierarchy>> = hierarchy.ok().map(Arc::from);
         let groups = match &hierarchy {
@@ -129,7 +148,7 @@ impl NativeDriver {
             netns::prefab(config.netns_pool).map_err(setup("start the network namespace pool"))?;
         let client = Client::launch(&config).await?;
         Ok(Self {
-            slots: Slots::new(config.sandboxes_max),
+            slots: Slots::new(sandboxes_max),
             config,
             diagnoses,
             parts: Mutex::new(Some(Arc::new(Parts {
@@ -166,6 +185,20 @@ impl NativeDriver {
             }
         }
     }
+}
+
+/// Raises this process's limit of open files as far as it may (the spawner inherits it), and says for how many
+/// sandboxes that is enough. A spawner that runs out of descriptors ends, and all sandboxes with it.
+fn sandboxes_with_descriptors() -> u32 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return u32::MAX;
+    };
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    let sandboxes = limit.saturating_sub(DESCRIPTORS_OTHER) / DESCRIPTORS_EACH;
+    u32::try_from(sandboxes).unwrap_or(u32::MAX).max(1)
 }
 
 /// Sweeps leftovers, then keeps groups ready.
@@ -218,11 +251,9 @@ impl Driver for NativeDriver {
         let mut request = request(&spec)?;
         let parts = self.parts().ok_or(DriverError::Gone)?;
         let client = self.client().await?;
-        let limit = self.config.sandboxes_max as usize;
-        let slot = self
-            .slots
-            .take()
-            .ok_or(DriverError::TooManySandboxes { limit })?;
+        let slot = self.slots.take().ok_or(DriverError::TooManySandboxes {
+            limit: self.slots.limit(),
+        })?;
         let netns = parts
             .netns
             .take()

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sched::{CloneFlags, unshare};
@@ -40,6 +41,25 @@ fn make() -> io::Result<Netns> {
     })
 }
 
+/// Pause before the next try when the worker or the host is out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether the next connection may well be taken: this one was given up by its peer, or there is no room right now.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EPROTO
+                | libc::EINTR
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+        )
+    )
+}
+
 /// The listener of a running sandbox.
 #[derive(Debug)]
 pub(crate) struct NetnsListener(pub(crate) tokio::net::TcpListener);
@@ -47,9 +67,29 @@ pub(crate) struct NetnsListener(pub(crate) tokio::net::TcpListener);
 #[async_trait]
 impl RuntimeApiListener for NetnsListener {
     async fn accept(&mut self) -> io::Result<Box<dyn RuntimeApiStream>> {
-        let (stream, _) = self.0.accept().await?;
-        // The Runtime API answers in small pieces; waiting for more costs 40 ms with a delayed acknowledgement.
-        stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        loop {
+            match self.0.accept().await {
+                Ok((stream, _)) => {
+                    // The Runtime API answers in small pieces; waiting for more costs 40 ms with a delayed
+                    // acknowledgement. A connection that is gone already says so when it is read.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(Box::new(stream));
+                }
+                Err(error) if is_passing(&error) => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lasts_ends_a_listener() {
+        let passing = |errno| is_passing(&io::Error::from_raw_os_error(errno));
+        assert!(passing(libc::EMFILE) && passing(libc::ECONNABORTED));
+        assert!(!passing(libc::EBADF) && !passing(libc::EINVAL));
     }
 }

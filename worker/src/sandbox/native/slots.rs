@@ -32,6 +32,11 @@ impl Slots {
         })))
     }
 
+    /// How many there are.
+    pub(super) fn limit(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).limit as usize
+    }
+
     /// `None` when all are in use.
     pub(super) fn take(&self) -> Option<Slot> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
