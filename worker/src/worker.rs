@@ -339,12 +339,12 @@ impl Worker {
     }
 
     async fn drained(&self) {
-        let mut changes = self.engine.changes.subscribe();
+        let mut changes = self.engine.changes.reader();
+        changes.turn();
         while !self.engine.is_calm() {
             // Every end of an invocation changes its gate.
-            if changes.changed().await.is_err() {
-                return;
-            }
+            changes.changed().await;
+            changes.turn();
         }
     }
 }

@@ -15,7 +15,8 @@ use super::outbox::Outbox;
 use crate::pool::Engine;
 use crate::pool::version::VersionPool;
 
-/// Changes of this span are told at once. Ours: short against a cold start, long against a warm invocation.
+/// Changes of this span are told together. Ours: long against a warm invocation, which needs no report. A sandbox that
+/// was started is told at once, since somebody waits for it.
 const COALESCE: Duration = Duration::from_millis(20);
 
 /// Everything is told again after this long, whatever was missed.
@@ -23,26 +24,25 @@ const COMPLETE_EVERY: Duration = Duration::from_secs(2);
 
 /// Reports for as long as the stream lives.
 pub(super) async fn report(engine: Arc<Engine>, outbox: Arc<Outbox>) {
-    let mut bell = engine.changes.subscribe();
+    let mut changes = engine.changes.reader();
     loop {
         // A report that finds a gateway not reading adds nothing to the queue.
         outbox.room().await;
-        let mut mark = engine.changes.mark();
+        changes.turn();
         outbox.say(Frame::Load(load(&engine, &outbox, None)));
         let next_complete = tokio::time::sleep(COMPLETE_EVERY);
         tokio::pin!(next_complete);
         loop {
             tokio::select! {
                 () = &mut next_complete => break,
-                changed = bell.changed() => if changed.is_err() {
-                    return;
-                },
+                () = changes.changed() => {}
             }
-            tokio::time::sleep(COALESCE).await;
+            tokio::select! {
+                () = tokio::time::sleep(COALESCE) => {}
+                () = changes.hurried() => {}
+            }
             outbox.room().await;
-            bell.mark_unchanged();
-            let since = mark;
-            mark = engine.changes.mark();
+            let since = changes.turn();
             outbox.say(Frame::Load(load(&engine, &outbox, Some(since))));
         }
     }

@@ -42,8 +42,9 @@ impl Gate {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn touch(&self) {
-        self.changed.store(self.changes.next(), Ordering::Release);
+    /// Notes a change, under the lock that it was made under.
+    fn touch(&self, _rules: &PoolGate) {
+        self.changed.store(self.changes.next(), Ordering::Relaxed);
     }
 }
 
@@ -57,8 +58,9 @@ pub(crate) struct HeldPermit {
 impl Drop for HeldPermit {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
-            self.gate.rules().release(permit);
-            self.gate.touch();
+            let mut rules = self.gate.rules();
+            rules.release(permit);
+            self.gate.touch(&rules);
         }
     }
 }
@@ -142,15 +144,19 @@ impl Gates {
                 NoPermit::Full
             });
         };
-        let acquired = gate.rules().try_acquire(view, now);
-        match acquired {
-            Acquire::Permit(permit) => {
-                gate.touch();
-                Ok(HeldPermit {
-                    gate,
-                    permit: Some(permit),
-                })
+        let acquired = {
+            let mut rules = gate.rules();
+            let acquired = rules.try_acquire(view, now);
+            if matches!(acquired, Acquire::Permit(_)) {
+                gate.touch(&rules);
             }
+            acquired
+        };
+        match acquired {
+            Acquire::Permit(permit) => Ok(HeldPermit {
+                gate,
+                permit: Some(permit),
+            }),
             Acquire::NoPermit => Err(NoPermit::Full),
             Acquire::Fenced => Err(NoPermit::Fenced),
         }
@@ -160,9 +166,10 @@ impl Gates {
     pub(crate) fn on_grant(&self, grant: &Grant) -> bool {
         let view = self.current();
         let gate = self.find_or_make(&grant.pool);
-        let taken = gate.rules().on_grant(grant, view, self.now());
+        let mut rules = gate.rules();
+        let taken = rules.on_grant(grant, view, self.now());
         if taken {
-            gate.touch();
+            gate.touch(&rules);
         }
         taken
     }
@@ -170,10 +177,9 @@ impl Gates {
     pub(crate) fn on_shrink(&self, shrink: &Shrink) -> Option<ShrinkAnswer> {
         let view = self.current();
         let gate = self.find_or_make(&shrink.pool);
-        let answer = gate
-            .rules()
-            .on_shrink(shrink, self.worker, view, self.now());
-        gate.touch();
+        let mut rules = gate.rules();
+        let answer = rules.on_shrink(shrink, self.worker, view, self.now());
+        gate.touch(&rules);
         answer
     }
 
@@ -215,8 +221,11 @@ impl Gates {
         let gates = self.gates.read().unwrap_or_else(PoisonError::into_inner);
         gates
             .iter()
-            .filter(|(_, gate)| gate.changed.load(Ordering::Acquire) >= after)
-            .map(|(pool, gate)| (pool.clone(), gate.rules().report(view, now)))
+            .filter_map(|(pool, gate)| {
+                let rules = gate.rules();
+                let is_new = gate.changed.load(Ordering::Relaxed) >= after;
+                is_new.then(|| (pool.clone(), rules.report(view, now)))
+            })
             .collect()
     }
 

@@ -67,8 +67,9 @@ impl VersionPool {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn touch(&self) {
-        self.changed.store(self.changes.next(), Ordering::Release);
+    /// Notes a change, under the lock that it was made under.
+    fn touch(&self, _inner: &Inner) {
+        self.changed.store(self.changes.next(), Ordering::Relaxed);
     }
 
     fn now(&self) -> MonotonicMs {
@@ -92,26 +93,31 @@ impl VersionPool {
 
     /// Whether it changed at or after a mark.
     pub(crate) fn changed_since(&self, mark: u64) -> bool {
-        self.changed.load(Ordering::Acquire) >= mark
+        let _inner = self.inner();
+        self.changed.load(Ordering::Relaxed) >= mark
     }
 
     pub(crate) fn add(&self, sandbox: Arc<Sandbox>) {
         let mut inner = self.inner();
         inner.warm.on_starting(sandbox.id);
         inner.sandboxes.insert(sandbox.id, sandbox);
-        drop(inner);
-        self.touch();
+        self.touch(&inner);
     }
 
     pub(crate) fn on_idle(&self, id: SandboxId) {
         let now = self.now();
         let mut inner = self.inner();
+        let starting = inner.warm.counts().starting;
         // One that was removed meanwhile stays removed.
         if inner.sandboxes.contains_key(&id) {
             inner.warm.on_idle(id, now);
         }
+        self.touch(&inner);
+        let is_new = inner.warm.counts().starting < starting;
         drop(inner);
-        self.touch();
+        if is_new {
+            self.changes.hurry();
+        }
     }
 
     pub(crate) fn on_init_failed(&self, id: SandboxId) {
@@ -120,18 +126,19 @@ impl VersionPool {
         if inner.sandboxes.contains_key(&id) {
             inner.warm.on_init_failed(id, now);
         }
+        self.touch(&inner);
         drop(inner);
-        self.touch();
+        self.changes.hurry();
     }
 
     pub(crate) fn remove(&self, id: SandboxId) {
         let mut inner = self.inner();
         inner.warm.remove(id);
         let removed = inner.sandboxes.remove(&id);
+        self.touch(&inner);
         drop(inner);
         // Its drop may do things of its own, so not under the lock.
         drop(removed);
-        self.touch();
     }
 
     pub(crate) fn take(&self) -> Taken {
@@ -141,10 +148,10 @@ impl VersionPool {
             Take::InitError(id) => inner.sandboxes.remove(&id).map(Taken::InitError),
             Take::Nothing => None,
         };
-        drop(inner);
         if taken.is_some() {
-            self.touch();
+            self.touch(&inner);
         }
+        drop(inner);
         taken.unwrap_or(Taken::Nothing)
     }
 
@@ -188,6 +195,9 @@ impl VersionPool {
         let expired = {
             let mut inner = self.inner();
             let ids = inner.warm.expire(now, idle_timeout_ms);
+            if !ids.is_empty() {
+                self.touch(&inner);
+            }
             ids.iter()
                 .filter_map(|id| inner.sandboxes.remove(id))
                 .collect::<Vec<_>>()
@@ -204,6 +214,7 @@ impl VersionPool {
             let is_idle = inner.warm.evictable().any(|(_, i)| i == id);
             if is_idle {
                 inner.warm.remove(id);
+                self.touch(&inner);
                 inner.sandboxes.remove(&id)
             } else {
                 None
