@@ -1,7 +1,13 @@
 """What a cluster says of itself: metrics, health, traces, and functions that wait for something."""
 
 import contextlib
+import json
+import os
+import re
 import shutil
+import signal
+import urllib.error
+import urllib.request
 from concurrent import futures
 
 import grpc
@@ -11,6 +17,99 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otl
 
 GATEWAY_PHASES = {"request", "auth", "route", "queue", "send", "function"}
 WORKER_PHASES = {"sandbox_start", "init", "invoke"}
+
+
+def page(cluster, node, path):
+    """Status and text of a page of a node's admin port."""
+    nodes = json.loads((cluster.data_dir / "data" / "cluster.json").read_text())["nodes"]
+    admin = next(n["admin_addr"] for n in nodes if (n["role"].lower(), n["id"]) == (node["role"], node["id"]))
+    try:
+        with urllib.request.urlopen(f"http://{admin}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@contextlib.contextmanager
+def stopped(*nodes):
+    """The processes do not run meanwhile, as when their machines hang; the supervisor sees them alive."""
+    for node in nodes:
+        os.kill(node["pid"], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            os.kill(node["pid"], signal.SIGCONT)
+
+
+LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
+SAMPLE = re.compile(rf"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{{(?:{LABEL}(?:,{LABEL})*)?\}})? (\S+)")
+SUFFIXES = {"counter": ("_total", "_created"), "gauge": ("",), "info": ("_info",),
+            "histogram": ("_bucket", "_sum", "_count", "_created")}
+
+
+def samples(text):
+    """Samples of an OpenMetrics page as (name, value); fails where it is not one."""
+    lines = text.split("\n")
+    assert lines[-2:] == ["# EOF", ""], lines[-3:]
+    types, found = {}, []
+    for line in lines[:-2]:
+        if line.startswith("# "):
+            kind, name, rest = line[2:].split(" ", 2)
+            assert kind in ("HELP", "TYPE", "UNIT"), line
+            if kind == "TYPE":
+                assert name not in types and rest in SUFFIXES, line
+                types[name] = rest
+            continue
+        match = SAMPLE.fullmatch(line)
+        assert match, line
+        name, value = match[1], float(match[2])
+        assert any(name == family + suffix for family, kind in types.items() for suffix in SUFFIXES[kind]), line
+        found.append((name, value))
+    return found
+
+
+def test_metrics_and_health_tell_the_truth(tmp_path):
+    cluster = Cluster(tmp_path, 3, 1, 1).start()
+    try:
+        client = cluster.client()
+        create(client, "f", {"app.py": "def handler(e, c):\n    return e\n"})
+        invoke(client, "f", 1)
+        controllers, [worker], [gateway] = (cluster.nodes(r) for r in ("controller", "worker", "gateway"))
+        found = {}
+        for node in cluster.info["nodes"]:
+            status, text = page(cluster, node, "/metrics")
+            assert status == 200
+            found[node["role"], node["id"]] = dict(samples(text))
+            assert all(name.startswith("hearth_") for name in found[node["role"], node["id"]]), text
+        leaders = [node for node in controllers if found["controller", node["id"]]["hearth_raft_is_leader"] == 1]
+        assert len(leaders) == 1
+        for node in controllers:
+            metrics = found["controller", node["id"]]
+            assert metrics["hearth_raft_term"] >= 1 and metrics["hearth_raft_applied_index"] >= 1
+        for node in cluster.info["nodes"]:
+            assert page(cluster, node, "/readyz")[0] == page(cluster, node, "/healthz")[0] == 200
+
+        left = next(node for node in controllers if node is not leaders[0])
+        with stopped(*(node for node in controllers if node is not left)):
+            reason = until(lambda: (p := page(cluster, left, "/readyz"))[0] == 503 and p[1], "no quorum, not ready")
+            assert "consensus" in reason
+            assert page(cluster, left, "/healthz")[0] == 200
+        for node in cluster.info["nodes"]:
+            until(lambda node=node: page(cluster, node, "/readyz")[0] == 200, "ready again")
+
+        with stopped(*controllers):
+            told = until(lambda: "no controller" in (p := page(cluster, gateway, "/readyz"))[1] and p, "it says so")
+            assert told[0] == 200, f"invocations go on without controllers: {told}"
+            assert invoke(client, "f", 2)[1] == 2
+            with stopped(worker):
+                reasons = until(lambda: (p := page(cluster, gateway, "/readyz"))[0] == 503 and p[1], "not ready")
+                assert "0 of 1 workers connected" in reasons and "no controller" in reasons
+                assert page(cluster, gateway, "/healthz")[0] == 200
+        until(lambda: page(cluster, gateway, "/readyz")[0] == 200, "ready again")
+        until(lambda: invoke(client, "f", 3)[1] == 3, "serving again")
+    finally:
+        cluster.stop()
 
 
 class Collector(otlp_grpc.TraceServiceServicer):

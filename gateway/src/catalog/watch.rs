@@ -41,6 +41,7 @@ pub(crate) async fn run(
 ) {
     let mut backoff = BACKOFF_MIN;
     let mut turn = 0;
+    let mut is_known = false;
     loop {
         let watched = tokio::select! {
             () = token.cancelled() => return,
@@ -48,11 +49,18 @@ pub(crate) async fn run(
         };
         turn += 1;
         match watched {
-            Ok(()) => backoff = BACKOFF_MIN,
+            Ok(()) => {
+                backoff = BACKOFF_MIN;
+                is_known = true;
+            }
             Err(status) => {
                 debug!(%status, "catalog watch ended");
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
+        }
+        if is_known {
+            // Invocations go on without controllers.
+            health.set_ready("catalog", true, "no controller; as last received");
         }
         tokio::select! {
             () = token.cancelled() => return,
