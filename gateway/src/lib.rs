@@ -208,6 +208,7 @@ fn assemble(
         metrics: metrics.clone(),
         queue_timeout: options.queue_timeout.0,
         capacity: Capacity::new(Arc::clone(&controllers)),
+        catalog: Arc::clone(&catalog),
     });
     Ok(App {
         auth: Authenticator::new(options, root),

@@ -141,7 +141,6 @@ def test_of_parallel_creations_of_a_name_one_wins(cluster, name):
     active(client, name)
 
 
-@pytest.mark.xfail(strict=True, reason="invocations that wait for a sandbox are not told; they wait for queue_timeout")
 def test_invocations_that_wait_for_a_deleted_function_are_told(cluster, client, name):
     create(client, name, {"app.py": "import time\ntime.sleep(1)\ndef handler(e, c):\n    return e\n"})
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

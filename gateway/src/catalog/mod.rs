@@ -140,6 +140,15 @@ impl Catalog {
         }
     }
 
+    /// What serves the function of a version now; `None` when it is gone.
+    pub(crate) fn serving(&self, version: &VersionKey) -> Option<Arc<Entry>> {
+        let function = FunctionKey {
+            account: version.account.clone(),
+            name: version.function.clone(),
+        };
+        self.find(&function)
+    }
+
     /// Whether this gateway deleted it and has heard nothing newer.
     fn is_deleted(&self, key: &FunctionKey) -> bool {
         matches!(self.functions.get(key), Some(Known::Deleted { .. }))

@@ -31,7 +31,7 @@ use hearth_node::shutdown::Shutdown;
 use hearth_proto::internal::v1 as pb;
 use tracing::{Instrument, debug, debug_span};
 
-use crate::catalog::Entry;
+use crate::catalog::{Catalog, Entry};
 use crate::channel::Dialer;
 use crate::metrics::Metrics;
 use crate::sharded::Sharded;
@@ -47,6 +47,9 @@ const STALE_AFTER_MS: u64 = 30_000;
 /// What the platform may add to a function's own timeout before an invocation is given up: the init phase, which
 /// may run inside of the invocation after a reset, and the way there and back.
 const ALLOWANCE_MS: u64 = INIT_TIMEOUT_MS + 5_000;
+
+/// Times an invocation that waits follows its function to a newer version. Ours: ends a loop, not an honest wait.
+const MOVES_MAX: u32 = 100;
 
 /// One invocation.
 #[derive(Clone, Debug)]
@@ -94,6 +97,9 @@ pub(crate) enum InvokeError {
     /// The function is gone.
     #[error("the function does not exist any more")]
     Gone,
+    /// The version waited for does not serve any more; the invoker goes on with the one that does.
+    #[error("the function was changed meanwhile")]
+    Superseded,
     /// The worker or its connection was lost; the function may have run.
     #[error("the worker was lost")]
     Lost,
@@ -113,6 +119,7 @@ pub(crate) struct Invoker {
     metrics: Metrics,
     queue_timeout: Duration,
     capacity: Capacity,
+    catalog: Arc<Catalog>,
     lines: Sharded<VersionKey, Arc<Line>>,
     workers: ArcSwap<Vec<Arc<Worker>>>,
     /// Ends the stream task of each worker.
@@ -132,6 +139,7 @@ pub(crate) struct InvokerParts {
     pub(crate) metrics: Metrics,
     pub(crate) queue_timeout: Duration,
     pub(crate) capacity: Capacity,
+    pub(crate) catalog: Arc<Catalog>,
 }
 
 impl Invoker {
@@ -145,6 +153,7 @@ impl Invoker {
             metrics: parts.metrics,
             queue_timeout: parts.queue_timeout,
             capacity: parts.capacity,
+            catalog: parts.catalog,
             lines: Sharded::default(),
             workers: ArcSwap::default(),
             streams: Mutex::default(),
@@ -168,19 +177,37 @@ impl Invoker {
     /// Runs an invocation. Dropping the future cancels it.
     pub(crate) async fn invoke(
         self: &Arc<Self>,
-        call: InvokeCall,
+        mut call: InvokeCall,
     ) -> Result<InvokeOutcome, InvokeError> {
-        let line = self.line(&call.entry.key);
         let deadline = self
             .now()
             .plus(u64::try_from(self.queue_timeout.as_millis()).unwrap_or(u64::MAX));
+        for _ in 0..MOVES_MAX {
+            match self.invoke_version(&call, deadline).await {
+                Err(InvokeError::Superseded) => {
+                    let serving = self.catalog.serving(&call.entry.key);
+                    call.entry = serving.ok_or(InvokeError::Gone)?;
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(InvokeError::WaitedTooLong)
+    }
+
+    /// Runs an invocation on the version that its entry names.
+    async fn invoke_version(
+        self: &Arc<Self>,
+        call: &InvokeCall,
+        deadline: MonotonicMs,
+    ) -> Result<InvokeOutcome, InvokeError> {
+        let line = self.line(&call.entry.key);
         let mut attempts = Attempts::default();
         let mut tried = Vec::new();
-        let mut slot = self.acquire(&line, &call, false, deadline).await?;
+        let mut slot = self.acquire(&line, call, false, deadline).await?;
         loop {
             let worker = slot.worker.id;
-            let failure = match self.attempt(&line, slot, &call).await? {
-                Ok(reply) => return Ok(outcome(reply, &call)),
+            let failure = match self.attempt(&line, slot, call).await? {
+                Ok(reply) => return Ok(outcome(reply, call)),
                 Err(failure) => failure,
             };
             debug!(%worker, ?failure, request_id = call.request_id, "attempt failed");
@@ -200,7 +227,7 @@ impl Invoker {
                     };
                     tried.clear();
                     drop(other);
-                    slot = self.acquire(&line, &call, true, deadline).await?;
+                    slot = self.acquire(&line, call, true, deadline).await?;
                 }
                 Decision::NeedCapacity => {
                     attempts = Attempts {
@@ -211,7 +238,7 @@ impl Invoker {
                     tried.clear();
                     slot = match other {
                         Some(next) => next,
-                        None => self.acquire(&line, &call, true, deadline).await?,
+                        None => self.acquire(&line, call, true, deadline).await?,
                     };
                 }
                 Decision::GiveUp { throttled: true } => {

@@ -40,6 +40,15 @@ impl Invoker {
 
     async fn look_after(self: &Arc<Self>, line: &Arc<Line>, traceparent: &str) {
         while let Some(plan) = line.plan(&self.workers.load(), self.now()) {
+            // Nobody makes sandboxes of a version that does not serve any more: who waits for one follows the function.
+            if self
+                .catalog
+                .serving(&line.key)
+                .is_none_or(|entry| entry.key != line.key)
+            {
+                line.refuse_all(|| InvokeError::Superseded);
+                continue;
+            }
             for (worker, count) in plan.starts {
                 self.metrics.starts_asked.inc_by(u64::from(count));
                 worker.start_sandboxes(&line.key, count, traceparent);

@@ -74,7 +74,9 @@ pub(crate) fn invoke_error(error: InvokeError, arn: &str) -> ApiError {
         )
         .with_retry_after(RETRY_AFTER_S),
         InvokeError::NotRunnable(detail) => ApiError::invalid_runtime(detail),
-        InvokeError::Gone => ApiError::resource_not_found(format!("Function not found: {arn}")),
+        InvokeError::Gone | InvokeError::Superseded => {
+            ApiError::resource_not_found(format!("Function not found: {arn}"))
+        }
         InvokeError::Lost => ApiError::service(
             "The execution environment was lost during the invocation. The function may have run.",
         ),
