@@ -25,6 +25,10 @@ use crate::sandbox::driver::{DriverError, Mount, SandboxSpec, StartedSandbox};
 /// Longest wait for sandboxes to end when the worker stops.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long an init may keep others from starting. Ours: longer than most inits that compute, far shorter than
+/// one that waits, which may take the function's timeout.
+const START_SLOT_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long the Runtime API and the output outlive the last process, for words that are still in the pipes.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -235,6 +239,8 @@ async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, code: Arc<CodeDir
     let mut log = std::pin::pin!(sandbox.log.read_from(output));
     let mut exit = control.wait();
     let (mut api_ended, mut log_ended) = (false, false);
+    let mut slot_limit = std::pin::pin!(tokio::time::sleep(START_SLOT_LIMIT));
+    let mut slot_limited = true;
     let report = loop {
         let alarm = sandbox.arm();
         let now = sandbox.clock.monotonic_us();
@@ -244,6 +250,10 @@ async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, code: Arc<CodeDir
             () = &mut api, if !api_ended => api_ended = true,
             () = &mut log, if !log_ended => log_ended = true,
             () = tokio::time::sleep(pause), if alarm.is_some() => sandbox.on_alarm(),
+            () = &mut slot_limit, if slot_limited => {
+                slot_limited = false;
+                sandbox.release_start_slot();
+            }
             () = sandbox.wake.notified() => {}
         }
     };

@@ -403,6 +403,13 @@ impl Sandbox {
         self.perform(todo);
     }
 
+    /// Its init takes so long that it is waiting rather than computing: others may start meanwhile.
+    pub(crate) fn release_start_slot(&self) {
+        if self.life().start_slot.take().is_some() {
+            self.pool.on_start_slot_free();
+        }
+    }
+
     /// Time of the next deadline; the keeper looks again then.
     pub(crate) fn arm(&self) -> Option<u64> {
         let mut life = self.life();

@@ -120,6 +120,12 @@ impl VersionPool {
         }
     }
 
+    /// There is room for another start on this worker.
+    pub(crate) fn on_start_slot_free(&self) {
+        self.touch(&self.inner());
+        self.changes.hurry();
+    }
+
     pub(crate) fn on_init_failed(&self, id: SandboxId) {
         let now = self.now();
         let mut inner = self.inner();
