@@ -149,3 +149,28 @@ def test_a_cluster_without_the_runtime_says_what_to_do(tmp_path):
         assert "hearth runtime install python3.11" in failed["StateReason"], failed
     finally:
         cluster.stop()
+
+
+class WithoutCgroups(Cluster):
+    """`hearth up` in a mount namespace without any cgroup mount; the host's own mounts stay as they are."""
+
+    def command(self):
+        hide = ("awk '$3 ~ /^cgroup2?$/ {print $2}' /proc/mounts | tac | while read -r m; do umount \"$m\" || exit 9; done; "
+                "! grep -qE ' cgroup2? ' /proc/mounts && exec \"$@\"")
+        return ["unshare", "-m", "--propagation", "private", "sh", "-c", hide, "sh", *super().command()]
+
+
+def test_a_host_without_cgroups_is_told_in_one_line_unless_allowed(tmp_path):
+    refusing = WithoutCgroups(tmp_path / "refused")
+    done = subprocess.run(refusing.command(), capture_output=True, text=True, timeout=60)
+    refused(done, "cgroup")
+    told = [line for line in done.stderr.splitlines() if line.startswith(("hearth: ", "error: "))]
+    assert len(told) == 1 and "--allow-no-cgroups" in told[0], done.stderr
+
+    allowed = WithoutCgroups(tmp_path / "allowed", extra=["--allow-no-cgroups"]).start()
+    try:
+        create(allowed.client(), "f", {"app.py": "def handler(e, c):\n    return e\n"})
+        assert invoke(allowed.client(), "f", 7)[1] == 7
+        assert "WITHOUT memory, process and CPU limits" in allowed.output()
+    finally:
+        allowed.stop()

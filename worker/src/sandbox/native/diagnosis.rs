@@ -42,7 +42,7 @@ pub(super) fn diagnose(no_cgroups: Option<&str>, allow_no_cgroups: bool) -> Vec<
         let suffix = if allow_no_cgroups {
             "; running WITHOUT memory, process and CPU limits"
         } else {
-            ""
+            "; --allow-no-cgroups (allow_no_cgroups) runs without limits, for development only"
         };
         add(!allow_no_cgroups, format!("{reason}{suffix}"));
     }
