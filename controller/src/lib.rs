@@ -19,6 +19,7 @@ mod collect;
 mod leader;
 mod machine;
 mod metrics;
+mod mirror;
 mod net_dialer;
 mod options;
 pub mod raft;

@@ -32,6 +32,7 @@ use crate::collect::Collector;
 use crate::leader::{self, Deps, LeaderOptions};
 use crate::machine::ReplicatedState;
 use crate::metrics::ControllerMetrics;
+use crate::mirror::Copies;
 use crate::net_dialer::NetDialer;
 use crate::options::{BlobStoreKind, Options, OptionsError};
 use crate::raft::{self, Consensus, Dialer};
@@ -376,6 +377,11 @@ impl Parts {
         );
         let admin = AdminService {
             consensus: self.consensus.clone(),
+            copies: (self.options.blobs.store == BlobStoreKind::Local).then(|| Copies {
+                cluster_id: self.options.cluster_id.clone(),
+                consensus: self.consensus.clone(),
+                controllers: controllers.clone(),
+            }),
             controllers,
         };
         let blobs = BlobsService {
@@ -408,6 +414,15 @@ impl Parts {
             self.shutdown.token(),
         );
         self.shutdown.spawn("watch", watch);
+        if self.options.blobs.store == BlobStoreKind::Local {
+            let mirror = crate::mirror::run(
+                self.consensus.clone(),
+                stores.local.clone(),
+                Arc::clone(&stores.store),
+                self.shutdown.token(),
+            );
+            self.shutdown.spawn("mirror", mirror);
+        }
         let collector = Collector {
             consensus: self.consensus.clone(),
             clock: self.seams.clock.clone(),

@@ -33,6 +33,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RuntimeCommand,
     },
+    /// List, add or remove controllers of a running cluster.
+    Controllers {
+        #[command(subcommand)]
+        command: ControllersCommand,
+    },
     /// Show the nodes of a cluster started with `hearth up`.
     Status(StatusArgs),
     /// The worker's helper process that makes sandboxes. Started by the worker itself.
@@ -125,6 +130,42 @@ pub(crate) enum RuntimeCommand {
         #[arg(long, default_value = "/var/lib/hearth/runtimes")]
         runtimes_dir: PathBuf,
     },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ControllersCommand {
+    /// Which controllers there are.
+    List {
+        #[command(flatten)]
+        at: MembersArgs,
+    },
+    /// Bring a running controller that was started with empty `peers` into the cluster.
+    Add {
+        /// Its `node_id`.
+        id: u64,
+        /// HOST:PORT where the other controllers reach it.
+        addr: String,
+        #[command(flatten)]
+        at: MembersArgs,
+    },
+    /// Take a controller out; stop its process afterwards.
+    Remove {
+        /// Its `node_id`.
+        id: u64,
+        #[command(flatten)]
+        at: MembersArgs,
+    },
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MembersArgs {
+    /// HOST:PORT of any controller of the cluster. [default: those of --data-dir]
+    #[arg(long)]
+    pub(crate) controller: Option<String>,
+    /// Data dir of a cluster started with `hearth up`.
+    #[arg(long, default_value = "/var/lib/hearth/cluster")]
+    pub(crate) data_dir: PathBuf,
 }
 
 #[derive(Clone, Debug, Args)]

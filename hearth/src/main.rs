@@ -3,6 +3,7 @@
 
 mod cli;
 mod credentials;
+mod members;
 mod role;
 mod runtime;
 mod status;
@@ -44,6 +45,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Worker(args) => role::worker(args).await,
         Command::Gateway(args) => role::gateway(args).await,
         Command::Runtime { command } => runtime::run(command).await,
+        Command::Controllers { command } => members::run(command).await,
         Command::Status(args) => status::run(args).await,
         Command::Spawner => unreachable!("handled before the async runtime exists"),
     }

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::control::unavailable;
 use super::forward::{Controllers, forwarded};
 use crate::machine::{self, ReplicatedState};
+use crate::mirror::Copies;
 use crate::raft::{Consensus, MembershipError};
 use crate::state::command::Command;
 
@@ -26,6 +27,8 @@ const VOTERS_MAX: usize = 5;
 pub(crate) struct AdminService {
     pub(crate) consensus: Consensus<ReplicatedState>,
     pub(crate) controllers: Controllers,
+    /// Where the controllers keep the code; none when it is elsewhere.
+    pub(crate) copies: Option<Copies>,
 }
 
 impl AdminService {
@@ -61,6 +64,7 @@ impl AdminService {
         }
         let added = self.consensus.add_learner(request.id, &request.addr).await;
         added.map_err(|error| status(&error))?;
+        self.has_copies(std::slice::from_ref(&request.addr)).await?;
         let mut voters: std::collections::BTreeSet<u64> =
             self.consensus.members().voters.into_keys().collect();
         voters.insert(request.id);
@@ -75,8 +79,25 @@ impl AdminService {
                 "the last controller cannot be removed",
             ));
         }
+        let mut stay = members.voters;
+        stay.remove(&id);
+        self.has_copies(&Vec::from_iter(stay.into_values())).await?;
         let removed = self.consensus.remove(id).await;
         removed.map_err(|error| status(&error))
+    }
+
+    /// No change of members may leave code with a minority.
+    async fn has_copies(&self, addrs: &[String]) -> Result<(), Status> {
+        let Some(copies) = &self.copies else {
+            return Ok(());
+        };
+        if copies.are_at_majority_of(addrs).await {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!(
+            "the code of all functions is not yet with a majority of {}; try again",
+            addrs.join(", ")
+        )))
     }
 }
 

@@ -244,7 +244,7 @@ impl Cluster {
     }
 
     /// Puts what [`code`] names, as gateways do before a function names it.
-    pub(crate) async fn put_code(&self, id: u64, byte: u8) {
+    async fn put_code(&self, id: u64, byte: u8) {
         let start = Part::Start(pb::BlobStart {
             sha256: code(byte).digest.0.to_vec().into(),
             ..pb::BlobStart::default()

@@ -1,0 +1,84 @@
+"""Controllers that join and leave a running cluster, from the command line."""
+
+import json
+import socket
+import subprocess
+
+from harness import HEARTH, Cluster, create, invoke, until
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class Joining:
+    """One `hearth controller` that belongs to no cluster yet."""
+
+    def __init__(self, directory, id, cluster_id):
+        self.id, self.addr, self.dir = id, f"127.0.0.1:{free_port()}", directory / f"controller-{id}"
+        self.dir.mkdir()
+        config = self.dir / "controller.toml"
+        config.write_text(
+            f'node_id = {id}\ncluster_id = "{cluster_id}"\nlisten = "{self.addr}"\nadmin_listen = "127.0.0.1:0"\n'
+            f'data_dir = "{self.dir}/data"\n[peers]\n'
+        )
+        self.log = open(self.dir / "log", "wb")
+        self.process = subprocess.Popen([str(HEARTH), "controller", "--config", str(config)], stdout=self.log, stderr=self.log)
+        until(lambda: socket.create_connection(self.addr.split(":")).close() is None, f"controller {id} listens")
+
+    def blobs(self):
+        return [p.name for p in (self.dir / "data" / "blobs").rglob("*") if p.is_file()]
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+def controllers(*words):
+    done = subprocess.run([str(HEARTH), "controllers", *map(str, words)], capture_output=True, text=True, timeout=150)
+    return done.returncode, done.stdout, done.stderr
+
+
+def roles(text):
+    return {int(line.split()[0]): line.split()[2] for line in text.splitlines()[1:]}
+
+
+def test_a_cluster_grows_to_three_controllers_and_one_leaves(tmp_path):
+    cluster = Cluster(tmp_path / "c").start()
+    joining = []
+    try:
+        data = tmp_path / "c" / "data"
+        client = cluster.client()
+        create(client, "f", {"app.py": "def handler(e, c):\n    return e\n"})
+        code, text, _ = controllers("list", "--data-dir", data)
+        assert code == 0 and roles(text) == {1: "leader"}, text
+        cluster_id = json.loads((data / "cluster.json").read_text())["cluster_id"]
+        joining = [Joining(tmp_path, id, cluster_id) for id in (2, 3)]
+        for one in joining:
+            code, text, error = controllers("add", one.id, one.addr, "--data-dir", data)
+            assert code == 0 and roles(text)[one.id] == "voter", (text, error)
+            assert one.blobs(), "it has the code of every function before it counts"
+        create(client, "g", {"app.py": "def handler(e, c):\n    return e\n"})
+
+        # Asked of the new one: it knows who leads.
+        code, text, error = controllers("remove", 3, "--controller", joining[0].addr)
+        assert code == 0 and sorted(roles(text)) == [1, 2], (text, error)
+        joining[1].stop()
+        create(client, "h", {"app.py": "def handler(e, c):\n    return [e]\n"})
+        assert invoke(client, "f", 1)[1] == 1
+        assert invoke(client, "h", 1)[1] == [1]
+        assert {f["FunctionName"] for f in client.list_functions()["Functions"]} == {"f", "g", "h"}
+
+        code, text, error = controllers("remove", 1, "--controller", joining[0].addr)
+        assert code == 0 and sorted(roles(text)) == [2], (text, error)
+        code, _, error = controllers("remove", 2, "--controller", joining[0].addr)
+        assert code != 0 and "last controller" in error, error
+        code, _, error = controllers("list", "--data-dir", tmp_path / "none")
+        assert code != 0 and "--controller" in error, error
+    finally:
+        for one in joining:
+            one.stop()
+        cluster.stop()
