@@ -2,6 +2,8 @@
 //! for a few lines and never over an await. Which worker is taken and how many sandboxes are made is decided by
 //! `core::{routing, queue, placement}`; here their tables are kept and their answers carried out.
 
+mod row;
+mod slot;
 mod starts;
 
 use std::collections::BTreeMap;
@@ -14,8 +16,13 @@ use hearth_core::queue::{Ticket, WaitQueue};
 use hearth_core::routing::{Candidate, pick_warm};
 use tokio::sync::{Notify, oneshot};
 
+use self::row::Row;
+use self::slot::Picked;
 use super::worker::Worker;
 use super::{InvokeError, STALE_AFTER_MS};
+
+pub(crate) use self::row::Free;
+pub(crate) use self::slot::Slot;
 
 /// A start that shows in no report within this time is taken as lost and asked for again.
 const START_ASK_TTL_MS: u64 = 1_000;
@@ -33,34 +40,6 @@ pub(crate) enum StartRefusal {
     NotRunnable(String),
 }
 
-/// Free sandboxes of the version on a worker.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Free {
-    pub(crate) idle: u32,
-    /// Invokes of the version that had come on the stream when they were counted.
-    pub(crate) received: u64,
-}
-
-/// What is known of this version on one worker.
-#[derive(Debug)]
-struct Row {
-    worker: Arc<Worker>,
-    /// Tells this row from one of an earlier stream to the worker.
-    stream: u64,
-    /// Free sandboxes as last reported.
-    reported: u32,
-    /// Invokes that the report had seen, of all on this stream; `None` before the first report.
-    received: Option<u64>,
-    /// Invokes promised or sent on this stream: those beyond `received` will take from `reported`.
-    sent: u64,
-    starting: u32,
-    busy: u32,
-    /// Starts asked for that no report shows yet.
-    asked: u32,
-    asked_at: MonotonicMs,
-    refused: Option<(StartRefusal, MonotonicMs)>,
-}
-
 /// What the catalog says about a version, as far as it matters here; a line made from a load report learns it with
 /// the first invocation.
 #[derive(Clone, Debug)]
@@ -69,45 +48,6 @@ pub(crate) struct Terms {
     pub(crate) pool: Arc<PoolKey>,
     /// Memory of a sandbox, MB.
     pub(crate) memory_mib: u32,
-}
-
-/// A sandbox promised to an invocation. Dropped unused, the promise is taken back.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) worker: Arc<Worker>,
-    stream: u64,
-    line: Option<Arc<Line>>,
-}
-
-impl Slot {
-    /// The invocation was sent: the worker's reports count it from now on.
-    pub(crate) fn used(mut self) {
-        self.line = None;
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(line) = self.line.take() {
-            line.take_back(&self.worker, self.stream);
-        }
-    }
-}
-
-/// A worker picked under the lock, before it becomes a [`Slot`].
-struct Picked {
-    worker: Arc<Worker>,
-    stream: u64,
-}
-
-impl Picked {
-    fn promise(self, line: &Arc<Line>) -> Slot {
-        Slot {
-            worker: self.worker,
-            stream: self.stream,
-            line: Some(Arc::clone(line)),
-        }
-    }
 }
 
 type Waiter = oneshot::Sender<Result<Slot, InvokeError>>;
@@ -495,45 +435,6 @@ impl State {
             self.queue.cancel(ticket);
             let _ = waiter.send(Err(error()));
         }
-    }
-}
-
-impl Row {
-    /// Free sandboxes that no invocation of this gateway is on its way to.
-    fn idle(&self) -> u32 {
-        let on_the_way = self.sent.saturating_sub(self.received.unwrap_or(0));
-        self.reported
-            .saturating_sub(u32::try_from(on_the_way).unwrap_or(u32::MAX))
-    }
-
-    /// Takes a count over, unless a newer one came before it.
-    fn on_free(&mut self, free: Free) {
-        match self.received {
-            // What this line counts begins with the first report of its row.
-            None => self.sent = self.sent.saturating_add(free.received),
-            Some(received) if free.received < received => return,
-            Some(_) => {}
-        }
-        self.received = Some(free.received);
-        self.reported = free.idle;
-    }
-
-    fn candidate(&self, pool: &PoolKey, now: MonotonicMs) -> Candidate {
-        let tables = &self.worker.tables;
-        Candidate {
-            worker: self.worker.id,
-            idle: self.idle(),
-            in_flight_own: tables.own_in_flight(),
-            reported_load: tables.load(),
-            permits_free: tables.permits_free(pool),
-            draining: tables.is_draining(),
-            // Reports come when something changes; that the worker lives is the stream's keep-alive to tell.
-            last_heard: now,
-        }
-    }
-
-    fn may_start(&self, now: MonotonicMs) -> bool {
-        self.refused.as_ref().is_none_or(|(_, until)| now >= *until)
     }
 }
 

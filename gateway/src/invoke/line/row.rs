@@ -1,0 +1,76 @@
+//! What a line knows of one worker: sandboxes as reported, and what is on its way there.
+
+use std::sync::Arc;
+
+use hearth_core::ids::{MonotonicMs, PoolKey};
+use hearth_core::routing::Candidate;
+
+use super::super::worker::Worker;
+use super::StartRefusal;
+
+/// Free sandboxes of the version on a worker.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Free {
+    pub(crate) idle: u32,
+    /// Invokes of the version that had come on the stream when they were counted.
+    pub(crate) received: u64,
+}
+
+/// What is known of this version on one worker.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) worker: Arc<Worker>,
+    /// Tells this row from one of an earlier stream to the worker.
+    pub(super) stream: u64,
+    /// Free sandboxes as last reported.
+    pub(super) reported: u32,
+    /// Invokes that the report had seen, of all on this stream; `None` before the first report.
+    pub(super) received: Option<u64>,
+    /// Invokes promised or sent on this stream: those beyond `received` will take from `reported`.
+    pub(super) sent: u64,
+    pub(super) starting: u32,
+    pub(super) busy: u32,
+    /// Starts asked for that no report shows yet.
+    pub(super) asked: u32,
+    pub(super) asked_at: MonotonicMs,
+    pub(super) refused: Option<(StartRefusal, MonotonicMs)>,
+}
+
+impl Row {
+    /// Free sandboxes that no invocation of this gateway is on its way to.
+    pub(super) fn idle(&self) -> u32 {
+        let on_the_way = self.sent.saturating_sub(self.received.unwrap_or(0));
+        self.reported
+            .saturating_sub(u32::try_from(on_the_way).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a count over, unless a newer one came before it.
+    pub(super) fn on_free(&mut self, free: Free) {
+        match self.received {
+            // What this line counts begins with the first report of its row.
+            None => self.sent = self.sent.saturating_add(free.received),
+            Some(received) if free.received < received => return,
+            Some(_) => {}
+        }
+        self.received = Some(free.received);
+        self.reported = free.idle;
+    }
+
+    pub(super) fn candidate(&self, pool: &PoolKey, now: MonotonicMs) -> Candidate {
+        let tables = &self.worker.tables;
+        Candidate {
+            worker: self.worker.id,
+            idle: self.idle(),
+            in_flight_own: tables.own_in_flight(),
+            reported_load: tables.load(),
+            permits_free: tables.permits_free(pool),
+            draining: tables.is_draining(),
+            // Reports come when something changes; that the worker lives is the stream's keep-alive to tell.
+            last_heard: now,
+        }
+    }
+
+    pub(super) fn may_start(&self, now: MonotonicMs) -> bool {
+        self.refused.as_ref().is_none_or(|(_, until)| now >= *until)
+    }
+}
