@@ -251,9 +251,12 @@ impl Driver for NativeDriver {
         let mut request = request(&spec)?;
         let parts = self.parts().ok_or(DriverError::Gone)?;
         let client = self.client().await?;
-        let slot = self.slots.take().ok_or(DriverError::TooManySandboxes {
-            limit: self.slots.limit(),
-        })?;
+        let slot = self
+            .slots
+            .take()
+            .ok_or_else(|| DriverError::TooManySandboxes {
+                limit: self.slots.limit(),
+            })?;
         let netns = parts
             .netns
             .take()
