@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tracing::debug;
 
-use crate::pool::sandbox::{Delivery, Posted, Refusal, WeakSandbox};
+use crate::pool::sandbox::{Delivery, Posted, Refusal, Sandbox, WeakSandbox};
 use crate::runtime_api::fault::{self, Fault};
 use crate::sandbox::driver::RuntimeApiStream;
 
@@ -164,10 +164,23 @@ async fn read(mut body: Incoming, limit: usize) -> Read {
     Read::Whole(whole.freeze(), trailers)
 }
 
+/// Nothing is kept of a body that answers no running invocation: it is the worker's memory, not the function's.
+fn limit_for(sandbox: &WeakSandbox, id: &str) -> usize {
+    let is_current = |sandbox: &Sandbox| sandbox.check_current(id).is_ok();
+    if sandbox
+        .upgrade()
+        .is_some_and(|sandbox| is_current(&sandbox))
+    {
+        SYNC_RESPONSE_MAX_BYTES
+    } else {
+        0
+    }
+}
+
 /// The response, also one sent in streaming mode (`Lambda-Runtime-Function-Response-Mode: streaming`), whose error
 /// comes in the trailers after a part of the response.
 async fn response(sandbox: &WeakSandbox, id: &str, headers: &HeaderMap, body: Incoming) -> Answer {
-    let posted = match read(body, SYNC_RESPONSE_MAX_BYTES).await {
+    let posted = match read(body, limit_for(sandbox, id)).await {
         Read::Whole(_, Some(trailers)) if trailers.contains_key(&ERROR_TYPE) => {
             let error_type = header(&trailers, &ERROR_TYPE);
             Posted::Error(fault::document(
@@ -184,7 +197,7 @@ async fn response(sandbox: &WeakSandbox, id: &str, headers: &HeaderMap, body: In
 }
 
 async fn invocation_error(sandbox: &WeakSandbox, id: &str, body: Incoming) -> Answer {
-    match read(body, SYNC_RESPONSE_MAX_BYTES).await {
+    match read(body, limit_for(sandbox, id)).await {
         Read::Whole(payload, _) => post(sandbox, id, Posted::Error(payload)).await,
         Read::TooLarge => post(sandbox, id, Posted::TooLarge).await,
         Read::Broken => truncated(),
