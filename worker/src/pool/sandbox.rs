@@ -1,6 +1,8 @@
 //! One sandbox as the worker sees it: drives `hearth_core::sandbox` with what the runtime, the driver and the clock
 //! report, and does what the table says. Starting one is in [`super::launch`]; the HTTP side in [`crate::runtime_api`].
 
+mod end;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -17,7 +19,7 @@ use crate::pool::invocation::Invocation;
 use crate::pool::memory::MemoryHold;
 use crate::pool::version::VersionPool;
 use crate::runtime_api::fault::Fault;
-use crate::sandbox::driver::{ExitReport, ExitStatus, SandboxControl};
+use crate::sandbox::driver::SandboxControl;
 
 /// After its response a runtime has at least this long to ask for the next event. Ours: covers a pause of the host.
 const FINISH_GRACE_US: u64 = 2_000_000;
@@ -408,131 +410,6 @@ impl Sandbox {
         if self.life().start_slot.take().is_some() {
             self.pool.on_start_slot_free();
         }
-    }
-
-    /// Time of the next deadline; the keeper looks again then.
-    pub(crate) fn arm(&self) -> Option<u64> {
-        let mut life = self.life();
-        life.armed_us = life.deadline_us;
-        life.armed_us
-    }
-
-    /// The keeper's alarm went off.
-    pub(crate) fn on_alarm(&self) {
-        let now = self.clock.monotonic_us();
-        let mut todo = Todo::default();
-        let mut life = self.life();
-        if life.deadline_us.is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        life.deadline_us = None;
-        let Ok(transition) = life.state.on(Event::Deadline) else {
-            return;
-        };
-        life.state = transition.next;
-        match transition.outcome {
-            Step::InitTimedOut => {
-                todo = Self::init_failed(&mut life, Fault::InitTimedOut, now, self);
-                todo.kill = true;
-            }
-            Step::AnswerTimedOut => {
-                todo.kill = true;
-                todo.ended = life.current.take().map(|c| (c, Ending::TimedOut));
-            }
-            Step::KillForReset => {
-                todo.kill = true;
-                todo.lost = life.pending.take();
-            }
-            // A runtime that posted its init error and did not exit.
-            _ => todo.kill = life.state == State::InitFailed,
-        }
-        drop(life);
-        self.perform(todo);
-    }
-
-    /// Every process is gone. Returns when nothing refers to the sandbox but a kept init error.
-    pub(crate) fn on_exited(&self, report: ExitReport) {
-        let now = self.clock.monotonic_us();
-        let mut todo = Todo::default();
-        let mut life = self.life();
-        life.memory = None;
-        life.start_slot = None;
-        life.waiting = None;
-        if let Some(bytes) = report.memory_peak_bytes {
-            life.peak_mib = life.peak_mib.max(mib(bytes));
-        }
-        if life.fault.is_some() && life.state != State::Stopping {
-            // Kept for one invocation; the pool has it or is about to.
-            return;
-        }
-        let outcome = match life.state.on(Event::Exited) {
-            Ok(transition) => {
-                life.state = transition.next;
-                transition.outcome
-            }
-            Err(_) => Step::Remove,
-        };
-        match outcome {
-            Step::KeepInitError => {
-                todo = Self::init_failed(&mut life, Fault::Exited(report.status), now, self);
-            }
-            Step::AnswerExited => {
-                let ending = Ending::Fault(Fault::Exited(report.status));
-                todo.ended = life.current.take().map(|c| (c, ending));
-                todo.remove = true;
-            }
-            _ => todo.remove = true,
-        }
-        if todo.remove {
-            life.state = State::Gone;
-            todo.lost = life.pending.take();
-        }
-        drop(life);
-        self.perform(todo);
-    }
-
-    /// It could not be made, by the platform's fault.
-    pub(crate) fn on_start_failed(&self) {
-        let report = ExitReport {
-            status: ExitStatus::Signaled(libc::SIGKILL),
-            memory_peak_bytes: None,
-        };
-        self.on_exited(report);
-    }
-
-    /// It must go: evicted, deleted, or the worker stops. What it runs is answered.
-    pub(crate) fn stop(&self) {
-        let mut life = self.life();
-        let mut todo = Todo {
-            kill: true,
-            remove: true,
-            ..Todo::default()
-        };
-        if let Ok(transition) = life.state.on(Event::Kill) {
-            life.state = transition.next;
-        }
-        todo.lost = life.pending.take();
-        todo.ended = life
-            .current
-            .take()
-            .map(|c| (c, Ending::Fault(Fault::Stopped)));
-        life.memory = None;
-        drop(life);
-        self.perform(todo);
-    }
-
-    /// Memory reserved for it, MB.
-    pub(crate) fn held_memory_mib(&self) -> u32 {
-        if self.life().memory.is_some() {
-            self.pool.memory_mib()
-        } else {
-            0
-        }
-    }
-
-    /// Whether the launch is to be given up.
-    pub(crate) fn is_stopping(&self) -> bool {
-        matches!(self.life().state, State::Stopping | State::Gone)
     }
 
     fn perform(&self, todo: Todo) {

@@ -1,0 +1,133 @@
+//! How a sandbox ends: by its alarm, by itself, by not starting, by being stopped.
+
+use hearth_core::sandbox::{Event, Outcome as Step, State};
+
+use super::{Ending, Fault, Sandbox, Todo, mib};
+use crate::sandbox::driver::{ExitReport, ExitStatus};
+
+impl Sandbox {
+    /// Time of the next deadline; the keeper looks again then.
+    pub(crate) fn arm(&self) -> Option<u64> {
+        let mut life = self.life();
+        life.armed_us = life.deadline_us;
+        life.armed_us
+    }
+
+    /// The keeper's alarm went off.
+    pub(crate) fn on_alarm(&self) {
+        let now = self.clock.monotonic_us();
+        let mut todo = Todo::default();
+        let mut life = self.life();
+        if life.deadline_us.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        life.deadline_us = None;
+        let Ok(transition) = life.state.on(Event::Deadline) else {
+            return;
+        };
+        life.state = transition.next;
+        match transition.outcome {
+            Step::InitTimedOut => {
+                todo = Self::init_failed(&mut life, Fault::InitTimedOut, now, self);
+                todo.kill = true;
+            }
+            Step::AnswerTimedOut => {
+                todo.kill = true;
+                todo.ended = life.current.take().map(|c| (c, Ending::TimedOut));
+            }
+            Step::KillForReset => {
+                todo.kill = true;
+                todo.lost = life.pending.take();
+            }
+            // A runtime that posted its init error and did not exit.
+            _ => todo.kill = life.state == State::InitFailed,
+        }
+        drop(life);
+        self.perform(todo);
+    }
+
+    /// Every process is gone. Returns when nothing refers to the sandbox but a kept init error.
+    pub(crate) fn on_exited(&self, report: ExitReport) {
+        let now = self.clock.monotonic_us();
+        let mut todo = Todo::default();
+        let mut life = self.life();
+        life.memory = None;
+        life.start_slot = None;
+        life.waiting = None;
+        if let Some(bytes) = report.memory_peak_bytes {
+            life.peak_mib = life.peak_mib.max(mib(bytes));
+        }
+        if life.fault.is_some() && life.state != State::Stopping {
+            // Kept for one invocation; the pool has it or is about to.
+            return;
+        }
+        let outcome = match life.state.on(Event::Exited) {
+            Ok(transition) => {
+                life.state = transition.next;
+                transition.outcome
+            }
+            Err(_) => Step::Remove,
+        };
+        match outcome {
+            Step::KeepInitError => {
+                todo = Self::init_failed(&mut life, Fault::Exited(report.status), now, self);
+            }
+            Step::AnswerExited => {
+                let ending = Ending::Fault(Fault::Exited(report.status));
+                todo.ended = life.current.take().map(|c| (c, ending));
+                todo.remove = true;
+            }
+            _ => todo.remove = true,
+        }
+        if todo.remove {
+            life.state = State::Gone;
+            todo.lost = life.pending.take();
+        }
+        drop(life);
+        self.perform(todo);
+    }
+
+    /// It could not be made, by the platform's fault.
+    pub(crate) fn on_start_failed(&self) {
+        let report = ExitReport {
+            status: ExitStatus::Signaled(libc::SIGKILL),
+            memory_peak_bytes: None,
+        };
+        self.on_exited(report);
+    }
+
+    /// It must go: evicted, deleted, or the worker stops. What it runs is answered.
+    pub(crate) fn stop(&self) {
+        let mut life = self.life();
+        let mut todo = Todo {
+            kill: true,
+            remove: true,
+            ..Todo::default()
+        };
+        if let Ok(transition) = life.state.on(Event::Kill) {
+            life.state = transition.next;
+        }
+        todo.lost = life.pending.take();
+        todo.ended = life
+            .current
+            .take()
+            .map(|c| (c, Ending::Fault(Fault::Stopped)));
+        life.memory = None;
+        drop(life);
+        self.perform(todo);
+    }
+
+    /// Memory reserved for it, MB.
+    pub(crate) fn held_memory_mib(&self) -> u32 {
+        if self.life().memory.is_some() {
+            self.pool.memory_mib()
+        } else {
+            0
+        }
+    }
+
+    /// Whether the launch is to be given up.
+    pub(crate) fn is_stopping(&self) -> bool {
+        matches!(self.life().state, State::Stopping | State::Gone)
+    }
+}
