@@ -24,6 +24,11 @@ const WAITING_MAX: usize = 1_000;
 const CATALOG_LOOKS: u32 = 200;
 const CATALOG_PAUSE: Duration = Duration::from_millis(50);
 
+/// An error and what it comes from.
+fn causes(error: &dyn std::error::Error) -> impl Iterator<Item = &dyn std::error::Error> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
 /// Preparations of one session.
 #[derive(Debug, Clone)]
 pub(super) struct Preparing {
@@ -107,10 +112,11 @@ impl Preparing {
         let ensured = self.engine.code.ensure(&runnable.version.code).await;
         Some(ensured.map(drop).map_err(|error| {
             let (code, for_good) = error.reason_code();
-            let source = std::error::Error::source(&*error);
-            let text = source.map_or_else(|| error.to_string(), ToString::to_string);
-            warn!(version = %key, for_good, reason = text, "code could not be prepared");
-            (code.to_owned(), text)
+            let mut chain: Vec<String> = causes(&*error).map(ToString::to_string).collect();
+            warn!(version = %key, for_good, reason = chain.join(": "), "code could not be prepared");
+            // What is wrong with an archive is the second of two; of a disk, its paths are the operator's matter and
+            // the last cause is the user's.
+            (code.to_owned(), chain.pop().unwrap_or_default())
         }))
     }
 
@@ -122,5 +128,21 @@ impl Preparing {
             tokio::time::sleep(CATALOG_PAUSE).await;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::CodeError;
+
+    #[test]
+    fn a_full_disk_is_told_by_its_cause_and_not_by_its_path() {
+        let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
+        let path = "/var/lib/hearth/code".into();
+        let error = CodeError::Disk { path, source };
+        let chain: Vec<String> = causes(&error).map(ToString::to_string).collect();
+        assert!(chain[0].contains("/var/lib") && chain.len() == 2);
+        assert_eq!(chain[1], "No space left on device (os error 28)");
     }
 }
