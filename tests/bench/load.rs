@@ -17,6 +17,28 @@ pub(crate) struct Round {
     pub(crate) p99_us: u64,
 }
 
+impl Round {
+    /// Several rounds of one kind as one: all requests, and the median of what each measured.
+    pub(crate) fn of_all(mut rounds: Vec<Self>) -> anyhow::Result<Self> {
+        let requests = rounds.iter().map(|round| round.requests).sum();
+        rounds.sort_by(|a, b| a.rps.total_cmp(&b.rps));
+        let middle = rounds.len() / 2;
+        let median = |of: fn(&Self) -> u64| {
+            let mut values: Vec<u64> = rounds.iter().map(of).collect();
+            values.sort_unstable();
+            values.get(middle).copied()
+        };
+        let (p50, p99) = (median(|round| round.p50_us), median(|round| round.p99_us));
+        let round = rounds.get(middle).context("no round was driven")?;
+        Ok(Self {
+            requests,
+            p50_us: p50.unwrap_or(round.p50_us),
+            p99_us: p99.unwrap_or(round.p99_us),
+            ..round.clone()
+        })
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a benchmark measures with microseconds, which the clock seam does not give"

@@ -14,9 +14,11 @@ const BODY: &[u8] = br#"{"hello":"world","n":1234567890}  "#;
 /// Connections and the memory of the function, MB. A function has CPU in proportion to its memory, so few connections need
 /// much of it for the platform to be what is measured; many connections must fit the machine.
 const LOADS: [(usize, u32); 3] = [(1, 1_769), (8, 1_769), (64, 256)];
-const ROUND: Duration = Duration::from_secs(4);
+/// Rounds of Hearth and of the echo take turns, so that a noisy neighbour meets both.
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_millis(800);
 
-/// One number of connections: Hearth and the echo, one after the other.
+/// One number of connections: Hearth and the echo, by turns.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Warm {
     pub(crate) function: &'static str,
@@ -46,30 +48,49 @@ pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Warm>> {
             eprintln!("warm path: {} with {connections} connections", kind.name());
             // Sandboxes for all connections exist before the round counts.
             warm_up(&cluster.ready.endpoint, &request, connections).await?;
-            let before = (
-                cpu::micros(cluster.pid("gateway")?)?,
-                cpu::micros(cluster.pid("worker")?)?,
-            );
-            let hearth = drive(&cluster.ready.endpoint, &request, connections, ROUND).await?;
-            let after = (
-                cpu::micros(cluster.pid("gateway")?)?,
-                cpu::micros(cluster.pid("worker")?)?,
-            );
-            let echo_before = cpu::micros(echo_pid)?;
-            let echo = drive(&echo_addr, &request, connections, ROUND / 2).await?;
-            let echo_after = cpu::micros(echo_pid)?;
-            rows.push(Warm {
-                function: kind.name(),
-                gateway_us: each(before.0, after.0, &hearth),
-                worker_us: each(before.1, after.1, &hearth),
-                echo_us: each(echo_before, echo_after, &echo),
-                hearth,
-                echo,
-            });
+            let pids = [cluster.pid("gateway")?, cluster.pid("worker")?, echo_pid];
+            let addrs = [cluster.ready.endpoint.as_str(), &echo_addr];
+            rows.push(alternate(kind, connections, &request, addrs, pids).await?);
         }
     }
     let _ = echo.kill().await;
     Ok(rows)
+}
+
+/// Rounds of Hearth and the echo by turns. `addrs` are theirs, `pids` of gateway, worker and echo.
+async fn alternate(
+    kind: Kind,
+    connections: usize,
+    request: &[u8],
+    [hearth_addr, echo_addr]: [&str; 2],
+    pids: [u32; 3],
+) -> anyhow::Result<Warm> {
+    let (mut hearth, mut echo) = (Vec::new(), Vec::new());
+    let before = cpu_of(pids)?;
+    for _ in 0..ROUNDS {
+        hearth.push(drive(hearth_addr, request, connections, ROUND).await?);
+        echo.push(drive(echo_addr, request, connections, ROUND / 2).await?);
+    }
+    let after = cpu_of(pids)?;
+    let (hearth, echo) = (Round::of_all(hearth)?, Round::of_all(echo)?);
+    let used = |n: usize, round: &Round| each(before[n], after[n], round);
+    Ok(Warm {
+        function: kind.name(),
+        gateway_us: used(0, &hearth),
+        worker_us: used(1, &hearth),
+        echo_us: used(2, &echo),
+        hearth,
+        echo,
+    })
+}
+
+fn cpu_of(pids: [u32; 3]) -> anyhow::Result<[u64; 3]> {
+    let [gateway, worker, echo] = pids;
+    Ok([
+        cpu::micros(gateway)?,
+        cpu::micros(worker)?,
+        cpu::micros(echo)?,
+    ])
 }
 
 /// CPU per request; the tenth of the round that warmed up is in the CPU time and so in the divisor.
