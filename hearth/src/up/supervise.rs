@@ -17,6 +17,9 @@ use tracing::{error, info, warn};
 use super::plan::{Node, Role};
 use crate::credentials::{ACCESS_KEY_VAR, Credentials, SECRET_VAR};
 
+/// Threads of a node's async runtime; tokio reads it.
+const THREADS_VAR: &str = "TOKIO_WORKER_THREADS";
+
 /// A node that lived this long is restarted at once when it ends.
 const STEADY_MS: u64 = 10_000;
 /// Wait before a restart of a node that does not stay up.
@@ -88,6 +91,9 @@ impl Supervisor {
             ends: [Role::Gateway, Role::Worker, Role::Controller]
                 .map(|role| (role, CancellationToken::new())),
         };
+        // The nodes share this machine's cores: threads beyond those cost wakeups and bring nothing.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (cores / nodes.len().max(1)).max(1);
         for (position, node) in nodes.into_iter().enumerate() {
             let end = supervisor
                 .ends
@@ -101,6 +107,7 @@ impl Supervisor {
                 pids: supervisor.pids.clone(),
                 position,
                 end: end.expect("every role has an end"),
+                threads,
                 seams: seams.clone(),
             };
             supervisor.tasks.spawn(keeper.keep());
@@ -126,6 +133,7 @@ struct Keeper {
     pids: Pids,
     position: usize,
     end: CancellationToken,
+    threads: usize,
     seams: Seams,
 }
 
@@ -190,6 +198,9 @@ impl Keeper {
             // Ctrl-C is the supervisor's to handle.
             .process_group(0)
             .kill_on_drop(true);
+        if std::env::var_os(THREADS_VAR).is_none() {
+            command.env(THREADS_VAR, self.threads.to_string());
+        }
         if self.node.node.role == Role::Gateway {
             command
                 .env(ACCESS_KEY_VAR, &self.credentials.access_key_id)
