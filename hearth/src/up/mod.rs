@@ -9,6 +9,7 @@ mod supervise;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hearth_node::Seams;
@@ -42,8 +43,9 @@ pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
     let seams = Seams::system();
     let data_dir = DataDir::open(&args.data_dir)?;
     let telemetry = telemetry::init("up", &telemetry_options(&args))?;
+    let known = args.data_dir.join("cluster.json").exists();
     let cluster = plan_cluster(&args, &seams)?;
-    check_free(&cluster)?;
+    check_free(&cluster, known, &seams).await?;
     let credentials = credentials::load_or_create(&args.data_dir.join("credentials.json"), &seams)?;
     if let Some(file) = &args.ready_file {
         // What an earlier run wrote is not true any more.
@@ -111,11 +113,24 @@ fn is_free(addr: SocketAddr) -> Result<(), hearth_node::listen::ListenError> {
     hearth_node::listen::bind(addr).map(drop)
 }
 
+/// How long an address of a known cluster may still be held by a process of it that was just killed: its threads end one by
+/// one, and the last holds the socket.
+const STILL_HELD_MS: u64 = 3_000;
+
 /// Every address is tried before anything starts, so that the diagnosis is one line and not a restart loop.
-fn check_free(cluster: &Cluster) -> anyhow::Result<()> {
-    for node in &cluster.nodes {
-        is_free(node.addr)?;
-        is_free(node.admin_addr)?;
+async fn check_free(cluster: &Cluster, known: bool, seams: &Seams) -> anyhow::Result<()> {
+    let begun = seams.clock.monotonic_ms();
+    for addr in cluster
+        .nodes
+        .iter()
+        .flat_map(|node| [node.addr, node.admin_addr])
+    {
+        while let Err(error) = is_free(addr) {
+            if !known || seams.clock.monotonic_ms().saturating_sub(begun) > STILL_HELD_MS {
+                return Err(error.into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
     Ok(())
 }
