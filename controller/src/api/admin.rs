@@ -8,10 +8,10 @@ use hearth_node::grpc;
 use hearth_proto::internal::v1 as pb;
 use pb::cluster_admin_client::ClusterAdminClient;
 use pb::cluster_admin_server::ClusterAdmin;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::control::unavailable;
-use super::forward::{Controllers, forwarded};
+use super::forward::{Controllers, forwarded, is_forwarded};
 use crate::machine::{self, ReplicatedState};
 use crate::mirror::Copies;
 use crate::raft::{Consensus, MembershipError};
@@ -21,6 +21,18 @@ use crate::state::command::Command;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 /// More voters make every commit slower and bring no more safety than five.
 const VOTERS_MAX: usize = 5;
+
+/// Pause between two tries while no leader is known; a change of leadership ends it early.
+const TRY_PAUSE: Duration = Duration::from_millis(100);
+/// Tries of a change: ten seconds without a leader are no election any more.
+const TRIES_MAX: u32 = 100;
+
+/// A change of the controllers.
+#[derive(Clone, Debug)]
+enum Change {
+    Add(pb::AddControllerRequest),
+    Remove(pb::RemoveControllerRequest),
+}
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -50,6 +62,54 @@ impl AdminService {
             leader_id: leadership.leader.map_or(0, |(id, _)| id),
             term: leadership.term,
         }
+    }
+
+    /// Makes a change where the leader is. What did not reach one is tried again: a leader may just have been
+    /// removed, and doing a change twice does no harm.
+    async fn change(&self, change: Change, sent_on: bool) -> Result<pb::MembersReply, Status> {
+        if sent_on {
+            return self.change_as_leader(&change).await;
+        }
+        let mut leadership = self.consensus.watch_leadership();
+        let mut last = Status::unavailable("no leader made the change");
+        for _ in 0..TRIES_MAX {
+            leadership.mark_unchanged();
+            match self.change_at_leader(&change).await {
+                Err(status) if status.code() == Code::Unavailable => last = status,
+                done => return done,
+            }
+            drop(tokio::time::timeout(TRY_PAUSE, leadership.changed()).await);
+        }
+        Err(last)
+    }
+
+    async fn change_at_leader(&self, change: &Change) -> Result<pb::MembersReply, Status> {
+        if self.leads() {
+            return self.change_as_leader(change).await;
+        }
+        let mut client = ClusterAdminClient::new(self.controllers.to_leader()?);
+        let reply = match change.clone() {
+            Change::Add(add) => {
+                let call = client.add_controller(forwarded(add));
+                grpc::with_deadline(call, CHANGE_TIMEOUT).await
+            }
+            Change::Remove(remove) => {
+                let call = client.remove_controller(forwarded(remove));
+                grpc::with_deadline(call, CHANGE_TIMEOUT).await
+            }
+        };
+        reply.map(Response::into_inner)
+    }
+
+    async fn change_as_leader(&self, change: &Change) -> Result<pb::MembersReply, Status> {
+        if !self.leads() {
+            return Err(Status::unavailable("the leader has just changed"));
+        }
+        match change {
+            Change::Add(request) => self.add(request).await?,
+            Change::Remove(request) => self.remove(request.id).await?,
+        }
+        Ok(self.members_reply())
     }
 
     async fn add(&self, request: &pb::AddControllerRequest) -> Result<(), Status> {
@@ -107,26 +167,18 @@ impl ClusterAdmin for AdminService {
         &self,
         request: Request<pb::AddControllerRequest>,
     ) -> Result<Response<pb::MembersReply>, Status> {
-        if !self.leads() {
-            let mut client = ClusterAdminClient::new(self.controllers.to_leader(&request)?);
-            let call = client.add_controller(forwarded(request.into_inner()));
-            return grpc::with_deadline(call, CHANGE_TIMEOUT).await;
-        }
-        self.add(request.get_ref()).await?;
-        Ok(Response::new(self.members_reply()))
+        let sent_on = is_forwarded(&request);
+        let change = Change::Add(request.into_inner());
+        self.change(change, sent_on).await.map(Response::new)
     }
 
     async fn remove_controller(
         &self,
         request: Request<pb::RemoveControllerRequest>,
     ) -> Result<Response<pb::MembersReply>, Status> {
-        if !self.leads() {
-            let mut client = ClusterAdminClient::new(self.controllers.to_leader(&request)?);
-            let call = client.remove_controller(forwarded(request.into_inner()));
-            return grpc::with_deadline(call, CHANGE_TIMEOUT).await;
-        }
-        self.remove(request.get_ref().id).await?;
-        Ok(Response::new(self.members_reply()))
+        let sent_on = is_forwarded(&request);
+        let change = Change::Remove(request.into_inner());
+        self.change(change, sent_on).await.map(Response::new)
     }
 
     async fn members(

@@ -57,7 +57,7 @@ impl Control for ControlService {
     ) -> Result<Response<pb::NeedCapacityReply>, Status> {
         let leader = self.leader.borrow().clone();
         let Some(leader) = leader else {
-            let channel = self.controllers.to_leader(&request)?;
+            let channel = self.controllers.to_leader_once(&request)?;
             let mut client = ControlClient::new(channel);
             let call = client.need_capacity(forwarded(request.into_inner()));
             return grpc::with_deadline(call, NEED_TIMEOUT).await;
@@ -87,7 +87,7 @@ impl ControlService {
     ) -> Result<Response<pb::ControlAnswer>, Status> {
         let leader = self.leader.borrow().clone();
         if leader.is_none()
-            && let Ok(channel) = self.controllers.to_leader(&call)
+            && let Ok(channel) = self.controllers.to_leader_once(&call)
         {
             let mut client = ControlClient::new(channel);
             let call = client.execute(forwarded(call.into_inner()));

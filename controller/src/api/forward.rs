@@ -57,21 +57,27 @@ impl Controllers {
         Ok(channel)
     }
 
-    /// A channel to the leader for `request`, unless this is the leader, there is none, or the request has
-    /// been forwarded already.
-    pub(crate) fn to_leader<T>(&self, request: &Request<T>) -> Result<ClusterChannel, Status> {
-        let leader = self.consensus.leader();
-        match leader {
-            Some((id, addr))
-                if id != self.consensus.node_id()
-                    && !request.metadata().contains_key(FORWARDED) =>
-            {
-                self.channel(&addr)
-            }
+    /// A channel to the leader, unless this is the leader or there is none.
+    pub(crate) fn to_leader(&self) -> Result<ClusterChannel, Status> {
+        match self.consensus.leader() {
+            Some((id, addr)) if id != self.consensus.node_id() => self.channel(&addr),
             Some(_) => Err(Status::unavailable("the leader has just changed")),
             None => Err(Status::unavailable("no leader is known")),
         }
     }
+
+    /// As [`Controllers::to_leader`], unless the request has been forwarded already.
+    pub(crate) fn to_leader_once<T>(&self, request: &Request<T>) -> Result<ClusterChannel, Status> {
+        if is_forwarded(request) {
+            return Err(Status::unavailable("the leader has just changed"));
+        }
+        self.to_leader()
+    }
+}
+
+/// Whether another controller sent the request on.
+pub(crate) fn is_forwarded<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(FORWARDED)
 }
 
 /// The request to be sent on.

@@ -198,9 +198,9 @@ impl<M: Machine> Inner<M> {
     }
 
     fn not_leader(&self, to: ForwardToLeader<TypeConfig>) -> Refusal {
-        let leader = to.leader_id.map(|id| {
-            let recorded = to.leader_node.map_or_else(String::new, |node| node.addr);
-            (id, self.peers.address(id, &recorded))
+        let leader = to.leader_id.and_then(|id| {
+            let recorded = to.leader_node.as_ref().map(|node| node.addr.as_str());
+            Some((id, self.peers.known_address(id, recorded)?))
         });
         Refusal::NotLeader(leader)
     }

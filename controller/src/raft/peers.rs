@@ -66,6 +66,12 @@ impl Peers {
             .to_owned()
     }
 
+    /// As [`Peers::address`], none for a node that was removed.
+    pub(super) fn known_address(&self, node: u64, recorded: Option<&str>) -> Option<String> {
+        let configured = self.addresses.get(&node).map(String::as_str);
+        configured.or(recorded).map(str::to_owned)
+    }
+
     /// A client of `node`; it connects when it is first used.
     pub(super) fn client(
         &self,

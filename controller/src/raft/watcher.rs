@@ -19,7 +19,8 @@ type Metrics = openraft::RaftMetrics<TypeConfig>;
 pub struct Leadership {
     /// Term of this node; rises with every election.
     pub term: u64,
-    /// The leader's id and address, if one is known.
+    /// The leader's id and address, if one is known. A leader that was removed is none, though openraft
+    /// names it until the next election.
     pub leader: Option<(u64, String)>,
     /// Whether this node leads. It may have been deposed without knowing yet: what must not happen twice is
     /// decided by a command, not by this.
@@ -86,9 +87,9 @@ pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Wat
 
 fn leadership<M: Machine>(inner: &Inner<M>, metrics: &Metrics) -> Leadership {
     let membership = metrics.membership_config.membership();
-    let leader = metrics.current_leader.map(|id| {
-        let recorded = membership.get_node(&id).map_or("", |node| &node.addr);
-        (id, inner.peers.address(id, recorded))
+    let leader = metrics.current_leader.and_then(|id| {
+        let recorded = membership.get_node(&id).map(|node| node.addr.as_str());
+        Some((id, inner.peers.known_address(id, recorded)?))
     });
     Leadership {
         term: metrics.current_term,

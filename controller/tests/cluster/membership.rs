@@ -37,3 +37,20 @@ async fn a_cluster_grows_from_one_to_three_and_outlives_its_first_controller() {
     })
     .await;
 }
+
+/// A removed leader is still named by openraft until the next election; who asks meanwhile is not sent to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_controller_says_so_right_after_the_leader_was_removed() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.start_node(2, false).await;
+    let add = pb::AddControllerRequest {
+        id: 2,
+        addr: name(2),
+    };
+    cluster.admin(1).add_controller(add).await.unwrap();
+    let remove = |id| pb::RemoveControllerRequest { id };
+    cluster.admin(2).remove_controller(remove(1)).await.unwrap();
+    let refused = cluster.admin(2).remove_controller(remove(2)).await;
+    let message = refused.unwrap_err().message().to_owned();
+    assert!(message.contains("last controller"), "{message}");
+}
