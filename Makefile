@@ -8,7 +8,7 @@ CARGO_PROFILE = $(if $(filter release,$(PROFILE)),--release,)
 RUNTIMES = target/runtimes
 PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q tests/e2e
 
-.PHONY: help demo test test-rust test-e2e check fix bench setup runtimes
+.PHONY: help demo test test-rust test-e2e check fix bench bench-control setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
 	@echo "make fix     formatting and what clippy can mend"
 	@echo "make bench   warm and cold paths beside their floors, as a table and under target/bench/"
+	@echo "make bench-control  the control plane with 1,000 simulated workers and 10,000 functions (WORKERS=n FUNCTIONS=n)"
 
 setup:
 	scripts/setup
@@ -53,3 +54,8 @@ bench: PROFILE = release
 bench: runtimes
 	scripts/build-examples
 	cargo run --locked --release --package hearth-tests --bin bench
+
+bench-control: PROFILE = release
+bench-control: setup
+	cargo build --locked --release --bin hearth
+	cargo run --locked --release --package hearth-tests --bin bench-control
