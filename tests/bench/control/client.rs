@@ -15,10 +15,14 @@ use hearth_proto::internal::v1 as pb;
 use pb::blobs_client::BlobsClient;
 use pb::catalog_client::CatalogClient;
 use pb::control_client::ControlClient;
+use pb::need_capacity_reply::Outcome;
 use sha2::Digest as _;
 
 const CLUSTER_ID: &str = "bench-control";
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// A decision is asked for as a gateway would: again after a pause while no worker is known.
+const NEED_TRIES: u32 = 500;
+const NEED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Channels to every controller.
 #[derive(Clone, Debug)]
@@ -121,16 +125,18 @@ impl Controllers {
             wanted: 1,
             refused_by: Vec::new(),
         };
-        for _ in 0..20 {
+        for _ in 0..NEED_TRIES {
             let mut control = self.control(turn);
             let call = control.need_capacity(request.clone());
             match tokio::time::timeout(TIMEOUT, call).await {
                 Ok(Ok(reply)) => {
                     let reply = reply.into_inner();
-                    if reply.outcome() == pb::need_capacity_reply::Outcome::Granted {
-                        return Ok(());
+                    match reply.outcome() {
+                        Outcome::Granted => return Ok(()),
+                        // A new leader that has not heard its workers yet.
+                        Outcome::NoWorker => tokio::time::sleep(NEED_PAUSE).await,
+                        other => bail!("{name}: {other:?} {}", reply.reason),
                     }
-                    bail!("{name}: {:?} {}", reply.outcome(), reply.reason);
                 }
                 // "Ask again."
                 Ok(Err(status)) if status.code() == tonic::Code::Unavailable => {}

@@ -74,6 +74,8 @@ impl Catalog {
 /// What the leader pays.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Leader {
+    /// Terms that began during the run; with any, the numbers mix several leaders.
+    pub(crate) changes: u64,
     pub(crate) bytes_per_worker: u64,
     pub(crate) bytes_per_function: u64,
     pub(crate) resident_bytes: u64,
@@ -124,7 +126,7 @@ fn table(report: &Report) -> String {
          change of the catalog: acknowledged {:.1} ms, with all watchers {:.1} ms (p50), {:.1} ms (max of {})\n\
          leader: {:.1} kB a worker, {:.1} kB a function, {:.0} MB in all; {:.0} % of a core when quiet; \
          {} us CPU a decision, {} us a cold start\n\
-         fleet: {:.1} MB a worker; gateway: {:.0} MB\n",
+         fleet: {:.1} MB a worker; gateway: {:.0} MB; leadership moved {} times\n",
         seconds(report.fleet_ms),
         seconds(report.active_ms),
         ms(catalog.acknowledged_p50_us),
@@ -139,6 +141,7 @@ fn table(report: &Report) -> String {
         leader.us_per_cold_start,
         ms(report.fleet_bytes_per_worker) / 1_000.0,
         ms(report.gateway_bytes) / 1_000.0,
+        leader.changes,
     ));
     out
 }
