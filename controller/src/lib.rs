@@ -33,4 +33,4 @@ pub use options::{
     AccountOptions, BlobOptions, BlobStoreKind, Options, OptionsError, RaftOptions, S3,
     WorkerOptions,
 };
-pub use start::{Controller, StartError, start};
+pub use start::{Controller, StartError, start, start_on};

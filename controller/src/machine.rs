@@ -70,6 +70,11 @@ impl ReplicatedState {
         &self.state
     }
 
+    /// Index of the last command in it.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied
+    }
+
     /// The feed from now on. Taken inside of one read together with a full picture, nothing is lost between
     /// the two; a change may be in both, which is harmless as changes are absolute.
     pub(crate) fn subscribe(&self) -> (u64, broadcast::Receiver<Change>) {

@@ -35,7 +35,9 @@ use crate::metrics::ControllerMetrics;
 use crate::mirror::Copies;
 use crate::net_dialer::NetDialer;
 use crate::options::{BlobStoreKind, Options, OptionsError};
+use crate::raft::storage::{MachineStorage, Storage};
 use crate::raft::{self, Consensus, Dialer};
+use crate::state::State;
 use crate::state::accounts::AccountLimits;
 
 /// How long the end may take: calls that run, streams that end, the log's last flush.
@@ -99,6 +101,12 @@ impl Controller {
     /// Whether this controller leads.
     pub fn is_leader(&self) -> bool {
         self.consensus.leadership().is_leader
+    }
+
+    /// Looks at this controller's copy of the state and the index of the last command in it: for the simulation.
+    pub fn inspect<T>(&self, look: impl FnOnce(u64, &State) -> T) -> T {
+        let machine = |machine: &ReplicatedState| look(machine.applied(), machine.state());
+        self.consensus.read(machine)
     }
 
     /// Ends with the reason for which the process must end at once, without flushing or answering anything.
@@ -170,7 +178,16 @@ struct Stores {
 }
 
 /// Starts a controller. Returns once it listens; the cluster is formed in the background.
-pub async fn start(mut options: Options, seams: Seams) -> Result<Controller, StartError> {
+pub async fn start(options: Options, seams: Seams) -> Result<Controller, StartError> {
+    start_on(options, seams, Arc::new(MachineStorage)).await
+}
+
+/// As [`start`], with the log and the snapshots on another disk.
+pub async fn start_on(
+    mut options: Options,
+    seams: Seams,
+    storage: Arc<dyn Storage>,
+) -> Result<Controller, StartError> {
     options.validate().map_err(StartError::Options)?;
     let listen = options.listen_addr().map_err(StartError::Options)?;
     let admin = options.admin_addr().map_err(StartError::Options)?;
@@ -194,7 +211,7 @@ pub async fn start(mut options: Options, seams: Seams) -> Result<Controller, Sta
         net: seams.net.clone(),
     };
     let consensus = Consensus::start(
-        raft_options(&options, dialer.clone()),
+        raft_options(&options, dialer.clone(), storage),
         ReplicatedState::default(),
     )
     .await
@@ -241,7 +258,7 @@ fn name_itself(options: &mut Options, addr: SocketAddr) {
     }
 }
 
-fn raft_options(options: &Options, dialer: NetDialer) -> raft::Options {
+fn raft_options(options: &Options, dialer: NetDialer, storage: Arc<dyn Storage>) -> raft::Options {
     let mut raft = raft::Options::new(
         options.node_id,
         options.cluster_id.clone(),
@@ -249,6 +266,7 @@ fn raft_options(options: &Options, dialer: NetDialer) -> raft::Options {
         options.peers.clone(),
     );
     raft.dialer = Arc::new(dialer);
+    raft.storage = storage;
     raft.request_timeout = options.raft.request_timeout.0;
     raft.snapshot_every = options.raft.snapshot_every;
     raft.keep_applied = options.raft.keep_applied;

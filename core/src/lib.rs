@@ -10,6 +10,7 @@ pub mod metering;
 pub mod name;
 pub mod permits;
 pub mod placement;
+pub mod planted;
 pub mod pool;
 pub mod queue;
 pub mod report;

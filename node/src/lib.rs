@@ -4,6 +4,7 @@
 //! Nothing here knows what a function, a sandbox or a grant is.
 
 pub mod admin;
+pub mod blocking;
 pub mod clock;
 pub mod config;
 pub mod data_dir;

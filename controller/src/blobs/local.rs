@@ -2,15 +2,14 @@
 //! at all, and is put aside when it no longer has its digest.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::io::AsyncReadExt as _;
 
 use super::read::{Check, checked};
 use super::{BlobError, BlobInfo, BlobStore, BlobStream, CHUNK_BYTES, Digest};
@@ -209,7 +208,7 @@ async fn blocking<T: Send + 'static>(
     action: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, BlobError> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = hearth_node::blocking::run(work).await;
     done.unwrap_or_else(|error| Err(io::Error::other(error)))
         .map_err(io_failed(digest, action))
 }
@@ -240,23 +239,23 @@ impl BlobStore for LocalBlobs {
     }
 
     async fn get_stream(&self, digest: Digest) -> Result<BlobStream, BlobError> {
-        let file = tokio::fs::File::open(self.path(digest))
-            .await
-            .map_err(io_failed(digest, "open"))?;
-        let chunks = stream::try_unfold(file, move |mut file| async move {
-            let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-            let read = file.read_buf(&mut chunk).await;
-            let read = read.map_err(io_failed(digest, "read"))?;
-            Ok((read > 0).then(|| (chunk.freeze(), file)))
+        let path = self.path(digest);
+        let file = blocking(digest, "open", move || File::open(path)).await?;
+        let chunks = stream::try_unfold(file, move |mut file| {
+            blocking(digest, "read", move || {
+                let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+                let piece = u64::try_from(CHUNK_BYTES).unwrap_or(u64::MAX);
+                let read = Read::take(&mut file, piece).read_to_end(&mut chunk)?;
+                Ok((read > 0).then(|| (Bytes::from(chunk), file)))
+            })
         });
         let store = self.clone();
         Ok(checked(digest, chunks, move || store.quarantine(digest)))
     }
 
     async fn exists(&self, digest: Digest) -> Result<bool, BlobError> {
-        tokio::fs::try_exists(self.path(digest))
-            .await
-            .map_err(io_failed(digest, "find"))
+        let path = self.path(digest);
+        blocking(digest, "find", move || path.try_exists()).await
     }
 
     async fn delete(&self, digest: Digest) -> Result<(), BlobError> {
@@ -289,7 +288,7 @@ impl BlobStore for LocalBlobs {
 
     async fn list(&self) -> Result<Vec<BlobInfo>, BlobError> {
         let store = self.clone();
-        let listed = tokio::task::spawn_blocking(move || store.list_blocking()).await;
+        let listed = hearth_node::blocking::run(move || store.list_blocking()).await;
         listed
             .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(store_failed("list"))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_core::planted::{self, Bug};
 use openraft::{Config, SnapshotPolicy};
 
 use super::options::Options;
@@ -36,7 +37,7 @@ pub(super) fn raft_config(options: &Options) -> Result<Arc<Config>, openraft::Co
         // openraft's default lets a leader that was killed and restarted go on under its old vote. Because
         // entries are replicated while they are still being flushed, its log may by then be shorter than
         // what the followers committed: committed entries would be overwritten.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted::is(Bug::LeaderRestoreOn)),
         // A log that went backwards is a lost disk; such a node rejoins under a new id.
         allow_log_reversion: Some(false),
         quorum_loss_probe_interval: Some(QUORUM_LOSS_PROBE_MS),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_node::blocking;
 use hearth_proto::internal::v1::raft_peer_server::RaftPeerServer;
 use openraft::{ChangeMembers, Raft};
 use tokio::sync::{Mutex, watch};
@@ -83,7 +84,7 @@ impl<M: Machine> Consensus<M> {
         let cell = MachineCell::new(machine);
         let (log, machine) = {
             let (options, cell) = (options.clone(), Arc::clone(&cell));
-            tokio::task::spawn_blocking(move || open(&options, cell))
+            blocking::run(move || open(&options, cell))
                 .await
                 .map_err(|error| StartError::Raft(error.to_string()))??
         };
@@ -264,8 +265,10 @@ fn open<M: Machine>(
         path: snapshot_dir.clone(),
         source,
     };
-    let snapshots = Snapshots::open(&snapshot_dir).map_err(in_snapshots)?;
+    let files = options.storage.files();
+    let snapshots = Snapshots::open(files, &snapshot_dir).map_err(in_snapshots)?;
     let log = LogStore::open(
+        &options.storage,
         &log_dir,
         options.node_id,
         &options.cluster_id,

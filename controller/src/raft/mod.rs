@@ -34,6 +34,7 @@ mod service;
 mod snapshot;
 mod snapshot_file;
 mod state_machine;
+pub mod storage;
 mod store;
 mod types;
 mod watcher;

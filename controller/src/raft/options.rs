@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 
+use super::storage::{MachineStorage, Storage};
+
 /// How to start this node.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -21,6 +23,8 @@ pub struct Options {
     pub peers: BTreeMap<u64, String>,
     /// How connections to peers are made.
     pub dialer: Arc<dyn Dialer>,
+    /// Where the log and the snapshots are. Default the machine's disk.
+    pub storage: Arc<dyn Storage>,
     /// How long `propose` and `read_index` try before they give up. Default 5 s.
     pub request_timeout: Duration,
     /// Commands between two snapshots. Default 5,000.
@@ -44,6 +48,7 @@ impl Options {
             data_dir: data_dir.into(),
             peers,
             dialer: Arc::new(PlainDialer),
+            storage: Arc::new(MachineStorage),
             request_timeout: Duration::from_secs(5),
             snapshot_every: 5_000,
             keep_applied: 6_000,

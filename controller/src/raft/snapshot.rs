@@ -1,15 +1,16 @@
 //! The directory of snapshots: writing them so that a crash leaves the old one or the new one, reading the
 //! newest that is whole, and keeping two.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use hearth_core::planted::{self, Bug};
 use tokio::sync::watch;
 
 use super::snapshot_file::{self, FormatError};
+use super::storage::Files;
 use super::types::{LogId, SnapshotMeta};
 
 /// The newest, and one to fall back to when it is damaged.
@@ -48,6 +49,7 @@ pub enum SnapshotError {
 #[derive(Debug, Clone)]
 pub(super) struct Snapshots {
     dir: Arc<PathBuf>,
+    files: Arc<dyn Files>,
     /// Index of the newest snapshot that survives a crash.
     durable: Arc<watch::Sender<Option<u64>>>,
     /// Serialises writers: openraft may build one while another is installed.
@@ -56,15 +58,17 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// Opens or makes the directory; removes what interrupted writes left. Blocks.
-    pub(super) fn open(dir: &Path) -> Result<Self, SnapshotError> {
-        fs::create_dir_all(dir).map_err(failed("make", dir))?;
+    pub(super) fn open(files: Arc<dyn Files>, dir: &Path) -> Result<Self, SnapshotError> {
+        files.make_dir(dir).map_err(failed("make", dir))?;
         let snapshots = Self {
             dir: Arc::new(dir.to_owned()),
+            files,
             durable: Arc::new(watch::Sender::new(None)),
             writing: Arc::new(Mutex::new(())),
         };
         for path in snapshots.files_with(TEMPORARY)? {
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
+            let removed = snapshots.files.remove(&path);
+            removed.map_err(failed("remove", &path))?;
         }
         Ok(snapshots)
     }
@@ -83,7 +87,7 @@ impl Snapshots {
         let mut problem = "there is none".to_owned();
         let mut found = None;
         for path in self.newest_first()? {
-            match read(&path)? {
+            match self.read(&path)? {
                 Ok(snapshot) => {
                     found = Some(snapshot);
                     break;
@@ -92,7 +96,8 @@ impl Snapshots {
                     tracing::error!(path = %path.display(), %error, "snapshot is damaged");
                     problem = format!("{}: {error}", path.display());
                     let aside = path.with_extension(DAMAGED);
-                    fs::rename(&path, &aside).map_err(failed("rename", &path))?;
+                    let renamed = self.files.rename(&path, &aside);
+                    renamed.map_err(failed("rename", &path))?;
                 }
             }
         }
@@ -120,7 +125,7 @@ impl Snapshots {
         else {
             return Ok(None);
         };
-        let snapshot = read(&path).map_err(io::Error::other)?;
+        let snapshot = self.read(&path).map_err(io::Error::other)?;
         snapshot.map(Some).map_err(io::Error::other)
     }
 
@@ -137,12 +142,17 @@ impl Snapshots {
             meta.last_log_id.map_or(0, |last| last.leader_id.term)
         );
         let temporary = self.dir.join(&name).with_extension(TEMPORARY);
-        write(&temporary, meta, body).inspect_err(|_| {
+        let (front, crc) = snapshot_file::frame(meta, body);
+        let written = self.files.write_synced(&temporary, &[&front, body, &crc]);
+        written.inspect_err(|_| {
             // A full disk must not stay full because of us.
-            drop(fs::remove_file(&temporary));
+            drop(self.files.remove(&temporary));
         })?;
-        fs::rename(&temporary, temporary.with_extension(EXTENSION))?;
-        File::open(&*self.dir)?.sync_all()?;
+        let path = temporary.with_extension(EXTENSION);
+        self.files.rename(&temporary, &path)?;
+        if !planted::is(Bug::SnapshotNotSynced) {
+            self.files.sync_dir(&self.dir)?;
+        }
         self.durable.send_replace(index);
         for old in self
             .newest_first()
@@ -150,9 +160,17 @@ impl Snapshots {
             .into_iter()
             .skip(KEEP)
         {
-            fs::remove_file(old)?;
+            self.files.remove(&old)?;
         }
         Ok(())
+    }
+
+    fn read(
+        &self,
+        path: &Path,
+    ) -> Result<Result<(SnapshotMeta, Bytes), FormatError>, SnapshotError> {
+        let file = Bytes::from(self.files.read(path).map_err(failed("read", path))?);
+        Ok(snapshot_file::parse(&file))
     }
 
     fn newest_first(&self) -> Result<Vec<PathBuf>, SnapshotError> {
@@ -165,8 +183,7 @@ impl Snapshots {
     fn files_with(&self, extension: &str) -> Result<Vec<PathBuf>, SnapshotError> {
         let dir = self.dir.as_path();
         let mut files = Vec::new();
-        for item in fs::read_dir(dir).map_err(failed("list", dir))? {
-            let path = item.map_err(failed("list", dir))?.path();
+        for path in self.files.list(dir).map_err(failed("list", dir))? {
             if path.extension().is_some_and(|found| found == extension) {
                 files.push(path);
             }
@@ -184,23 +201,12 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Snapsh
     }
 }
 
-fn read(path: &Path) -> Result<Result<(SnapshotMeta, Bytes), FormatError>, SnapshotError> {
-    let file = Bytes::from(fs::read(path).map_err(failed("read", path))?);
-    Ok(snapshot_file::parse(&file))
-}
-
-fn write(path: &Path, meta: &SnapshotMeta, body: &[u8]) -> io::Result<()> {
-    let (front, crc) = snapshot_file::frame(meta, body);
-    let mut file = File::create(path)?;
-    file.write_all(&front)?;
-    file.write_all(body)?;
-    file.write_all(&crc)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::raft::storage::MachineFiles;
     use crate::raft::types::LeaderId;
 
     fn meta(index: u64) -> SnapshotMeta {
@@ -230,7 +236,7 @@ mod tests {
     #[test]
     fn the_newest_is_loaded_and_two_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = Snapshots::open(dir.path()).unwrap();
+        let snapshots = Snapshots::open(Arc::new(MachineFiles), dir.path()).unwrap();
         assert_eq!(snapshots.load(None).unwrap(), None);
         for index in [9, 10, 110] {
             snapshots.save(&meta(index), &[1; 100]).unwrap();
@@ -239,7 +245,7 @@ mod tests {
         // An older one that comes late is not kept.
         snapshots.save(&meta(50), b"late").unwrap();
         assert_eq!(snapshots.newest_first().unwrap().len(), 2);
-        let again = Snapshots::open(dir.path()).unwrap();
+        let again = Snapshots::open(Arc::new(MachineFiles), dir.path()).unwrap();
         let (loaded, body) = again.load(Some(&log_id(100))).unwrap().unwrap();
         assert_eq!(loaded, meta(110));
         assert_eq!(&*body, &[1; 100]);
@@ -248,10 +254,10 @@ mod tests {
     #[test]
     fn a_torn_temporary_file_is_ignored_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = Snapshots::open(dir.path()).unwrap();
+        let snapshots = Snapshots::open(Arc::new(MachineFiles), dir.path()).unwrap();
         snapshots.save(&meta(5), b"good").unwrap();
         fs::write(dir.path().join("00000000000000000009-1.tmp"), b"torn").unwrap();
-        let snapshots = Snapshots::open(dir.path()).unwrap();
+        let snapshots = Snapshots::open(Arc::new(MachineFiles), dir.path()).unwrap();
         let (loaded, _) = snapshots.load(None).unwrap().unwrap();
         assert_eq!(loaded, meta(5));
         assert!(snapshots.files_with(TEMPORARY).unwrap().is_empty());
@@ -260,7 +266,7 @@ mod tests {
     #[test]
     fn a_damaged_newest_gives_way_to_the_older_only_if_the_log_reaches_back() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = Snapshots::open(dir.path()).unwrap();
+        let snapshots = Snapshots::open(Arc::new(MachineFiles), dir.path()).unwrap();
         snapshots.save(&meta(10), b"older").unwrap();
         snapshots.save(&meta(20), b"newer").unwrap();
         damage(&snapshots, 20);

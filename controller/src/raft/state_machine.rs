@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use hearth_node::blocking;
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
@@ -121,12 +122,12 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
         // First into memory: one that the machine cannot read must not replace a readable one on disk.
         self.restore(meta, &body).map_err(io::Error::other)?;
         let (snapshots, meta) = (self.snapshots.clone(), meta.clone());
-        tokio::task::spawn_blocking(move || snapshots.save(&meta, &body)).await?
+        blocking::run(move || snapshots.save(&meta, &body)).await?
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
         let snapshots = self.snapshots.clone();
-        let newest = tokio::task::spawn_blocking(move || snapshots.newest()).await??;
+        let newest = blocking::run(move || snapshots.newest()).await??;
         Ok(newest.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }
@@ -144,7 +145,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (snapshots, meta, body) =
             (self.snapshots.clone(), self.meta.clone(), self.body.clone());
-        tokio::task::spawn_blocking(move || snapshots.save(&meta, &body)).await??;
+        blocking::run(move || snapshots.save(&meta, &body)).await??;
         Ok(Snapshot {
             meta: self.meta.clone(),
             snapshot: self.body.clone(),

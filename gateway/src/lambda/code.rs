@@ -17,7 +17,7 @@ pub(super) async fn check(zip: Bytes) -> Result<CodeRef, ApiError> {
         )));
     }
     // Reading 50 MB and hashing them would hold up other requests of this thread.
-    tokio::task::spawn_blocking(move || examine(&zip))
+    hearth_node::blocking::run(move || examine(&zip))
         .await
         .unwrap_or_else(|error| {
             Err(ApiError::service("The archive could not be examined.").with_source(error))

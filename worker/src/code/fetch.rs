@@ -1,16 +1,18 @@
 //! Fetches packages from controllers, each verified while it is written. What is done with them is in [`super`].
 
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use hearth_core::function::CodeRef;
 use hearth_core::ids::Digest;
-use hearth_node::Seams;
+use hearth_node::{Seams, blocking};
 use hearth_proto::internal::v1 as pb;
 use pb::blob_peer_client::BlobPeerClient;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt;
 use tracing::debug;
 
 use super::{CodeError, PackageSource};
@@ -75,6 +77,17 @@ enum Failure {
     Own(CodeError),
 }
 
+async fn create(path: &Path) -> io::Result<File> {
+    let path = path.to_owned();
+    let created = blocking::run(move || File::create(path)).await;
+    created.unwrap_or_else(|ended| Err(io::Error::other(ended)))
+}
+
+async fn write(mut file: File, data: Bytes) -> io::Result<File> {
+    let written = blocking::run(move || file.write_all(&data).map(|()| file)).await;
+    written.unwrap_or_else(|ended| Err(io::Error::other(ended)))
+}
+
 impl FromControllers {
     async fn fetch_from(&self, addr: &str, code: &CodeRef, path: &Path) -> Result<(), Failure> {
         let peer = |status: &dyn std::fmt::Display| Failure::Peer(status.to_string());
@@ -90,7 +103,7 @@ impl FromControllers {
         };
         let opened = hearth_node::grpc::with_deadline(client.get_blob(request), CHUNK_DEADLINE);
         let mut chunks = opened.await.map_err(|e| peer(&e.message()))?.into_inner();
-        let mut file = tokio::fs::File::create(path).await.map_err(own)?;
+        let mut file = create(path).await.map_err(own)?;
         let (mut hash, mut length) = (Sha256::new(), 0);
         loop {
             let next = hearth_node::grpc::with_deadline(chunks.message(), CHUNK_DEADLINE);
@@ -102,9 +115,8 @@ impl FromControllers {
                 return Err(peer(&"more bytes than the package has"));
             }
             hash.update(&chunk.data);
-            file.write_all(&chunk.data).await.map_err(own)?;
+            file = write(file, chunk.data).await.map_err(own)?;
         }
-        file.flush().await.map_err(own)?;
         if Digest(hash.finalize().into()) != code.digest {
             return Err(peer(&"the content does not have the digest"));
         }

@@ -216,7 +216,7 @@ impl CodeStore {
         let making = Workplace::new(self.dir.join(MAKING), number);
         self.source.fetch(code, &making.archive).await?;
         let (digest, target) = (code.digest, self.dir.join(code.digest.to_string()));
-        let unpacking = tokio::task::spawn_blocking(move || making.unpack(digest, &target));
+        let unpacking = hearth_node::blocking::run(move || making.unpack(digest, &target));
         match unpacking.await {
             Ok(result) => result.map(Arc::new),
             Err(error) => Err(CodeError::Fetch {
@@ -248,7 +248,7 @@ impl CodeStore {
         drop(state);
         if !evicted.is_empty() {
             // Large trees take long; the next start removes what a crash leaves.
-            tokio::task::spawn_blocking(move || remove_all(&evicted));
+            tokio::spawn(hearth_node::blocking::run(move || remove_all(&evicted)));
         }
     }
 }

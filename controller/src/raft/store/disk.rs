@@ -1,10 +1,9 @@
-//! The sled database of one node: opening, identity, and what is read back at start. Writing is
-//! [`super::writer`]'s.
+//! The database of one node's log: identity, and what is read back at start. Writing is [`super::writer`]'s, the engine
+//! below is behind the storage seam.
 
-use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
 
 use prost::Message;
 
@@ -12,15 +11,11 @@ use hearth_proto::internal::v1 as pb;
 
 use super::record::{self, RecordError};
 use crate::raft::codec::{self, CodecError};
+use crate::raft::storage::{LogChange, LogEngine, LogKey, Storage};
 use crate::raft::types::{Entry, LogId, Vote};
 
 /// Version of this layout. A newer one is refused.
 const FORMAT_VERSION: u32 = 1;
-/// sled's page cache. The log is small and its recent part is cached by us.
-const CACHE_BYTES: u64 = 32 * 1024 * 1024;
-/// A process that was just killed may hold the lock for a moment.
-const LOCK_ATTEMPTS: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Keys deleted per batch while opening.
 const DELETE_STEP: usize = 512;
 
@@ -62,15 +57,11 @@ pub enum OpenError {
     },
 }
 
-impl From<sled::Error> for OpenError {
-    fn from(error: sled::Error) -> Self {
-        match error {
-            sled::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => Self::Io(error),
-            other @ (sled::Error::CollectionNotFound(_)
-            | sled::Error::Unsupported(_)
-            | sled::Error::ReportableBug(_)
-            | sled::Error::Io(_)
-            | sled::Error::Corruption { .. }) => Self::Corrupted(other.to_string()),
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Corrupted(error.to_string()),
+            _ => Self::Io(error),
         }
     }
 }
@@ -90,10 +81,7 @@ impl From<CodecError> for OpenError {
 /// The open database.
 #[derive(Clone)]
 pub(super) struct Disk {
-    pub(super) db: sled::Db,
-    pub(super) log: sled::Tree,
-    pub(super) meta: sled::Tree,
-    file: std::sync::Arc<File>,
+    pub(super) engine: Arc<dyn LogEngine>,
 }
 
 /// What a node remembers at start.
@@ -108,54 +96,42 @@ pub(super) struct Recovered {
 impl Disk {
     /// Opens or makes the database in `dir` for this node and reads the log. Blocks.
     pub(super) fn open(
+        storage: &dyn Storage,
         dir: &Path,
         node_id: u64,
         cluster_id: &str,
     ) -> Result<(Self, Recovered), OpenError> {
-        fs::create_dir_all(dir).map_err(OpenError::Io)?;
-        let db = open_db(dir)?;
-        let disk = Self {
-            log: db.open_tree("log")?,
-            meta: db.open_tree("meta")?,
-            // sled's own flush ends in sync_file_range, which neither empties the device's cache nor
-            // records that the file grew; this handle is for fdatasync on the same file.
-            file: std::sync::Arc::new(File::open(db_file(dir)).map_err(OpenError::Io)?),
-            db,
-        };
+        let engine = storage.open_log(dir)?;
+        let disk = Self { engine };
         disk.check_identity(node_id, cluster_id)?;
-        disk.sync().map_err(OpenError::Io)?;
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(OpenError::Io)?;
+        disk.engine.sync()?;
         let recovered = disk.recover()?;
         Ok((disk, recovered))
     }
 
-    /// Makes everything written so far survive a power cut.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.db.flush().map_err(io::Error::from)?;
-        self.file.sync_data()
-    }
-
     fn check_identity(&self, node_id: u64, cluster_id: &str) -> Result<(), OpenError> {
-        let Some(format) = self.meta.get(KEY_FORMAT)? else {
-            if !self.log.is_empty() || !self.meta.is_empty() {
+        let Some(format) = self.engine.mark(KEY_FORMAT)? else {
+            let has_marks = [KEY_NODE, KEY_CLUSTER, KEY_VOTE, KEY_PURGED, KEY_COMMITTED]
+                .iter()
+                .map(|key| self.engine.mark(key))
+                .any(|mark| !matches!(mark, Ok(None)));
+            if has_marks || self.engine.range(everything()).next().is_some() {
                 return Err(OpenError::Damaged("it has no identity".to_owned()));
             }
-            let mut batch = sled::Batch::default();
-            batch.insert(KEY_FORMAT, &FORMAT_VERSION.to_be_bytes());
-            batch.insert(KEY_NODE, &node_id.to_be_bytes());
-            batch.insert(KEY_CLUSTER, cluster_id.as_bytes());
-            self.meta.apply_batch(batch)?;
+            self.engine.set_marks(&[
+                (KEY_FORMAT, Some(&FORMAT_VERSION.to_be_bytes())),
+                (KEY_NODE, Some(&node_id.to_be_bytes())),
+                (KEY_CLUSTER, Some(cluster_id.as_bytes())),
+            ])?;
             return Ok(());
         };
         let format = fixed(&format).map(u32::from_be_bytes)?;
         if format != FORMAT_VERSION {
             return Err(OpenError::Format { found: format });
         }
-        let found_node = self.meta.get(KEY_NODE)?.unwrap_or_default();
+        let found_node = self.engine.mark(KEY_NODE)?.unwrap_or_default();
         let found_node = fixed(&found_node).map(u64::from_be_bytes)?;
-        let found_cluster = self.meta.get(KEY_CLUSTER)?.unwrap_or_default();
+        let found_cluster = self.engine.mark(KEY_CLUSTER)?.unwrap_or_default();
         if found_node != node_id || *found_cluster != *cluster_id.as_bytes() {
             let found_cluster = String::from_utf8_lossy(&found_cluster);
             return Err(OpenError::Foreign {
@@ -167,7 +143,7 @@ impl Disk {
     }
 
     fn recover(&self) -> Result<Recovered, OpenError> {
-        let purged = self.meta_log_id(KEY_PURGED)?;
+        let purged = self.mark_log_id(KEY_PURGED)?;
         if let Some(purged) = &purged {
             // A crash between the two steps of a purge leaves entries below its mark.
             while self.delete_step(purged.index)? {}
@@ -177,9 +153,9 @@ impl Disk {
         let last = entries.last().map(|entry| entry.log_id).or(purged);
         // The mark is written without a flush and may be ahead of what reached the disk.
         let committed = self
-            .meta_log_id(KEY_COMMITTED)?
+            .mark_log_id(KEY_COMMITTED)?
             .filter(|committed| Some(*committed) <= last);
-        let vote = match self.meta.get(KEY_VOTE)? {
+        let vote = match self.engine.mark(KEY_VOTE)? {
             Some(bytes) => Some(codec::vote_from_pb(Some(decode(&bytes)?))?),
             None => None,
         };
@@ -191,8 +167,8 @@ impl Disk {
         })
     }
 
-    fn meta_log_id(&self, key: &[u8]) -> Result<Option<LogId>, OpenError> {
-        match self.meta.get(key)? {
+    fn mark_log_id(&self, key: &[u8]) -> Result<Option<LogId>, OpenError> {
+        match self.engine.mark(key)? {
             Some(bytes) => Ok(Some(codec::log_id_from_pb(decode(&bytes)?)?)),
             None => Ok(None),
         }
@@ -201,15 +177,15 @@ impl Disk {
     /// Entries `from..end` in order.
     pub(super) fn read_entries(&self, from: u64, end: u64) -> Result<Vec<Entry>, OpenError> {
         let mut entries = Vec::new();
-        let mut current: Option<(u64, Vec<sled::IVec>)> = None;
-        for item in self.log.range(record::key(from, 0)..record::key(end, 0)) {
+        let mut current: Option<(u64, Vec<Vec<u8>>)> = None;
+        for item in self.engine.range(record::key(from, 0)..record::key(end, 0)) {
             let (key, value) = item?;
             let (index, part) = record::parse_key(&key)
                 .ok_or_else(|| OpenError::Damaged("a key is malformed".to_owned()))?;
             if part == 0
                 && let Some((index, values)) = current.take()
             {
-                entries.push(record::decode(index, values.iter().map(|value| &**value))?);
+                entries.push(record::decode(index, values.iter().map(Vec::as_slice))?);
             }
             let (current_index, values) = current.get_or_insert_with(|| (index, Vec::new()));
             if *current_index != index || values.len() != usize::from(part) {
@@ -218,76 +194,51 @@ impl Disk {
             values.push(value);
         }
         if let Some((index, values)) = current {
-            entries.push(record::decode(index, values.iter().map(|value| &**value))?);
+            entries.push(record::decode(index, values.iter().map(Vec::as_slice))?);
         }
         Ok(entries)
     }
 
     /// Deletes some of the values up to entry `upto`, oldest first. True if there are more.
-    pub(super) fn delete_step(&self, upto: u64) -> Result<bool, sled::Error> {
-        let mut batch = sled::Batch::default();
-        let mut count = 0;
-        for key in self.log.range(..=record::key(upto, u16::MAX)).keys() {
-            batch.remove(key?);
-            count += 1;
-            if count == DELETE_STEP {
-                break;
-            }
+    pub(super) fn delete_step(&self, upto: u64) -> io::Result<bool> {
+        let mut batch: Vec<LogChange> = Vec::new();
+        let keys = record::key(0, 0)..record::key(upto.saturating_add(1), 0);
+        for item in self.engine.range(keys).take(DELETE_STEP) {
+            batch.push((item?.0, None));
         }
+        let count = batch.len();
         if count > 0 {
-            self.log.apply_batch(batch)?;
+            self.engine.write(batch)?;
         }
         Ok(count == DELETE_STEP)
     }
 
     /// Deletes everything after `last` (all with `None`), newest first, so that a crash in between leaves a
     /// shorter log and never one with a hole.
-    pub(super) fn delete_after(&self, last: Option<u64>) -> Result<(), sled::Error> {
+    pub(super) fn delete_after(&self, last: Option<u64>) -> io::Result<()> {
         let from = last.map_or(0, |last| last.saturating_add(1));
-        let mut entry: Option<(u64, sled::Batch)> = None;
-        for key in self.log.range(record::key(from, 0)..).keys().rev() {
-            let key = key?;
+        let mut entry: Option<(u64, Vec<LogChange>)> = None;
+        let keys = record::key(from, 0)..everything().end;
+        for item in self.engine.range(keys).rev() {
+            let (key, _) = item?;
             let index = record::parse_key(&key).map(|(index, _)| index);
             // All values of an entry go at once: a part of one would look like damage.
             if let Some((_, batch)) = entry.take_if(|(current, _)| Some(*current) != index) {
-                self.log.apply_batch(batch)?;
+                self.engine.write(batch)?;
             }
-            let (_, batch) =
-                entry.get_or_insert_with(|| (index.unwrap_or(u64::MAX), sled::Batch::default()));
-            batch.remove(key);
+            let (_, batch) = entry.get_or_insert_with(|| (index.unwrap_or(u64::MAX), Vec::new()));
+            batch.push((key, None));
         }
         if let Some((_, batch)) = entry {
-            self.log.apply_batch(batch)?;
+            self.engine.write(batch)?;
         }
         Ok(())
     }
 }
 
-fn db_file(dir: &Path) -> PathBuf {
-    dir.join("db")
-}
-
-fn open_db(dir: &Path) -> Result<sled::Db, OpenError> {
-    let config = sled::Config::default()
-        .path(dir)
-        .mode(sled::Mode::LowSpace)
-        .cache_capacity(CACHE_BYTES)
-        .flush_every_ms(None);
-    let mut attempt = 1;
-    loop {
-        match config.open() {
-            Err(sled::Error::Io(error)) if is_locked(&error) && attempt < LOCK_ATTEMPTS => {
-                attempt += 1;
-                std::thread::park_timeout(LOCK_PAUSE);
-            }
-            other => return Ok(other?),
-        }
-    }
-}
-
-/// sled wraps the failed lock into an error of kind `Other` that names it.
-fn is_locked(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("acquire lock")
+/// No entry has the last index.
+fn everything() -> std::ops::Range<LogKey> {
+    record::key(0, 0)..record::key(u64::MAX, u16::MAX)
 }
 
 fn check_contiguous(purged: Option<&LogId>, entries: &[Entry]) -> Result<(), OpenError> {

@@ -11,6 +11,7 @@
 mod cache;
 mod disk;
 mod record;
+mod sled_engine;
 mod writer;
 
 use std::fmt::{self, Debug};
@@ -20,14 +21,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hearth_node::blocking;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use disk::OpenError;
+pub(super) use sled_engine::SledEngine;
 
 use self::cache::Cache;
 use self::disk::Disk;
 use self::writer::{Op, Writer};
+use super::storage::Storage;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Bytes of entries handed to replication at once; keeps a request far below gRPC's message limit.
@@ -86,12 +90,13 @@ impl Shared {
 impl LogStore {
     /// Opens or makes the log in `dir`. Blocks for as long as reading the log takes.
     pub(super) fn open(
+        storage: &Arc<dyn Storage>,
         dir: &Path,
         node_id: u64,
         cluster_id: &str,
         snapshot: DurableSnapshot,
     ) -> Result<Self, OpenError> {
-        let (disk, recovered) = Disk::open(dir, node_id, cluster_id)?;
+        let (disk, recovered) = Disk::open(&**storage, dir, node_id, cluster_id)?;
         let last = recovered.entries.last().map(|entry| entry.log_id);
         let mut state = State {
             vote: recovered.vote,
@@ -116,10 +121,14 @@ impl LogStore {
             fatal: fatal_tx.subscribe(),
         });
         let writer = Writer::new(disk, operations, written_tx, fatal_tx);
-        std::thread::Builder::new()
-            .name("raft-log".to_owned())
-            .spawn(move || writer.run())
-            .map_err(OpenError::Io)?;
+        if storage.simulated_sync().is_some() {
+            tokio::spawn(writer.run_simulated(Arc::clone(storage)));
+        } else {
+            std::thread::Builder::new()
+                .name("raft-log".to_owned())
+                .spawn(move || writer.run())
+                .map_err(OpenError::Io)?;
+        }
         Ok(Self {
             shared,
             queue,
@@ -145,7 +154,7 @@ impl LogStore {
             disk.as_mut().map_or(None, |disk| disk.take())
         };
         // Dropping the last handle makes sled wait for its own threads.
-        drop(tokio::task::spawn_blocking(move || drop(disk)).await);
+        drop(blocking::run(move || drop(disk)).await);
         result
     }
 
@@ -179,8 +188,7 @@ impl LogStore {
             return Ok(cached);
         }
         let disk = self.shared.disk()?;
-        let older =
-            tokio::task::spawn_blocking(move || disk.read_entries(from, cached_from)).await?;
+        let older = blocking::run(move || disk.read_entries(from, cached_from)).await?;
         let mut entries = older.map_err(io::Error::other)?;
         entries.append(&mut cached);
         cache::limit(&mut entries, max_bytes);

@@ -9,6 +9,7 @@ use super::*;
 use crate::raft::machine::{Machine, MachineCell, RestoreError};
 use crate::raft::snapshot::Snapshots;
 use crate::raft::state_machine::StateMachine;
+use crate::raft::storage::MachineStorage;
 use crate::raft::types::{Command, LeaderId};
 
 #[derive(Debug, Default)]
@@ -27,6 +28,10 @@ impl Machine for Last {
     }
 }
 
+fn storage() -> Arc<dyn Storage> {
+    Arc::new(MachineStorage)
+}
+
 struct Builder;
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine<Last>, TempDir> for Builder {
@@ -34,8 +39,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Last>, TempDir> for Builder
         &self,
     ) -> Result<(TempDir, LogStore, StateMachine<Last>), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let log = LogStore::open(&dir.path().join("log"), 1, "suite", None).unwrap();
-        let snapshots = Snapshots::open(&dir.path().join("snapshots")).unwrap();
+        let log = LogStore::open(&storage(), &dir.path().join("log"), 1, "suite", None).unwrap();
+        let snapshots = Snapshots::open(storage().files(), &dir.path().join("snapshots")).unwrap();
         let machine =
             StateMachine::load(MachineCell::new(Last::default()), snapshots, None).unwrap();
         Ok((dir, log, machine))
@@ -64,7 +69,7 @@ fn entry(term: u64, index: u64, size: usize) -> Entry {
 }
 
 fn open(dir: &TempDir) -> LogStore {
-    LogStore::open(dir.path(), 1, "c", None).unwrap()
+    LogStore::open(&storage(), dir.path(), 1, "c", None).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +107,7 @@ async fn a_directory_of_another_node_or_cluster_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     open(&dir).close().await.unwrap();
     for (node, cluster) in [(2, "c"), (1, "other")] {
-        let error = LogStore::open(dir.path(), node, cluster, None).unwrap_err();
+        let error = LogStore::open(&storage(), dir.path(), node, cluster, None).unwrap_err();
         assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
         assert!(error.to_string().contains("node 1 of cluster c"), "{error}");
     }
@@ -118,14 +123,16 @@ async fn entries_below_the_purge_mark_are_deleted_on_open() {
         .unwrap();
     let disk = log.shared.disk().unwrap();
     let mark = disk::encode_log_id(&log_id(1, 1_500));
-    disk.meta.insert(disk::KEY_PURGED, mark).unwrap();
+    let marks: [(&[u8], Option<&[u8]>); 1] = [(disk::KEY_PURGED, Some(&mark))];
+    disk.engine.set_marks(&marks).unwrap();
     drop(disk);
     log.close().await.unwrap();
     drop(log);
 
     let log = open(&dir);
     let disk = log.shared.disk().unwrap();
-    assert_eq!(disk.log.len(), 499);
+    let left = disk.engine.range(record::key(0, 0)..record::key(9_999, 0));
+    assert_eq!(left.count(), 499);
     assert_eq!(log.purged(), Some(log_id(1, 1_500)));
     drop(disk);
     log.close().await.unwrap();
@@ -141,15 +148,17 @@ async fn a_hole_or_a_flipped_bit_is_refused_with_advice() {
             .unwrap();
         let disk = log.shared.disk().unwrap();
         let key = record::key(5, 0);
-        let mut value = disk.log.remove(key).unwrap().unwrap().to_vec();
+        let found = disk.engine.range(key..record::key(5, 1)).next();
+        let (_, mut value) = found.unwrap().unwrap();
+        disk.engine.write(vec![(key, None)]).unwrap();
         if damage == "bit" {
             *value.last_mut().unwrap() ^= 1;
-            disk.log.insert(key, value).unwrap();
+            disk.engine.write(vec![(key, Some(value))]).unwrap();
         }
         drop(disk);
         log.close().await.unwrap();
         drop(log);
-        let error = LogStore::open(dir.path(), 1, "c", None).unwrap_err();
+        let error = LogStore::open(&storage(), dir.path(), 1, "c", None).unwrap_err();
         assert!(error.to_string().contains("new node id"), "{error}");
     }
 }
@@ -158,7 +167,8 @@ async fn a_hole_or_a_flipped_bit_is_refused_with_advice() {
 async fn the_log_is_not_purged_past_the_durable_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let durable = watch::Sender::new(Some(4));
-    let mut log = LogStore::open(dir.path(), 1, "c", Some(durable.subscribe())).unwrap();
+    let snapshot = Some(durable.subscribe());
+    let mut log = LogStore::open(&storage(), dir.path(), 1, "c", snapshot).unwrap();
     log.blocking_append((0..10).map(|i| entry(1, i, 10)))
         .await
         .unwrap();

@@ -1,16 +1,19 @@
 //! The one thread that writes the log. It takes what has queued up, writes it, flushes once for all of it
 //! (group commit), and only then tells anyone. An error ends it: after a failed fsync nobody knows what is on
-//! disk, so the process must end.
+//! disk, so the process must end. On a simulated disk it is a task, which waits for as long as the flush takes.
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
+use hearth_core::planted::{self, Bug};
 use openraft::storage::IOFlushed;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::{oneshot, watch};
 
 use super::disk::{Disk, KEY_COMMITTED, KEY_PURGED, KEY_VOTE};
 use super::record::KeyValue;
+use crate::raft::storage::{LogChange, Storage};
 use crate::raft::types::TypeConfig;
 
 /// Operations that may wait. Each is at most one append of openraft, so this bounds memory, and a full queue
@@ -62,6 +65,30 @@ impl Waiter {
     }
 }
 
+/// What was in the queue.
+enum Taken {
+    Group(VecDeque<Op>),
+    Nothing,
+    Closed,
+}
+
+/// What a group needs besides being written.
+struct Turn {
+    waiters: Vec<Waiter>,
+    flush: bool,
+    stop: bool,
+}
+
+impl Turn {
+    fn of(group: &VecDeque<Op>) -> Self {
+        Self {
+            waiters: Vec::with_capacity(group.len()),
+            flush: group.iter().any(|op| !matches!(op, Op::Committed(_))),
+            stop: group.iter().any(|op| matches!(op, Op::Stop(_))),
+        }
+    }
+}
+
 pub(super) struct Writer {
     disk: Disk,
     queue: mpsc::Receiver<Op>,
@@ -71,7 +98,7 @@ pub(super) struct Writer {
     /// Entries up to here are still to be deleted.
     purging: Option<u64>,
     /// Part of a group that is yet to be applied to the log tree.
-    batch: sled::Batch,
+    batch: Vec<LogChange>,
     batch_last: Option<u64>,
     batch_bytes: usize,
     /// The newest committed mark of a group, written once after its entries.
@@ -91,77 +118,122 @@ impl Writer {
             written,
             fatal,
             purging: None,
-            batch: sled::Batch::default(),
+            batch: Vec::new(),
             batch_last: None,
             batch_bytes: 0,
             committed: None,
         }
     }
 
-    /// Runs until it is stopped, all senders are gone, or a write fails.
+    /// Runs until it is stopped, all senders are gone, or a write fails. Blocks.
     pub(super) fn run(mut self) {
-        while let Some(group) = self.next_group() {
-            let mut waiters = Vec::with_capacity(group.len());
-            let stop = group.iter().any(|op| matches!(op, Op::Stop(_)));
-            let result = self.write(group, &mut waiters);
-            if let Err(error) = &result {
-                let reason = format!("raft log cannot be written: {error}");
-                tracing::error!(%error, "raft log cannot be written");
-                self.fatal.send_replace(Some(reason));
-            }
-            for waiter in waiters {
-                waiter.tell(match &result {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-                });
-            }
-            if stop || result.is_err() {
+        loop {
+            let group = match self.take_queued() {
+                Taken::Group(group) => group,
+                Taken::Nothing => match self.queue.blocking_recv() {
+                    Some(op) => VecDeque::from([op]),
+                    None => return,
+                },
+                Taken::Closed => return,
+            };
+            let mut turn = Turn::of(&group);
+            let written = self.write(group, &mut turn);
+            let synced = written.and_then(|()| self.finish(turn.flush));
+            if self.tell(turn, synced) {
                 return;
             }
         }
     }
 
-    /// Waits for an operation and takes what else has queued up. While entries are to be deleted it does
-    /// that instead of waiting.
-    fn next_group(&mut self) -> Option<VecDeque<Op>> {
+    /// As [`Writer::run`], on a disk whose flushes take simulated time.
+    pub(super) async fn run_simulated(mut self, storage: Arc<dyn Storage>) {
+        loop {
+            let group = match self.take_queued() {
+                Taken::Group(group) => group,
+                Taken::Nothing => match self.queue.recv().await {
+                    Some(op) => VecDeque::from([op]),
+                    None => return,
+                },
+                Taken::Closed => return,
+            };
+            let mut turn = Turn::of(&group);
+            let written = self.write(group, &mut turn);
+            if planted::is(Bug::AcknowledgedBeforeFsync) {
+                for waiter in std::mem::take(&mut turn.waiters) {
+                    waiter.tell(Ok(()));
+                }
+            }
+            if turn.flush
+                && let Some(pause) = storage.simulated_sync()
+            {
+                tokio::time::sleep(pause).await;
+            }
+            let synced = written.and_then(|()| self.finish(turn.flush));
+            if self.tell(turn, synced) {
+                return;
+            }
+        }
+    }
+
+    /// What has queued up. While entries are to be deleted, an empty group is something to do.
+    fn take_queued(&mut self) -> Taken {
         let mut group = VecDeque::new();
         let mut bytes = 0;
         while group.len() < GROUP_OPS && bytes < GROUP_BYTES {
             let op = match self.queue.try_recv() {
                 Ok(op) => op,
-                Err(TryRecvError::Disconnected) if group.is_empty() => return None,
-                Err(_) if !group.is_empty() => break,
-                Err(_) if self.purging.is_some() => return Some(group),
-                Err(_) => self.queue.blocking_recv()?,
+                Err(TryRecvError::Disconnected) if group.is_empty() => return Taken::Closed,
+                Err(_) if group.is_empty() && self.purging.is_none() => return Taken::Nothing,
+                Err(_) => break,
             };
             if let Op::Append { values, .. } = &op {
                 bytes += values.iter().map(|(_, value)| value.len()).sum::<usize>();
             }
             group.push_back(op);
         }
-        Some(group)
+        Taken::Group(group)
     }
 
-    /// Writes a group in order and flushes it. `waiters` are complete when this returns, on errors too.
-    fn write(&mut self, group: VecDeque<Op>, waiters: &mut Vec<Waiter>) -> io::Result<()> {
+    /// Writes a group in order. `turn.waiters` are complete when this returns, on errors too.
+    fn write(&mut self, group: VecDeque<Op>, turn: &mut Turn) -> io::Result<()> {
         let mut result = Ok(());
-        let mut flush = false;
         for op in group {
-            flush |= !matches!(op, Op::Committed(_));
-            let written = self.write_one(op, waiters);
+            let written = self.write_one(op, &mut turn.waiters);
             result = result.and(written);
         }
         result?;
         self.apply_batch()?;
         match self.committed.take() {
-            Some(Some(mark)) => drop(self.disk.meta.insert(KEY_COMMITTED, mark)?),
-            Some(None) => drop(self.disk.meta.remove(KEY_COMMITTED)?),
-            None => {}
+            Some(mark) => self
+                .disk
+                .engine
+                .set_marks(&[(KEY_COMMITTED, mark.as_deref())]),
+            None => Ok(()),
         }
+    }
+
+    /// Makes a group durable.
+    fn finish(&mut self, flush: bool) -> io::Result<()> {
         if flush {
-            self.disk.sync()?;
+            self.disk.engine.sync()?;
         }
         self.purge_step()
+    }
+
+    /// Tells those who wait for a group; true if it was the last.
+    fn tell(&self, turn: Turn, result: io::Result<()>) -> bool {
+        if let Err(error) = &result {
+            let reason = format!("raft log cannot be written: {error}");
+            tracing::error!(%error, "raft log cannot be written");
+            self.fatal.send_replace(Some(reason));
+        }
+        for waiter in turn.waiters {
+            waiter.tell(match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            });
+        }
+        turn.stop || result.is_err()
     }
 
     fn write_one(&mut self, op: Op, waiters: &mut Vec<Waiter>) -> io::Result<()> {
@@ -178,8 +250,10 @@ impl Writer {
                 waiters.push(Waiter::Done(done));
                 // In queue order: a vote must not become durable before entries that precede it.
                 self.apply_batch()?;
-                self.disk.meta.insert(KEY_VOTE, vote)?;
-                Ok(())
+                if planted::is(Bug::VoteNotPersisted) {
+                    return Ok(());
+                }
+                self.disk.engine.set_marks(&[(KEY_VOTE, Some(&vote))])
             }
             Op::Committed(mark) => {
                 self.committed = Some(mark);
@@ -196,7 +270,7 @@ impl Writer {
             Op::Purge { mark, upto, done } => {
                 waiters.push(Waiter::Done(done));
                 self.apply_batch()?;
-                self.disk.meta.insert(KEY_PURGED, mark)?;
+                self.disk.engine.set_marks(&[(KEY_PURGED, Some(&mark))])?;
                 self.purging = self.purging.max(Some(upto));
                 Ok(())
             }
@@ -210,7 +284,7 @@ impl Writer {
     fn add_to_batch(&mut self, values: Vec<KeyValue>, last: u64) -> io::Result<()> {
         for (key, value) in values {
             self.batch_bytes += value.len();
-            self.batch.insert(&key, value);
+            self.batch.push((key, Some(value)));
         }
         self.batch_last = Some(last);
         if self.batch_bytes >= GROUP_BYTES {
@@ -224,7 +298,7 @@ impl Writer {
             return Ok(());
         };
         self.batch_bytes = 0;
-        self.disk.log.apply_batch(std::mem::take(&mut self.batch))?;
+        self.disk.engine.write(std::mem::take(&mut self.batch))?;
         self.written.send_replace(Some(last));
         Ok(())
     }
