@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hearth_core::function::StateReason;
 use hearth_core::ids::{GrantSequence, Incarnation, MonotonicMs, NodeId, PoolKey};
 use hearth_core::permits::{PoolReport, Renewal, RenewalReply, ShrinkAnswer};
+use hearth_core::planted::{self, Bug};
 use hearth_proto::convert;
 use hearth_proto::internal::v1 as pb;
 use pb::worker_order::Order;
@@ -233,6 +234,13 @@ impl Term {
         let consensus = self.deps.consensus.clone();
         let term = self.term;
         self.tasks.spawn(async move {
+            if planted::is(Bug::RenewalUnconfirmed) {
+                let is_leader = true;
+                return Done::Confirmed {
+                    renewals,
+                    is_leader,
+                };
+            }
             let read = consensus.read_index().await;
             // The barrier may have been another leader's; this node knew that by then.
             let leadership = consensus.leadership();

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GrantSequence, Incarnation, NodeId, PoolKey};
+use crate::planted::{self, Bug};
 
 /// A change of grants as it is proposed to the log. Many travel in one entry and share its index, so a
 /// batch names a (worker, pool) at most once; a second change of it in the same entry is refused.
@@ -151,8 +152,9 @@ impl Pool {
         self.grants.values().map(|g| u64::from(g.n)).sum()
     }
     fn free(&self) -> u32 {
-        let free = u64::from(self.limit).saturating_sub(self.sum());
-        u32::try_from(free).expect("at most the limit, which is a u32")
+        let beyond = u64::from(self.limit) * u64::from(planted::is(Bug::GrantsAboveLimit));
+        let free = (u64::from(self.limit) + beyond).saturating_sub(self.sum());
+        u32::try_from(free).unwrap_or(u32::MAX)
     }
 }
 
@@ -309,7 +311,8 @@ impl GrantTable {
     ) -> Result<GrantOutcome, GrantError> {
         let entry = self.pools.get_mut(pool).ok_or(GrantError::UnknownPool)?;
         let granted = entry.grants.get_mut(&worker).ok_or(GrantError::StaleBase)?;
-        if granted.sequence != base || granted.sequence >= sequence {
+        let is_of_base = granted.sequence == base || planted::is(Bug::ShrinkBaseIgnored);
+        if !is_of_base || granted.sequence >= sequence {
             return Err(GrantError::StaleBase);
         }
         if n > granted.n {

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::plan_grow;
 use super::{
-    Candidate, Grant, GrantChange, GrantOutcome, GrantTable, GrowPlan, Need, PermitTiming,
+    Candidate, Grant, GrantChange, GrantOutcome, GrantTable, Granted, GrowPlan, Need, PermitTiming,
     PoolReport, Renewal, RenewalReply, Shrink, ShrinkAnswer,
 };
 use crate::ids::{GrantSequence, Incarnation, MonotonicMs, NodeId, PoolKey};
+use crate::planted::{self, Bug};
 
 /// What the leader's owner has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +173,8 @@ impl LeaderPermits {
         answer: &ShrinkAnswer,
     ) -> Option<GrantChange> {
         let granted = table.granted(answer.worker, &answer.pool)?;
-        (granted.sequence == answer.base && answer.n < granted.n).then(|| GrantChange::Shrink {
+        let is_of_base = granted.sequence == answer.base || planted::is(Bug::ShrinkBaseIgnored);
+        (is_of_base && answer.n < granted.n).then(|| GrantChange::Shrink {
             worker: answer.worker,
             pool: answer.pool.clone(),
             n: answer.n,
@@ -309,8 +311,14 @@ impl LeaderPermits {
     ) -> Vec<GrantChange> {
         let mut changes = Vec::new();
         for (pool, _) in table.pools() {
-            let wait_ms = self.timing.reclaim_after_ms(longest_timeout_ms(pool));
+            let mut wait_ms = self.timing.reclaim_after_ms(longest_timeout_ms(pool));
+            if planted::is(Bug::ReuseBeforeWait) {
+                wait_ms = self.timing.worker_ttl_ms / 4;
+            }
             for (worker, granted) in table.shares(pool) {
+                if planted::is(Bug::ReleaseByHeartbeat) {
+                    changes.extend(self.unused_by_heartbeat(worker, pool, granted));
+                }
                 let silent_since = self
                     .workers
                     .get(&worker)
@@ -333,6 +341,22 @@ impl LeaderPermits {
             }
         }
         changes
+    }
+
+    /// A rule that does not hold: what a report says is idle may be in use by now.
+    fn unused_by_heartbeat(
+        &self,
+        worker: NodeId,
+        pool: &PoolKey,
+        granted: Granted,
+    ) -> Option<GrantChange> {
+        let report = self.workers.get(&worker)?.reports.get(pool)?;
+        (report.in_flight < granted.n).then(|| GrantChange::Shrink {
+            worker,
+            pool: pool.clone(),
+            n: report.in_flight,
+            base: granted.sequence,
+        })
     }
 
     fn is_recent(&self, key: &Key, now: MonotonicMs) -> bool {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Grant, Renewal, RenewalReply, Shrink, ShrinkAnswer};
 use crate::ids::{GrantSequence, Incarnation, MonotonicMs, NodeId, PoolKey};
+use crate::planted::{self, Bug};
 
 /// A copy of what gates need to know of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +155,7 @@ impl PoolGate {
     /// Takes a grant if it is news, of this life and of this session. Returns whether it was.
     pub fn on_grant(&mut self, grant: &Grant, session: SessionView, now: MonotonicMs) -> bool {
         if !Self::is_current(grant.incarnation, grant.session, session, now)
-            || grant.sequence <= self.sequence
+            || (grant.sequence <= self.sequence && !planted::is(Bug::StaleGrantAccepted))
         {
             return false;
         }
@@ -184,7 +185,11 @@ impl PoolGate {
         Some(ShrinkAnswer {
             worker,
             pool: shrink.pool.clone(),
-            n: shrink.n.max(self.in_flight),
+            n: if planted::is(Bug::ShrinkBelowInFlight) {
+                shrink.n
+            } else {
+                shrink.n.max(self.in_flight)
+            },
             base: shrink.base,
         })
     }
@@ -196,15 +201,16 @@ impl PoolGate {
         now: MonotonicMs,
     ) -> bool {
         !session.superseded
-            && incarnation == session.incarnation
-            && number == session.number
-            && !session.is_over(now)
+            && (incarnation == session.incarnation || planted::is(Bug::IncarnationIgnored))
+            && (number == session.number && !session.is_over(now)
+                || planted::is(Bug::SessionIgnored))
     }
 
     /// Whether the ceiling counts: the session it was given in lasts and is answered.
     fn is_fenced(&self, session: SessionView, now: MonotonicMs) -> bool {
         session.superseded
             || (self.reserved
+                && !planted::is(Bug::NoSelfFence)
                 && (!session.answered || session.is_over(now) || self.session != session.number))
     }
 

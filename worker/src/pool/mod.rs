@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hearth_core::ids::VersionKey;
+use hearth_core::planted::{self, Bug};
 use hearth_core::pool::{Evictable, plan_eviction};
 use hearth_core::sandbox::SandboxId;
 use hearth_node::Seams;
@@ -91,6 +92,18 @@ pub(crate) struct StartRefusal {
 impl Engine {
     fn find_pool(&self, key: &VersionKey) -> Option<Arc<VersionPool>> {
         let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        if planted::is(Bug::SandboxAcrossAccounts) {
+            let named = pools.iter().find(|(k, _)| k.function == key.function);
+            return named.map(|(_, pool)| Arc::clone(pool));
+        }
+        if planted::is(Bug::OldVersionServed) {
+            let of_function =
+                |k: &VersionKey| (&k.account, &k.function) == (&key.account, &key.function);
+            let old = pools
+                .iter()
+                .find(|(k, pool)| of_function(k) && pool.free() > 0);
+            return old.map(|(_, pool)| Arc::clone(pool));
+        }
         pools.get(key).cloned()
     }
 
@@ -267,7 +280,7 @@ impl Engine {
     pub(crate) fn sweep(&self) {
         let mut unused = Vec::new();
         for pool in self.all_pools() {
-            let is_wanted = self.catalog.contains(&pool.key);
+            let is_wanted = self.catalog.contains(&pool.key) || planted::is(Bug::OldVersionServed);
             pool.expire(if is_wanted { self.idle_timeout_ms } else { 0 });
             if !is_wanted && pool.is_empty() {
                 unused.push(pool.key.clone());
