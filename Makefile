@@ -9,10 +9,19 @@ RUNTIMES = target/runtimes
 PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q tests/e2e
 
 .PHONY: help demo test test-rust test-e2e check fix bench bench-control setup runtimes
+# The simulation has a target directory of its own: its build seeds tokio, which a cfg switches on for every crate.
+SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=target/sim cargo
+SIM_BIN = target/sim/sim/hearth-sim
+SEEDS ?= 20
+FROM ?= 1
+JOBS ?= $(shell nproc)
+
+.PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
 	@echo "make test    every test: Rust, then real clusters driven by real clients (root)"
+	@echo "make sim     SEEDS=200 [FROM=1]: a whole cluster in simulation, one process a seed; sim-one SEED=n repeats one"
 	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
 	@echo "make fix     formatting and what clippy can mend"
 	@echo "make bench   warm and cold paths beside their floors, as a table and under target/bench/"
@@ -29,7 +38,7 @@ demo: PROFILE = release
 demo: runtimes
 	.venv/bin/python scripts/demo.py
 
-test: test-rust test-e2e
+test: test-rust test-sim test-e2e
 
 test-rust: runtimes
 	cargo test --locked --workspace $(CARGO_PROFILE)
@@ -37,6 +46,30 @@ test-rust: runtimes
 test-e2e: runtimes
 	scripts/build-examples
 	$(PYTEST)
+
+sim-build:
+	$(SIM) build --locked --profile sim --package hearth-sim
+
+sim: sim-build
+	$(SIM_BIN) many $(FROM) $(SEEDS) $(JOBS)
+
+sim-one: sim-build
+	$(SIM_BIN) one $(SEED) $(if $(TRACE),--trace,)
+
+sim-same: sim-build
+	$(SIM_BIN) same $(FROM) $(SEEDS) $(JOBS)
+
+# Few enough seeds for every change; `make sim SEEDS=...` is for more.
+test-sim: sim-build
+	$(SIM_BIN) same 1 2 $(JOBS)
+	$(SIM_BIN) many 1 40 $(JOBS)
+
+# A binary of its own, with rules broken on purpose compiled in.
+sim-mutants:
+	cargo test --locked --package hearth-core --features planted-bugs --test permits_planted -- --nocapture
+	RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=target/sim-mutants cargo build --locked --profile sim \
+		--package hearth-sim --features planted-bugs
+	target/sim-mutants/sim/hearth-sim mutants 60 $(JOBS)
 
 check: setup
 	cargo fmt --all --check

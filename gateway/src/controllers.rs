@@ -182,7 +182,9 @@ fn is_repeatable(request: &ControlRequest) -> bool {
     }
 }
 
-/// The answer to a repeated operation was an error: perhaps because the first attempt had succeeded.
+/// The answer to a repeated operation was an error: perhaps because the first attempt had succeeded. A refusal promises
+/// that nothing happened, which nobody knows here unless it was a read: what the first attempt did may have been changed
+/// again before the second looked.
 async fn own_result(
     request: &ControlRequest,
     error: Error,
@@ -201,10 +203,33 @@ async fn own_result(
                 Ok(Ok(ControlReply::Function(function))) if is_made_by(&function, request) => {
                     Ok(ControlReply::Function(function))
                 }
-                _ => Err(error),
+                _ => Err(perhaps_done(&error)),
             }
         }
-        _ => Err(error),
+        _ if is_read(request) => Err(error),
+        _ => Err(perhaps_done(&error)),
+    }
+}
+
+fn perhaps_done(error: &Error) -> Error {
+    unavailable(&format!(
+        "an answer was lost, the operation may have been carried out; repeated, it was refused: {}",
+        error.message
+    ))
+}
+
+fn is_read(request: &ControlRequest) -> bool {
+    match request {
+        ControlRequest::GetFunction { .. }
+        | ControlRequest::ListFunctions { .. }
+        | ControlRequest::GetAccount { .. }
+        | ControlRequest::ClusterStatus => true,
+        ControlRequest::UpdateFunctionCode { dry_run, .. } => *dry_run,
+        ControlRequest::CreateFunction { .. }
+        | ControlRequest::DeleteFunction { .. }
+        | ControlRequest::SetReservedConcurrency { .. }
+        | ControlRequest::TagFunction { .. }
+        | ControlRequest::UpdateFunctionConfiguration { .. } => false,
     }
 }
 

@@ -1,6 +1,10 @@
 //! What the command line asks for. Each seed is run in a process of its own: dependencies keep counters and caches for the
 //! life of a process, and a panic ends only one run.
 
+#[cfg(feature = "planted-bugs")]
+#[path = "mutants.rs"]
+mod mutants;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -11,8 +15,9 @@ use rand::SeedableRng as _;
 
 use crate::world;
 
-/// A run that takes longer, in real time, is ended.
-const SECONDS_A_RUN: &str = "300";
+/// A run that takes more of a processor than this is ended: it does not end by itself. Wall time says nothing on a machine
+/// that others use.
+const CPU_SECONDS_A_RUN: &str = "180";
 
 /// Runs what the arguments say.
 #[must_use]
@@ -23,6 +28,19 @@ pub fn main() -> ExitCode {
     match words.as_slice() {
         ["one", seed] => number(seed).map_or_else(usage, |seed| one(seed, false)),
         ["one", seed, "--trace"] => number(seed).map_or_else(usage, |seed| one(seed, true)),
+        #[cfg(feature = "planted-bugs")]
+        ["one", seed, "--bug", bug] => match (number(seed), mutants::bug_named(bug)) {
+            (Some(seed), Some(bug)) => {
+                hearth_core::planted::plant(bug);
+                one(seed, false)
+            }
+            _ => usage(),
+        },
+        #[cfg(feature = "planted-bugs")]
+        ["mutants", most, jobs, only @ ..] => match (number(most), number(jobs)) {
+            (Some(most), Some(jobs)) => mutants::run(most, jobs, only),
+            _ => usage(),
+        },
         ["many", from, count, jobs] => match (number(from), number(count), number(jobs)) {
             (Some(from), Some(count), Some(jobs)) => many(from, count, jobs),
             _ => usage(),
@@ -100,12 +118,18 @@ struct Ran {
     text: String,
 }
 
-fn run_apart(seed: u64) -> Ran {
+fn run_apart(seed: u64, more: &[&str]) -> Ran {
     let exe = std::env::current_exe().unwrap_or_else(|_| "hearth-sim".into());
-    let output = Command::new("timeout")
-        .args(["--kill-after=5", SECONDS_A_RUN])
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -t \"$1\"; shift; exec \"$@\"",
+            "sh",
+            CPU_SECONDS_A_RUN,
+        ])
         .arg(exe)
         .args(["one", &seed.to_string()])
+        .args(more)
         .stdin(Stdio::null())
         .output();
     match output {
@@ -131,8 +155,8 @@ fn run_apart(seed: u64) -> Ran {
     }
 }
 
-/// Runs seeds side by side; `each` gets what they said, in the order in which they end.
-fn side_by_side(seeds: &[u64], jobs: u64, each: impl Fn(u64, Ran) + Sync) {
+/// Runs seeds side by side; `each` gets what they said, in the order in which they end, until it has heard enough.
+fn side_by_side(seeds: &[u64], jobs: u64, more: &[&str], each: impl Fn(u64, Ran) -> bool + Sync) {
     let next = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
@@ -141,7 +165,9 @@ fn side_by_side(seeds: &[u64], jobs: u64, each: impl Fn(u64, Ran) + Sync) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let index = usize::try_from(index).unwrap_or(usize::MAX);
                     let Some(seed) = seeds.get(index) else { return };
-                    each(*seed, run_apart(*seed));
+                    if !each(*seed, run_apart(*seed, more)) {
+                        return next.store(u64::MAX / 2, Ordering::Relaxed);
+                    }
                 }
             });
         }
@@ -155,13 +181,14 @@ fn repeat(seed: u64) -> String {
 fn many(from: u64, count: u64, jobs: u64) -> ExitCode {
     let seeds: Vec<u64> = (from..from.saturating_add(count)).collect();
     let failed = Mutex::new(Vec::new());
-    side_by_side(&seeds, jobs, |seed, ran| {
+    side_by_side(&seeds, jobs, &[], |seed, ran| {
         if !ran.is_good {
             print!("{}", ran.text);
             println!("{}", repeat(seed));
             let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
             failed.push(seed);
         }
+        true
     });
     let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort_unstable();
@@ -177,9 +204,10 @@ fn same(from: u64, count: u64, jobs: u64) -> ExitCode {
         .flat_map(|seed| [seed, seed])
         .collect();
     let said: Mutex<BTreeMap<u64, Vec<String>>> = Mutex::default();
-    side_by_side(&seeds, jobs, |seed, ran| {
+    side_by_side(&seeds, jobs, &[], |seed, ran| {
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         said.entry(seed).or_default().push(ran.text);
+        true
     });
     let said = said.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut differ = 0;
