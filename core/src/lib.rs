@@ -17,5 +17,6 @@ pub mod report;
 pub mod retry;
 pub mod routing;
 pub mod sandbox;
+pub mod standing;
 
 pub use error::{Error, ErrorCode, Result};

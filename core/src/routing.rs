@@ -2,6 +2,7 @@
 //! what follows a refusal is in `retry`.
 
 use crate::ids::{MonotonicMs, NodeId};
+use crate::standing::Standing;
 
 /// What a gateway knows of a worker, for one function version. All of it may be a little old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Candidate {
     pub permits_free: u32,
     /// It finishes and takes no more.
     pub draining: bool,
+    /// How it keeps up.
+    pub standing: Standing,
     /// When its last report came.
     pub last_heard: MonotonicMs,
 }
@@ -30,7 +33,13 @@ impl Candidate {
     }
 
     fn is_usable(&self, now: MonotonicMs, stale_after_ms: u64) -> bool {
-        !self.draining
+        let is_trusted = match self.standing {
+            Standing::Well => true,
+            Standing::Probing => self.in_flight_own == 0,
+            Standing::Ejected => false,
+        };
+        is_trusted
+            && !self.draining
             && self.idle > 0
             && self.permits_free > 0
             && now.since(self.last_heard) < stale_after_ms
@@ -88,6 +97,7 @@ mod tests {
             reported_load: load,
             permits_free: 1,
             draining: false,
+            standing: Standing::Well,
             last_heard: MonotonicMs(1_000),
         }
     }
@@ -112,6 +122,15 @@ mod tests {
                 draining: true,
                 ..candidate(1, 0)
             },
+            Candidate {
+                standing: Standing::Ejected,
+                ..candidate(1, 0)
+            },
+            Candidate {
+                standing: Standing::Probing,
+                in_flight_own: 1,
+                ..candidate(1, 0)
+            },
         ];
         for bad in table {
             assert_eq!(pick(&[bad], [0, 0]), None, "{bad:?}");
@@ -131,6 +150,15 @@ mod tests {
         busy.reported_load = 0;
         busy.in_flight_own = 7;
         assert_eq!(pick(&[busy, idle], [0, 0]), Some(2), "own load counts too");
+    }
+
+    #[test]
+    fn a_worker_that_is_probed_gets_one_at_a_time() {
+        let probed = Candidate {
+            standing: Standing::Probing,
+            ..candidate(1, 0)
+        };
+        assert_eq!(pick(&[probed], [0, 0]), Some(1));
     }
 
     proptest! {
