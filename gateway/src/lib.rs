@@ -157,6 +157,8 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
         shutdown.token(),
     );
     shutdown.spawn("catalog", watching);
+    let judging = Arc::clone(&app.invoker).watch_standing(shutdown.token());
+    shutdown.spawn("standing of workers", judging);
     shutdown.spawn("sweep", sweep(Arc::clone(&app), shutdown.token()));
     let limit = options.shutdown_timeout.0;
     let (serving, served) = (CancellationToken::new(), CancellationToken::new());

@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     pub(crate) starts_asked: Counter,
     pub(crate) worker_streams: Gauge,
+    pub(crate) ejected: Gauge,
+    pub(crate) recalled: Counter,
     pub(crate) waiting: Gauge,
     pub(crate) lines: Gauge,
     pub(crate) functions: Gauge,
@@ -53,6 +55,14 @@ impl Metrics {
             in_flight: metrics.register_gauge("gateway_in_flight", "Requests in flight"),
             starts_asked: metrics.register_counter("gateway_starts_asked", "Sandboxes asked for"),
             worker_streams: metrics.register_gauge("gateway_worker_streams", "Workers connected"),
+            ejected: metrics.register_gauge(
+                "gateway_workers_ejected",
+                "Workers that are sent nothing because they do not keep up",
+            ),
+            recalled: metrics.register_counter(
+                "gateway_recalled",
+                "Invocations taken back from workers that had not begun them",
+            ),
             waiting: metrics.register_gauge("gateway_waiting", "Invocations waiting for a sandbox"),
             lines: metrics.register_gauge("gateway_lines", "Function versions with a waiting line"),
             functions: metrics.register_gauge("gateway_functions", "Functions in the catalog"),

@@ -147,7 +147,7 @@ fn take(
     }
     for id in update.deleted_workers {
         picture.workers.remove(&NodeId(id));
-        invoker.remove_worker(NodeId(id));
+        invoker.unlist_worker(NodeId(id));
     }
     if update.complete {
         let picture = std::mem::take(picture);

@@ -4,12 +4,14 @@
 //!
 //! - `line`: the waiting line of one version, and what is known of its sandboxes;
 //! - `worker`, `outbox`, `stream`, `tables`: one worker, and the stream to it;
+//! - `standing`: notices workers that do not keep up;
 //! - `capacity`: asks the leader for permits;
 //! - `tend`: looks after a line while invocations wait in it.
 
 mod capacity;
 mod line;
 mod outbox;
+mod standing;
 mod stream;
 mod tables;
 mod tend;
@@ -298,8 +300,9 @@ impl Invoker {
             payload: call.payload.clone(),
             last: false,
         };
+        let (pool, now) = (&call.entry.terms.pool, self.now());
         let sending =
-            debug_span!("send").in_scope(|| slot.worker.send(line, &call.entry.terms.pool, frame));
+            debug_span!("send").in_scope(|| slot.worker.send(line, slot.row(), pool, frame, now));
         let Ok(sent) = sending else {
             return Ok(Err(AttemptFailure::LostBeforeTaken));
         };

@@ -40,6 +40,17 @@ impl Item {
     }
 }
 
+/// How much of an invocation was unsent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withdrawn {
+    /// All: the worker will never hear of it.
+    Whole,
+    /// The end of its event: it cannot be begun.
+    Rest,
+    /// Nothing: it was handed over.
+    Nothing,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Counts the streams this outbox has fed; a stream of an earlier life ends.
@@ -102,11 +113,25 @@ impl Outbox {
         Ok(())
     }
 
-    /// Takes back what is unsent of an invocation and tells the worker.
+    /// Takes back what is unsent of an invocation.
+    pub(crate) fn withdraw(&self, id: u64) -> Withdrawn {
+        let mut withdrawn = Withdrawn::Nothing;
+        self.state().items.retain(|item| match item {
+            Item::Frame(Frame::Invoke(invoke)) if invoke.id == id => {
+                withdrawn = Withdrawn::Whole;
+                false
+            }
+            Item::Rest { id: rest, .. } if *rest == id => {
+                withdrawn = Withdrawn::Rest;
+                false
+            }
+            Item::Frame(_) | Item::Rest { .. } => true,
+        });
+        withdrawn
+    }
+
+    /// Tells the worker that nobody waits for an invocation any more.
     pub(crate) fn cancel(&self, id: u64) {
-        let mut state = self.state();
-        state.items.retain(|item| item.invocation() != Some(id));
-        drop(state);
         // A worker that takes no frames is about to be given up, with everything on its stream.
         let _ = self.push(Frame::Cancel(Cancel { id }));
     }
@@ -192,13 +217,16 @@ mod tests {
             Frame::Chunk(c) => Some((c.id, c.payload.len(), c.last)),
             Frame::Hello(_) => Some((0, 0, true)),
             Frame::Cancel(c) => Some((c.id, 0, true)),
-            Frame::Start(_) => None,
+            Frame::Start(_) | Frame::PulseAnswer(_) => None,
         }
     }
 
     fn opened() -> (Arc<Outbox>, OutboxStream) {
         let outbox = Arc::new(Outbox::default());
-        let mut stream = outbox.open(Frame::Hello(GatewayHello { gateway_id: 1 }));
+        let mut stream = outbox.open(Frame::Hello(GatewayHello {
+            gateway_id: 1,
+            answers_pulses: true,
+        }));
         assert_eq!(next(&mut stream), Some((0, 0, true)));
         (outbox, stream)
     }
@@ -247,8 +275,13 @@ mod tests {
         let (outbox, mut stream) = opened();
         outbox.push(invoke(1, 2 * FRAME_BYTES)).unwrap();
         assert_eq!(next(&mut stream), Some((1, FRAME_BYTES, false)));
+        assert_eq!(outbox.withdraw(1), Withdrawn::Rest);
         outbox.cancel(1);
         assert_eq!(next(&mut stream), Some((1, 0, true)), "the cancel frame");
+        assert_eq!(next(&mut stream), None);
+        outbox.push(invoke(2, 1)).unwrap();
+        assert_eq!(outbox.withdraw(2), Withdrawn::Whole);
+        assert_eq!(outbox.withdraw(2), Withdrawn::Nothing);
         assert_eq!(next(&mut stream), None);
     }
 

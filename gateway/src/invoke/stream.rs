@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core::ids::{MonotonicMs, PoolKey, VersionKey};
+use hearth_core::standing::Answers;
 use hearth_node::shutdown::Shutdown;
 use hearth_proto::convert::required_version;
 use hearth_proto::internal::v1 as pb;
@@ -40,6 +41,11 @@ pub(super) async fn run(invoker: Arc<Invoker>, worker: Arc<Worker>, token: Cance
             }
         }
         lost(&invoker, &worker);
+        if !worker.tables.is_listed() && !token.is_cancelled() {
+            // Drops the token too; this task has ended by itself.
+            invoker.remove_worker(worker.id);
+            return;
+        }
         let lived = invoker.now().since(began);
         backoff = if u128::from(lived) > BACKOFF_MAX.as_millis() {
             BACKOFF_MIN
@@ -54,14 +60,16 @@ pub(super) async fn run(invoker: Arc<Invoker>, worker: Arc<Worker>, token: Cance
     lost(&invoker, &worker);
 }
 
-fn lost(invoker: &Invoker, worker: &Worker) {
+fn lost(invoker: &Arc<Invoker>, worker: &Arc<Worker>) {
     if worker.tables.is_connected() {
         info!(worker = %worker.id, "stream to worker lost");
     }
     worker.tables.set_connected(false);
     // Tables first: what is retried now must not come back here.
     invoker.forget_worker(worker.id);
-    worker.on_lost();
+    if let Some(mark) = worker.on_lost() {
+        invoker.decide_after_lease(worker, mark);
+    }
     invoker.on_connections_changed();
 }
 
@@ -70,9 +78,11 @@ async fn exchange(invoker: &Arc<Invoker>, worker: &Arc<Worker>) -> Result<(), to
     let mut client = InvocationsClient::new(channel).max_decoding_message_size(MESSAGE_MAX_BYTES);
     let hello = Frame::Hello(pb::GatewayHello {
         gateway_id: invoker.node_id.0,
+        answers_pulses: true,
     });
     let outgoing = worker.outbox.open(hello);
     let mut frames = client.exchange(outgoing).await?.into_inner();
+    *worker.answers() = Answers::new(invoker.now());
     worker.tables.set_connected(true);
     invoker.on_connections_changed();
     info!(worker = %worker.id, addr = worker.addr, "stream to worker is up");
@@ -92,13 +102,24 @@ fn on_frame(
     frame: FromWorker,
 ) {
     let now = invoker.now();
+    worker.answers().on_heard(now);
     match frame {
+        FromWorker::Taken(taken) => worker.on_taken(&taken.ids, now),
+        FromWorker::Pulse(pulse) => on_pulse(worker, pulse.sent_at_ms, now),
         FromWorker::Response(response) => worker.on_response(response, now),
         FromWorker::Chunk(chunk) => worker.on_chunk(&chunk, now),
         FromWorker::Refused(refused) => worker.on_refused(&refused, now),
         FromWorker::Load(load) => on_load(invoker, worker, known, &load, now),
         FromWorker::StartRefused(refused) => on_start_refused(invoker, worker, refused, now),
     }
+}
+
+fn on_pulse(worker: &Worker, sent_at_ms: u64, now: MonotonicMs) {
+    // The answer is noted before it can reach the worker, so that the lease is never longer than it is taken for.
+    worker.answers().on_pulse(now);
+    let answer = Frame::PulseAnswer(pb::PulseAnswer { sent_at_ms });
+    // A worker that takes no frames gets no lease either.
+    let _ = worker.outbox.push(answer);
 }
 
 fn on_load(

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use hearth_core::ids::{NodeId, PoolKey};
 use hearth_core::placement::Room;
+use hearth_core::standing::Standing;
 
 /// A worker's share of a pool.
 #[derive(Debug, Default)]
@@ -64,7 +65,14 @@ impl PoolSlot {
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
     connected: AtomicBool,
+    /// The worker says that it drains.
     draining: AtomicBool,
+    /// The catalog says so.
+    draining_by_word: AtomicBool,
+    /// The catalog names it no more.
+    unlisted: AtomicBool,
+    /// See [`Tables::standing`].
+    standing: AtomicU8,
     free_memory_mib: AtomicU64,
     /// Of idle sandboxes, which give way.
     idle_memory_mib: AtomicU64,
@@ -140,7 +148,41 @@ impl Tables {
 
     /// The catalog says that the worker drains.
     pub(crate) fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Relaxed);
+        self.draining_by_word.store(draining, Relaxed);
+    }
+
+    /// The catalog names the worker, or does not.
+    pub(crate) fn set_listed(&self, listed: bool) {
+        self.unlisted.store(!listed, Relaxed);
+    }
+
+    /// Whether the catalog names the worker.
+    pub(crate) fn is_listed(&self) -> bool {
+        !self.unlisted.load(Relaxed)
+    }
+
+    /// How the worker keeps up has changed.
+    pub(crate) fn set_standing(&self, standing: Standing) {
+        let number = match standing {
+            Standing::Well => 0,
+            Standing::Probing => 1,
+            Standing::Ejected => 2,
+        };
+        self.standing.store(number, Relaxed);
+    }
+
+    /// How the worker keeps up.
+    pub(crate) fn standing(&self) -> Standing {
+        match self.standing.load(Relaxed) {
+            0 => Standing::Well,
+            1 => Standing::Probing,
+            _ => Standing::Ejected,
+        }
+    }
+
+    /// Connected, and not ejected.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.is_connected() && self.standing() != Standing::Ejected
     }
 
     /// An invocation was sent.
@@ -200,7 +242,7 @@ impl Tables {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.draining.load(Relaxed) || self.draining_by_word.load(Relaxed)
     }
 
     pub(crate) fn load(&self) -> u32 {

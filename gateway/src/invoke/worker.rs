@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use hearth_core::ids::{Incarnation, NodeId, PoolKey, VersionKey};
-use hearth_core::limits::{LOG_TAIL_BYTES, SYNC_RESPONSE_MAX_BYTES};
+use hearth_core::ids::{Incarnation, MonotonicMs, NodeId, PoolKey, VersionKey};
+use hearth_core::limits::{FRAME_BYTES, LOG_TAIL_BYTES, SYNC_RESPONSE_MAX_BYTES};
 use hearth_core::retry::AttemptFailure;
+use hearth_core::standing::Answers;
 use hearth_proto::internal::v1 as pb;
 use pb::gateway_frame::Frame;
 use tokio::sync::oneshot;
 
 use super::line::{Free, Line};
-use super::outbox::{NotTaken, Outbox};
+use super::outbox::{NotTaken, Outbox, Withdrawn};
 use super::tables::{PoolSlot, Tables};
 
 /// A response with room for its frame; a worker that sends more breaks the protocol.
@@ -32,12 +33,28 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 struct Pending {
     line: Arc<Line>,
+    /// The row of the line that counts it as sent.
+    row: u64,
     pool: Option<Arc<PoolSlot>>,
-    /// Gone when the caller is.
-    reply: oneshot::Sender<Result<Reply, AttemptFailure>>,
+    /// None when it was taken back: the worker's answer only tells that its sandbox is free.
+    reply: Option<oneshot::Sender<Result<Reply, AttemptFailure>>>,
     head: Option<pb::Response>,
     /// Pieces of the response that came so far.
     body: BytesMut,
+    sent_at: MonotonicMs,
+    /// It travels in one frame, so that its way tells of the worker and not of the network's width.
+    is_small: bool,
+    /// The worker has begun it.
+    taken: bool,
+}
+
+impl Pending {
+    fn answer(self, result: Result<Reply, AttemptFailure>) {
+        if let Some(reply) = self.reply {
+            // A caller that is gone needs no answer.
+            let _ = reply.send(result);
+        }
+    }
 }
 
 /// See the module's text.
@@ -50,6 +67,7 @@ pub(crate) struct Worker {
     pub(crate) outbox: Arc<Outbox>,
     in_flight: Mutex<HashMap<u64, Pending>>,
     next_id: AtomicU64,
+    answers: Mutex<Answers>,
 }
 
 impl Worker {
@@ -62,7 +80,13 @@ impl Worker {
             outbox: Arc::default(),
             in_flight: Mutex::default(),
             next_id: AtomicU64::new(1),
+            answers: Mutex::new(Answers::new(MonotonicMs(0))),
         }
+    }
+
+    /// What is noted of the worker's answers on its stream.
+    pub(super) fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn in_flight(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
@@ -76,8 +100,10 @@ impl Worker {
     pub(crate) fn send(
         self: &Arc<Self>,
         line: &Arc<Line>,
+        row: u64,
         pool: &PoolKey,
         mut invoke: pb::Invoke,
+        now: MonotonicMs,
     ) -> Result<InFlight, NotTaken> {
         let id = self.next_id.fetch_add(1, Relaxed);
         invoke.id = id;
@@ -89,10 +115,14 @@ impl Worker {
         self.tables.on_sent();
         let pending = Pending {
             line: Arc::clone(line),
+            row,
             pool,
-            reply: sender,
+            reply: Some(sender),
             head: None,
             body: BytesMut::new(),
+            sent_at: now,
+            is_small: invoke.payload.len() <= FRAME_BYTES,
+            taken: false,
         };
         self.in_flight().insert(id, pending);
         if let Err(not_taken) = self.outbox.push(Frame::Invoke(invoke)) {
@@ -127,11 +157,7 @@ impl Worker {
     }
 
     /// The invocation was not begun.
-    pub(super) fn on_refused(
-        self: &Arc<Self>,
-        refused: &pb::Refused,
-        now: hearth_core::ids::MonotonicMs,
-    ) {
+    pub(super) fn on_refused(self: &Arc<Self>, refused: &pb::Refused, now: MonotonicMs) {
         let failure = refusal(refused.reason());
         let Some(pending) = self.take(refused.id) else {
             return;
@@ -146,22 +172,17 @@ impl Worker {
             received: refused.received,
         };
         pending.line.on_ended(self, free, now);
-        // A caller that is gone needs no answer.
-        let _ = pending.reply.send(Err(failure));
+        pending.answer(Err(failure));
     }
 
     /// The outcome of an invocation, whole or its first part.
-    pub(super) fn on_response(
-        self: &Arc<Self>,
-        mut response: pb::Response,
-        now: hearth_core::ids::MonotonicMs,
-    ) {
+    pub(super) fn on_response(self: &Arc<Self>, mut response: pb::Response, now: MonotonicMs) {
         let id = response.id;
         if response.last {
             let Some(pending) = self.take(id) else { return };
             pending.line.on_ended(self, free(&response), now);
             let payload = std::mem::take(&mut response.payload);
-            let _ = pending.reply.send(Ok(reply(response, payload)));
+            pending.answer(Ok(reply(response, payload)));
             return;
         }
         if let Some(pending) = self.in_flight().get_mut(&id) {
@@ -172,11 +193,7 @@ impl Worker {
     }
 
     /// A further part of a response.
-    pub(super) fn on_chunk(
-        self: &Arc<Self>,
-        chunk: &pb::Chunk,
-        now: hearth_core::ids::MonotonicMs,
-    ) {
+    pub(super) fn on_chunk(self: &Arc<Self>, chunk: &pb::Chunk, now: MonotonicMs) {
         {
             let mut in_flight = self.in_flight();
             let Some(pending) = in_flight.get_mut(&chunk.id) else {
@@ -194,32 +211,122 @@ impl Worker {
                 pending.head = None;
             }
         }
-        let Some(pending) = self.take(chunk.id) else {
+        let Some(mut pending) = self.take(chunk.id) else {
             return;
         };
-        let Some(head) = pending.head else {
+        let Some(head) = pending.head.take() else {
             self.outbox.cancel(chunk.id);
-            let _ = pending.reply.send(Err(AttemptFailure::LostAfterTaken));
+            pending.answer(Err(AttemptFailure::LostAfterTaken));
             return;
         };
         pending.line.on_ended(self, free(&head), now);
-        let _ = pending.reply.send(Ok(reply(head, pending.body.freeze())));
+        let body = std::mem::take(&mut pending.body).freeze();
+        pending.answer(Ok(reply(head, body)));
     }
 
-    /// The stream is lost: what was surely not handed over may go elsewhere.
-    pub(super) fn on_lost(&self) {
+    /// The worker has begun these.
+    pub(super) fn on_taken(&self, ids: &[u64], now: MonotonicMs) {
+        let mut longest = None;
+        let mut in_flight = self.in_flight();
+        for id in ids {
+            if let Some(pending) = in_flight.get_mut(id) {
+                pending.taken = true;
+                if pending.is_small {
+                    longest = longest.max(Some(now.since(pending.sent_at)));
+                }
+            }
+        }
+        drop(in_flight);
+        if let Some(longest) = longest {
+            self.answers().on_taken(longest);
+        }
+    }
+
+    /// How far the worker lags behind what is expected of it. Milliseconds.
+    pub(super) fn lag_ms(&self, now: MonotonicMs) -> u64 {
+        let oldest = self
+            .in_flight()
+            .values()
+            .filter(|pending| !pending.taken && pending.is_small && pending.reply.is_some())
+            .map(|pending| now.since(pending.sent_at))
+            .max();
+        self.answers().lag_ms(oldest.unwrap_or(0), now)
+    }
+
+    /// What the worker has not taken and cannot begin any more goes elsewhere. Returns how many.
+    pub(super) fn recall(&self, now: MonotonicMs) -> usize {
+        if !self.answers().is_lease_over(now) {
+            return 0;
+        }
+        let untaken = self.untaken(u64::MAX);
+        for id in &untaken {
+            let reply = match self.withdraw(*id) {
+                Some(pending) => pending.reply,
+                // The worker will refuse it when it reads it, and say what is free.
+                None => self.in_flight().get_mut(id).and_then(|p| p.reply.take()),
+            };
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(AttemptFailure::LostBeforeTaken));
+            }
+        }
+        untaken.len()
+    }
+
+    /// Takes an invocation out of the table if a part of it at least was not handed over.
+    fn withdraw(&self, id: u64) -> Option<Pending> {
+        let withdrawn = self.outbox.withdraw(id);
+        if withdrawn == Withdrawn::Nothing {
+            return None;
+        }
+        if withdrawn == Withdrawn::Rest {
+            self.outbox.cancel(id);
+        }
+        let pending = self.take(id)?;
+        if withdrawn == Withdrawn::Whole {
+            pending.line.take_back(pending.row);
+        }
+        Some(pending)
+    }
+
+    fn untaken(&self, below: u64) -> Vec<u64> {
+        let in_flight = self.in_flight();
+        let is_untaken = |id: &u64, p: &Pending| !p.taken && p.reply.is_some() && *id < below;
+        let untaken = in_flight.iter().filter(|(id, p)| is_untaken(id, p));
+        untaken.map(|(id, _)| *id).collect()
+    }
+
+    fn fail(&self, id: u64, failure: AttemptFailure) {
+        if let Some(pending) = self.take(id) {
+            pending.answer(Err(failure));
+        }
+    }
+
+    /// The stream is lost: what was surely not taken may go elsewhere. What was handed over and not acknowledged is
+    /// decided when the worker's lease is over; the mark for [`Worker::on_lease_over`] is returned if there is any.
+    pub(super) fn on_lost(&self) -> Option<u64> {
         let unsent = self.outbox.close();
-        let lost: Vec<u64> = self.in_flight().keys().copied().collect();
-        for id in lost {
-            let Some(pending) = self.take(id) else {
-                continue;
-            };
-            let failure = if unsent.contains(&id) {
-                AttemptFailure::LostBeforeTaken
+        let is_leased = self.answers().is_pulsing();
+        let lost: Vec<(u64, bool)> = {
+            let in_flight = self.in_flight();
+            in_flight.iter().map(|(id, p)| (*id, p.taken)).collect()
+        };
+        let mut is_open = false;
+        for (id, taken) in lost {
+            if unsent.contains(&id) {
+                self.fail(id, AttemptFailure::LostBeforeTaken);
+            } else if taken || !is_leased {
+                self.fail(id, AttemptFailure::LostAfterTaken);
             } else {
-                AttemptFailure::LostAfterTaken
-            };
-            let _ = pending.reply.send(Err(failure));
+                is_open = true;
+            }
+        }
+        is_open.then(|| self.next_id.load(Relaxed))
+    }
+
+    /// The lease of a lost stream is over: of what was sent before the mark, nothing that is not acknowledged was taken.
+    pub(super) fn on_lease_over(&self, mark: u64) {
+        for id in self.untaken(mark) {
+            self.fail(id, AttemptFailure::LostBeforeTaken);
         }
     }
 }
@@ -244,7 +351,7 @@ fn refusal(reason: pb::refused::Reason) -> AttemptFailure {
     match reason {
         Reason::NoPermit => AttemptFailure::NoPermit,
         Reason::Draining => AttemptFailure::Draining,
-        Reason::SandboxDied => AttemptFailure::LostBeforeTaken,
+        Reason::SandboxDied | Reason::Late => AttemptFailure::LostBeforeTaken,
         Reason::Fenced => AttemptFailure::Fenced,
         // A worker that does not know the version has no sandbox of it; the catalog reaches it soon.
         Reason::NoSandbox | Reason::UnknownVersion | Reason::Unspecified => {
@@ -273,9 +380,14 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some(pending) = self.worker.take(self.id) {
-            drop(pending);
-            self.worker.outbox.cancel(self.id);
+        let (worker, id) = (&self.worker, self.id);
+        let is_open = |p: &Pending| p.reply.is_some();
+        // Most have been answered; one that was taken back is the worker's to refuse.
+        if !worker.in_flight().get(&id).is_some_and(is_open) {
+            return;
+        }
+        if worker.withdraw(id).is_none() && worker.take(id).is_some() {
+            worker.outbox.cancel(id);
         }
     }
 }

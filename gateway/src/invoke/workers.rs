@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use hearth_core::ids::{Incarnation, NodeId};
+use hearth_core::standing::Standing;
 
 use super::Invoker;
 use super::stream;
@@ -27,6 +28,7 @@ impl Invoker {
             && worker.addr == address.addr
         {
             worker.tables.set_draining(address.draining);
+            worker.tables.set_listed(true);
             return;
         }
         self.remove_worker(address.id);
@@ -45,7 +47,33 @@ impl Invoker {
         stream::spawn(self, &worker, &self.shutdown, token);
     }
 
-    /// A worker is no member any more.
+    /// The catalog names a worker no more: it was forgotten, or the leader does not hear it. If this gateway does hear
+    /// it, what it has begun may come to its end; it is sent nothing more, and gone when its stream is.
+    pub(crate) fn unlist_worker(&self, id: NodeId) {
+        let workers = self.workers.load();
+        let Some(worker) = workers.iter().find(|w| w.id == id) else {
+            return;
+        };
+        let is_heard =
+            worker.tables.is_connected() && worker.tables.standing() != Standing::Ejected;
+        if is_heard && worker.tables.own_in_flight() > 0 {
+            worker.tables.set_draining(true);
+            worker.tables.set_listed(false);
+        } else {
+            self.remove_worker(id);
+        }
+    }
+
+    /// A worker that the catalog names no more has nothing left to do for this gateway.
+    pub(super) fn drop_unlisted(&self) {
+        for worker in self.workers.load().iter() {
+            if !worker.tables.is_listed() && worker.tables.own_in_flight() == 0 {
+                self.remove_worker(worker.id);
+            }
+        }
+    }
+
+    /// A worker is out: its stream ends.
     pub(crate) fn remove_worker(&self, id: NodeId) {
         let token = self
             .streams
@@ -74,7 +102,7 @@ impl Invoker {
             .map(|w| w.id)
             .filter(|id| !named(*id))
             .collect();
-        gone.into_iter().for_each(|id| self.remove_worker(id));
+        gone.into_iter().for_each(|id| self.unlist_worker(id));
     }
 
     /// Tells health how many streams are up.

@@ -3,5 +3,6 @@
 mod cluster;
 mod grpc;
 mod invocations;
+mod slow_workers;
 mod wire;
 mod worker;

@@ -10,7 +10,7 @@ use hearth_proto::internal::v1 as pb;
 use pb::gateway_frame::Frame as In;
 use pb::invocations_server::{Invocations, InvocationsServer};
 use pb::worker_frame::Frame as Out;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -30,6 +30,10 @@ pub(crate) struct FakeWorker {
     pub(crate) permits: Mutex<u32>,
     /// Answers of StartSandboxes take effect.
     pub(crate) starts_work: bool,
+    /// Sends pulses and acknowledges what it begins, as workers do since this release.
+    pub(crate) pulses: bool,
+    /// Says and begins nothing for now, as a process that was stopped.
+    pub(crate) frozen: watch::Sender<bool>,
     pub(crate) seen: Mutex<Seen>,
     outs: Mutex<Vec<Sender>>,
     /// Idle sandboxes by function.
@@ -46,6 +50,8 @@ impl FakeWorker {
             id,
             permits: Mutex::new(permits),
             starts_work: true,
+            pulses: false,
+            frozen: watch::Sender::new(false),
             seen: Mutex::default(),
             received: Mutex::default(),
             outs: Mutex::default(),
@@ -113,6 +119,9 @@ impl FakeWorker {
     async fn on_invoke(&self, out: &Sender, invoke: pb::Invoke, payload: Bytes) -> bool {
         self.seen.lock().unwrap().invokes += 1;
         let id = invoke.id;
+        if self.pulses {
+            send(out, Out::Taken(pb::Taken { ids: vec![id] })).await;
+        }
         let function = invoke.version.unwrap_or_default().function;
         *self
             .received
@@ -161,6 +170,9 @@ impl FakeWorker {
             "picky" if self.id == 1 => send(out, refuse(pb::refused::Reason::SandboxDied)).await,
             "dies" => return false,
             "holds" => {}
+            "stops-at-work" => {
+                self.frozen.send_replace(true);
+            }
             _ => send(out, Out::Response(response(payload, true))).await,
         }
         true
@@ -200,12 +212,26 @@ impl Invocations for Shared {
     }
 }
 
+async fn pulse(worker: Arc<FakeWorker>, out: Sender) {
+    let mut frozen = worker.frozen.subscribe();
+    while !out.is_closed() {
+        let _ = frozen.wait_for(|frozen| !frozen).await;
+        send(&out, Out::Pulse(pb::Pulse { sent_at_ms: 0 })).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
 async fn run(worker: Arc<FakeWorker>, out: Sender, mut frames: Streaming<pb::GatewayFrame>) {
+    if worker.pulses {
+        tokio::spawn(pulse(Arc::clone(&worker), out.clone()));
+    }
+    let mut frozen = worker.frozen.subscribe();
     send(&out, Out::Load(worker.load())).await;
     let mut partial: HashMap<u64, (pb::Invoke, BytesMut)> = HashMap::new();
     while let Some(Ok(frame)) = frames.next().await {
+        let _ = frozen.wait_for(|frozen| !frozen).await;
         let whole = match frame.frame.unwrap() {
-            In::Hello(_) => None,
+            In::Hello(_) | In::PulseAnswer(_) => None,
             In::Invoke(mut invoke) => {
                 let first = std::mem::take(&mut invoke.payload);
                 note_piece(&worker, first.len());

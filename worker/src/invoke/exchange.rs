@@ -16,6 +16,7 @@ use tonic::Streaming;
 use tracing::{debug, debug_span, warn};
 
 use super::outbox::{Free, Outbox, Received};
+use super::pulse::Lease;
 use crate::pool::gates::HeldPermit;
 use crate::pool::invocation::{Invocation, Reply};
 use crate::pool::version::{Taken, VersionPool};
@@ -37,6 +38,7 @@ struct Assembling {
 struct Reader {
     engine: Arc<Engine>,
     outbox: Arc<Outbox>,
+    lease: Lease,
     assembling: HashMap<u64, Assembling>,
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn run(
     let mut reader = Reader {
         engine,
         outbox,
+        lease: Lease::default(),
         assembling: HashMap::new(),
     };
     loop {
@@ -79,7 +82,11 @@ impl Reader {
             Some(Frame::Chunk(chunk)) => self.on_chunk(chunk),
             Some(Frame::Cancel(cancel)) => self.on_cancel(cancel.id),
             Some(Frame::Start(start)) => self.on_start(&start),
-            Some(Frame::Hello(hello)) => debug!(gateway = hello.gateway_id, "gateway connected"),
+            Some(Frame::Hello(hello)) => {
+                debug!(gateway = hello.gateway_id, "gateway connected");
+                self.lease.is_needed = hello.answers_pulses;
+            }
+            Some(Frame::PulseAnswer(answer)) => self.lease.on_answer(answer.sent_at_ms),
             // A frame of a newer gateway.
             None => {}
         }
@@ -103,6 +110,11 @@ impl Reader {
         let received = self
             .outbox
             .on_received(&key, |key| self.engine.catalog.find(key).is_some());
+        if !self.has_lease() {
+            return self
+                .outbox
+                .refuse(id, Reason::Late, received.with(|| self.engine.free(&key)));
+        }
         let admitted = match self.engine.admit(&key) {
             Ok(admitted) => admitted,
             Err(no) => {
@@ -132,6 +144,7 @@ impl Reader {
     }
 
     fn on_chunk(&mut self, chunk: pb::Chunk) {
+        let is_late = chunk.last && !self.has_lease();
         // Chunks of a refused or cancelled invocation may still come.
         let Some(assembling) = self.assembling.get_mut(&chunk.id) else {
             return;
@@ -143,6 +156,11 @@ impl Reader {
             return self.outbox.refuse(chunk.id, Reason::Unspecified, free);
         }
         assembling.event.extend_from_slice(&chunk.payload);
+        if is_late {
+            let free = assembling.received.with(|| assembling.pool.free());
+            self.abandon(chunk.id);
+            return self.outbox.refuse(chunk.id, Reason::Late, free);
+        }
         if chunk.last
             && let Some(mut assembling) = self.assembling.remove(&chunk.id)
         {
@@ -181,7 +199,13 @@ impl Reader {
                 received,
             },
         };
+        // Said before the event is out of hand.
+        self.outbox.taken(invoke.id);
         self.engine.run(&pool, taken, invocation);
+    }
+
+    fn has_lease(&self) -> bool {
+        self.lease.holds(self.engine.seams.clock.monotonic_ms())
     }
 
     fn abandon(&mut self, id: u64) {

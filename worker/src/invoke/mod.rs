@@ -1,10 +1,12 @@
 //! Gateways' streams: frames in, invocations run, frames out. Which sandbox runs what is [`crate::pool`]'s; the order
-//! in which answers leave is [`outbox`]'s; what is said of load is [`load`]'s.
+//! in which answers leave is [`outbox`]'s; what is said of load is [`load`]'s; whether anything may be begun is
+//! [`pulse`]'s.
 
 mod exchange;
 mod load;
 pub(crate) use load::pool_use;
 pub(crate) mod outbox;
+mod pulse;
 
 use std::sync::Arc;
 
@@ -57,6 +59,8 @@ impl Invocations for InvocationService {
         let outbox = Arc::new(Outbox::default());
         let frames = request.into_inner();
         let engine = Arc::clone(&self.engine);
+        // First of all, so that its answer is here before the first invocation.
+        pulse::say(&engine, &outbox);
         let (token, to) = (self.token.clone(), Arc::clone(&outbox));
         self.tasks.spawn(async move {
             tokio::select! {
@@ -64,6 +68,7 @@ impl Invocations for InvocationService {
                 () = exchange::run(Arc::clone(&engine), frames, Arc::clone(&to)) => {}
                 () = load::report(Arc::clone(&engine), Arc::clone(&to)) => {}
                 () = load::refusals(&engine, &to) => {}
+                () = pulse::send(&engine, &to) => {}
             }
             to.close();
         });

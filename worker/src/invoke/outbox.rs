@@ -224,6 +224,28 @@ impl Outbox {
         self.reader.wake();
     }
 
+    /// An invocation is begun. Those that leave together are told together.
+    pub(crate) fn taken(&self, id: u64) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        let last = state.small.back_mut().and_then(|last| last.frame.as_mut());
+        if let Some(Frame::Taken(taken)) = last {
+            taken.ids.push(id);
+        } else {
+            let taken = pb::Taken { ids: vec![id] };
+            state.small.push_back(frame(Frame::Taken(taken)));
+        }
+        drop(state);
+        self.reader.wake();
+    }
+
+    /// Whether little enough waits to be sent.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.state().is_full()
+    }
+
     /// Waits while too much is waiting to be sent.
     pub(crate) async fn room(&self) {
         loop {
@@ -305,7 +327,8 @@ mod tests {
                 Frame::Response(r) => (r.id, r.payload.len(), r.last),
                 Frame::Chunk(c) => (c.id, c.payload.len(), c.last),
                 Frame::Refused(r) => (r.id, 0, true),
-                Frame::Load(_) | Frame::StartRefused(_) => (0, 0, true),
+                Frame::Taken(t) => (t.ids[0], t.ids.len(), false),
+                Frame::Load(_) | Frame::StartRefused(_) | Frame::Pulse(_) => (0, 0, true),
             });
         }
         frames
@@ -337,6 +360,20 @@ mod tests {
             ]
         );
         assert_eq!(outbox.state().bytes, 0);
+    }
+
+    #[test]
+    fn what_is_begun_together_is_told_in_one_frame_and_before_its_answer() {
+        let outbox = Arc::new(Outbox::default());
+        let mut stream = OutboxStream(Arc::clone(&outbox));
+        for id in 1..=3 {
+            assert!(outbox.expect(id));
+            outbox.taken(id);
+        }
+        outbox.respond(1, outcome(5));
+        outbox.taken(4);
+        let frames = drain(&mut stream);
+        assert_eq!(frames, [(1, 3, false), (1, 5, true), (4, 1, false)]);
     }
 
     #[test]

@@ -153,6 +153,11 @@ impl Engine {
         }
     }
 
+    /// Free sandboxes of a version.
+    pub(crate) fn free(&self, key: &VersionKey) -> u32 {
+        self.find_pool(key).map_or(0, |pool| pool.free())
+    }
+
     /// Runs an admitted invocation whose event is complete.
     pub(crate) fn run(
         self: &Arc<Self>,

@@ -65,6 +65,7 @@ impl Row {
             reported_load: tables.load(),
             permits_free: tables.permits_free(pool),
             draining: tables.is_draining(),
+            standing: tables.standing(),
             // Reports come when something changes; that the worker lives is the stream's keep-alive to tell.
             last_heard: now,
         }

@@ -14,6 +14,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// The row that counts it.
+    pub(crate) fn row(&self) -> u64 {
+        self.stream
+    }
+
     /// The invocation was sent: the worker's reports count it from now on.
     pub(crate) fn used(mut self) {
         self.line = None;
@@ -23,7 +28,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(line) = self.line.take() {
-            line.take_back(&self.worker, self.stream);
+            line.take_back(self.stream);
         }
     }
 }

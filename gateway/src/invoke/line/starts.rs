@@ -79,7 +79,7 @@ impl State {
         let rooms: Vec<_> = self
             .rows
             .iter()
-            .filter(|row| row.worker.tables.is_connected() && row.may_start(now))
+            .filter(|row| row.worker.tables.is_trusted() && row.may_start(now))
             .filter(|row| row.worker.tables.permits_free(pool) > row.starting + row.asked)
             .map(|row| {
                 row.worker
@@ -116,10 +116,9 @@ impl State {
             return None;
         }
         let refused = |row: &&Row| {
-            row.worker
-                .tables
-                .pool(pool)
-                .is_some_and(|slot| slot.is_exhausted())
+            let tables = &row.worker.tables;
+            // Permits of a worker that does not keep up are of no use here, though it did not refuse.
+            !tables.is_trusted() || tables.pool(pool).is_some_and(|slot| slot.is_exhausted())
         };
         Some(Need {
             pool: Arc::clone(pool),
