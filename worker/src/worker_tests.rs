@@ -212,6 +212,16 @@ impl Fixture {
         }
     }
 
+    /// The next pulse, answered.
+    async fn answer_pulse(&mut self) {
+        loop {
+            if let Hear::Pulse(pulse) = self.next_frame().await {
+                let sent_at_ms = pulse.sent_at_ms;
+                return self.tell(Tell::PulseAnswer(pb::PulseAnswer { sent_at_ms })).await;
+            }
+        }
+    }
+
     /// The next answer: whole, or a refusal.
     async fn answer(&mut self) -> Result<(pb::Response, Vec<u8>), pb::refused::Reason> {
         loop {
@@ -233,7 +243,7 @@ impl Fixture {
                     }
                     self.parts.insert(chunk.id, (response, payload));
                 }
-                Hear::Load(_) | Hear::StartRefused(_) => {}
+                Hear::Load(_) | Hear::StartRefused(_) | Hear::Taken(_) | Hear::Pulse(_) => {}
             }
         }
     }
@@ -443,5 +453,47 @@ async fn an_unknown_generation_and_a_worker_that_drains_are_told() {
     f.worker.engine.draining.store(true, Ordering::Release);
     f.invoke(2, b"{}").await;
     assert_eq!(f.answer().await.unwrap_err(), pb::refused::Reason::Draining);
+    f.worker.shutdown().await;
+}
+
+/// What a worker reads after it was stopped may have been given to another one.
+#[tokio::test]
+async fn nothing_is_begun_without_a_lease_where_pulses_are_answered() {
+    let mut f = Fixture::new("app.handler", 2, 1_000).await;
+    f.start(1).await;
+    f.idle(1).await;
+    f.tell(Tell::Hello(pb::GatewayHello {
+        gateway_id: 1,
+        answers_pulses: true,
+    }))
+    .await;
+    f.invoke(1, b"{}").await;
+    assert_eq!(f.answer().await.unwrap_err(), pb::refused::Reason::Late);
+    f.answer_pulse().await;
+    let (_, payload) = f.call(2, b"{}").await;
+    assert_eq!(payload, "{}");
+    // Pulses go on and are not answered until the lease is over.
+    for _ in 0..=hearth_core::standing::LEASE_MS / hearth_core::standing::PULSE_MS + 1 {
+        while !matches!(f.next_frame().await, Hear::Pulse(_)) {}
+    }
+    f.invoke(3, b"{}").await;
+    assert_eq!(f.answer().await.unwrap_err(), pb::refused::Reason::Late);
+    f.worker.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_begun_is_told_before_its_answer() {
+    let mut f = Fixture::new("app.handler", 1, 1_000).await;
+    f.start(1).await;
+    f.idle(1).await;
+    f.invoke(7, b"{}").await;
+    let is_told = loop {
+        match f.next_frame().await {
+            Hear::Taken(taken) => break taken.ids == [7],
+            Hear::Response(_) => break false,
+            _ => {}
+        }
+    };
+    assert!(is_told);
     f.worker.shutdown().await;
 }
