@@ -8,7 +8,6 @@ CARGO_PROFILE = $(if $(filter release,$(PROFILE)),--release,)
 RUNTIMES = target/runtimes
 PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q tests/e2e
 
-.PHONY: help demo test test-rust test-e2e check fix bench bench-control setup runtimes
 # The simulation has a target directory of its own: its build seeds tokio, which a cfg switches on for every crate.
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=target/sim cargo
 SIM_BIN = target/sim/sim/hearth-sim
@@ -16,7 +15,7 @@ SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench setup runtimes
+.PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
