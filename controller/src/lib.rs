@@ -16,6 +16,7 @@
 mod api;
 pub mod blobs;
 mod collect;
+mod drain;
 mod leader;
 mod machine;
 mod metrics;

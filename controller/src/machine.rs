@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::raft::{Machine, RestoreError};
 use crate::state::State;
-use crate::state::command::Command;
+use crate::state::command::{Command, Role};
 use crate::state::nodes::Worker;
 use crate::state::reply::{Effect, Reply};
 use crate::state::snapshot::Snapshot;
@@ -35,7 +35,11 @@ pub(crate) enum Change {
         index: u64,
         id: NodeId,
         worker: Option<Arc<Worker>>,
+        /// The operator wants it to drain.
+        drain: bool,
     },
+    /// The operator wants a gateway or a controller to drain, or no more.
+    Drain { index: u64 },
     /// A snapshot took the place of what was known.
     Restored,
 }
@@ -102,7 +106,9 @@ impl ReplicatedState {
                 index,
                 id,
                 worker: self.state.nodes.worker(id).cloned().map(Arc::new),
+                drain: self.state.nodes.is_drain_wanted(Role::Worker, id),
             },
+            Effect::Drain => Change::Drain { index },
         }
     }
 
@@ -113,6 +119,9 @@ impl ReplicatedState {
 }
 
 impl Machine for ReplicatedState {
+    /// 1: `Once`, `SetDrain`.
+    const LEVEL: u32 = 1;
+
     fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8> {
         self.applied = index;
         let reply = match serde_json::from_slice::<Command>(command) {

@@ -24,6 +24,7 @@ use crate::api::code::BlobsService;
 use crate::api::control::ControlService;
 use crate::api::forward::Controllers;
 use crate::api::operations::Operations;
+use crate::api::readers::Readers;
 use crate::api::registry::RegistryService;
 use crate::blobs::{
     BlobError, BlobPeerService, BlobPeers, BlobStore, LocalBlobs, ObjectBlobs, ReplicatedBlobs,
@@ -127,15 +128,12 @@ impl Controller {
         ended
     }
 
+    /// To the voter that has most of the log: one that has just come back would have to catch up first.
     async fn hand_over(&self) {
-        let own = self.consensus.node_id();
-        let voters = self.consensus.members().voters;
-        let Some(next) = voters.into_keys().find(|id| *id != own) else {
-            return;
-        };
-        if !self.is_leader() || self.consensus.transfer_leader(next).await.is_err() {
+        if !self.is_leader() || self.consensus.members().voters.len() < 2 {
             return;
         }
+        self.consensus.hand_over().await;
         let mut leadership = self.consensus.watch_leadership();
         let handed = leadership.wait_for(|l| !l.is_leader && l.leader.is_some());
         // Without a taker there will be an election.
@@ -383,10 +381,12 @@ impl Parts {
             leader: leader.clone(),
             controllers: controllers.clone(),
         };
+        let readers = Readers::default();
         let catalog = CatalogService {
             consensus: self.consensus.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: self.shutdown.token(),
+            readers: readers.clone(),
         };
         let registry = RegistryService::new(
             self.consensus.clone(),
@@ -395,6 +395,8 @@ impl Parts {
         );
         let admin = AdminService {
             consensus: self.consensus.clone(),
+            leader: leader.clone(),
+            readers,
             copies: (self.options.blobs.store == BlobStoreKind::Local).then(|| Copies {
                 cluster_id: self.options.cluster_id.clone(),
                 consensus: self.consensus.clone(),
@@ -452,6 +454,8 @@ impl Parts {
         };
         let stop = self.shutdown.token();
         self.shutdown.spawn("collect", collector.run(stop));
+        let handing = crate::drain::run(self.consensus.clone(), self.shutdown.token());
+        self.shutdown.spawn("drain", handing);
         self.spawn_forming();
     }
 

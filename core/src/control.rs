@@ -154,11 +154,11 @@ pub struct ClusterSummary {
 }
 
 /// One node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSummary {
     /// Node id.
     pub id: u64,
-    /// `controller` or `worker`.
+    /// `controller`, `worker` or `gateway`.
     pub role: String,
     /// Where it listens.
     pub addr: String,
@@ -168,4 +168,19 @@ pub struct NodeSummary {
     pub sandboxes: u32,
     /// Memory not given to sandboxes, MB (workers).
     pub free_memory_mib: u64,
+    /// Memory for sandboxes, MB (workers).
+    #[serde(default)]
+    pub memory_mib: u64,
+    /// Invocations in flight (workers).
+    #[serde(default)]
+    pub in_flight: u32,
+    /// It finishes and takes no more, or is to.
+    #[serde(default)]
+    pub draining: bool,
+    /// Milliseconds since the leader heard it last; none when it never did in its term, or of other roles.
+    #[serde(default)]
+    pub silent_ms: Option<u64>,
+    /// Its release, as far as it is known.
+    #[serde(default)]
+    pub release: String,
 }

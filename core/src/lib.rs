@@ -4,6 +4,7 @@
 pub mod control;
 pub mod error;
 pub mod function;
+pub mod hedge;
 pub mod ids;
 pub mod limits;
 pub mod metering;

@@ -10,6 +10,7 @@ use crate::blobs::Blobs;
 use crate::budget::Budget;
 use crate::catalog::{Catalog, Lookups};
 use crate::controllers::Controllers;
+use crate::drain::Drain;
 use crate::invoke::Invoker;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) links: Links,
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) metrics: Metrics,
+    pub(crate) drain: Drain,
     /// Requests in flight.
     pub(crate) requests: Arc<Budget>,
     /// Bytes of bodies held.

@@ -1,19 +1,28 @@
-//! The client to the controllers: any of them answers; the next is tried when one cannot. What surely did not happen,
-//! or may happen twice without harm, is tried again within a deadline; a write that may have happened is not. Code
-//! packages travel in `blobs`.
+//! The client to the controllers: any of them answers; the next is asked as well when one does not answer soon, and
+//! those that do not are asked last (`core::hedge`). What surely did not happen, or may be sent twice without harm, is
+//! sent again within a deadline: reads, what the controllers carry out once by its token, and what is the same when done
+//! twice. A write that is none of these and may have happened is not. Code packages travel in `blobs`.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use hearth_core::control::{ControlReply, ControlRequest};
 use hearth_core::error::{Error, ErrorCode, Result};
 use hearth_core::function::Function;
+use hearth_core::hedge::{self, ASKED_MAX, HEDGE_AFTER_MS, Known};
+use hearth_core::ids::MonotonicMs;
+use hearth_node::Seams;
 use hearth_node::grpc::ClusterChannel as Channel;
 use hearth_proto::convert::{decode_answer, encode_request};
 use hearth_proto::internal::v1 as pb;
 use pb::catalog_client::CatalogClient;
 use pb::control_client::ControlClient;
 use tonic::{Code, Status};
+use tracing::info;
 
 use crate::channel::{Dialer, MESSAGE_MAX_BYTES};
 
@@ -23,21 +32,41 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const CAPACITY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before the controllers are asked all over again, while they elect a leader.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
+const HEDGE_AFTER: Duration = Duration::from_millis(HEDGE_AFTER_MS);
+/// Controllers known; a cluster has at most five, some learners, and those that the options name.
+const CONTROLLERS_MAX: usize = 32;
+
+/// One controller.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    addr: String,
+    channel: Channel,
+    /// When it did not answer, on the gateway's clock and one more; 0 when it did.
+    failed_at: AtomicU64,
+}
 
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Controllers {
-    channels: Vec<Channel>,
+    known: ArcSwap<Vec<Arc<Controller>>>,
+    /// Those that the options name; they are never forgotten.
+    configured: Vec<String>,
+    dialer: Dialer,
+    seams: Seams,
     /// The one that answered last.
     preferred: AtomicUsize,
     /// For an operation as a whole.
     timeout: Duration,
+    /// The controllers carry an operation out once however often it is sent.
+    take_once: AtomicBool,
 }
 
 /// What is known of a failed attempt.
 enum Failed {
     /// The controller did not do it.
     NotDone,
+    /// It cannot promise to do it once, and did not do it.
+    NotOnce,
     /// It may have done it.
     Unknown(Error),
 }
@@ -47,81 +76,244 @@ impl Controllers {
     pub(crate) fn new(
         addrs: &[String],
         dialer: &Dialer,
+        seams: &Seams,
         timeout: Duration,
     ) -> Result<Self, Status> {
-        let channels = addrs.iter().map(|addr| dialer.channel(addr));
-        Ok(Self {
-            channels: channels.collect::<Result<_, _>>()?,
+        let controllers = Self {
+            known: ArcSwap::default(),
+            configured: addrs.to_vec(),
+            dialer: dialer.clone(),
+            seams: seams.clone(),
             preferred: AtomicUsize::new(0),
             timeout,
-        })
+            take_once: AtomicBool::new(false),
+        };
+        let known = addrs.iter().map(|addr| controllers.controller(addr));
+        let known = known.collect::<Result<_, _>>()?;
+        controllers.known.store(Arc::new(known));
+        Ok(controllers)
     }
 
-    pub(crate) fn channels(&self) -> &[Channel] {
-        &self.channels
+    fn controller(&self, addr: &str) -> Result<Arc<Controller>, Status> {
+        Ok(Arc::new(Controller {
+            addr: addr.to_owned(),
+            channel: self.dialer.channel(addr)?,
+            failed_at: AtomicU64::new(0),
+        }))
+    }
+
+    /// The catalog tells which controllers there are. Those of the options stay whatever it says.
+    pub(crate) fn learn(&self, addrs: &[String]) {
+        let mut wanted = self.configured.clone();
+        wanted.extend(
+            addrs
+                .iter()
+                .filter(|a| !self.configured.contains(a))
+                .cloned(),
+        );
+        wanted.truncate(CONTROLLERS_MAX);
+        let known = self.known.load();
+        if wanted.iter().eq(known.iter().map(|c| &c.addr)) {
+            return;
+        }
+        let of = |addr: &String| {
+            let old = known.iter().find(|c| c.addr == *addr).cloned();
+            old.or_else(|| self.controller(addr).ok())
+        };
+        info!(controllers = ?wanted, "controllers learned");
+        self.known
+            .store(Arc::new(wanted.iter().filter_map(of).collect()));
+    }
+
+    fn now(&self) -> MonotonicMs {
+        MonotonicMs(self.seams.clock.monotonic_ms())
+    }
+
+    /// All of them, in the order in which they are asked.
+    fn in_order(&self) -> Vec<Arc<Controller>> {
+        let known = self.known.load();
+        let facts: Vec<Known> = known.iter().map(|c| c.facts()).collect();
+        let order = hedge::order(&facts, self.preferred.load(Relaxed), self.now());
+        order
+            .into_iter()
+            .map(|index| Arc::clone(&known[index]))
+            .collect()
+    }
+
+    fn answered(&self, controller: &Arc<Controller>) {
+        controller.failed_at.store(0, Relaxed);
+        let known = self.known.load();
+        if let Some(index) = known.iter().position(|c| Arc::ptr_eq(c, controller)) {
+            self.preferred.store(index, Relaxed);
+        }
+    }
+
+    fn failed(&self, controller: &Controller) {
+        controller
+            .failed_at
+            .store(self.now().0.saturating_add(1), Relaxed);
+    }
+
+    /// The channels, in the order in which they are to be tried.
+    pub(crate) fn channels(&self) -> Vec<Channel> {
+        self.in_order().iter().map(|c| c.channel.clone()).collect()
     }
 
     /// The client to watch the catalog with, another one each turn.
-    pub(crate) fn catalog_client(&self, turn: usize) -> CatalogClient<Channel> {
-        let index = (self.preferred.load(Relaxed) + turn) % self.channels.len();
-        CatalogClient::new(self.channels[index].clone())
-            .max_decoding_message_size(MESSAGE_MAX_BYTES)
+    pub(crate) fn catalog_client(&self, turn: usize) -> Result<CatalogClient<Channel>, Status> {
+        let known = self.known.load();
+        let index = (self.preferred.load(Relaxed) + turn)
+            .checked_rem(known.len())
+            .ok_or_else(|| Status::unavailable("there are no controllers"))?;
+        Ok(CatalogClient::new(known[index].channel.clone())
+            .max_decoding_message_size(MESSAGE_MAX_BYTES))
     }
 
     /// Runs an operation.
     pub(crate) async fn execute(&self, request: &ControlRequest) -> Result<ControlReply> {
-        let work = self.execute_with_retries(request);
+        let work = async {
+            let once = self.take_once.load(Relaxed) && is_write(request);
+            if once || is_repeatable(request) {
+                match self.execute_hedged(request, once).await {
+                    // A controller of an earlier release has joined; nothing happened.
+                    Err(Refused::NotOnce) => self.execute_with_retries(request).await,
+                    Err(Refused::Answer(error)) => Err(error),
+                    Ok(reply) => Ok(reply),
+                }
+            } else {
+                self.execute_with_retries(request).await
+            }
+        };
         tokio::time::timeout(self.timeout, work)
             .await
             .unwrap_or_else(|_| Err(unavailable("no controller answered in time")))
     }
 
-    async fn execute_with_retries(&self, request: &ControlRequest) -> Result<ControlReply> {
-        let call = encode_request(request);
-        let first = self.preferred.load(Relaxed);
+    /// For what may be sent several times. The deadline of the whole ends it.
+    async fn execute_hedged(
+        &self,
+        request: &ControlRequest,
+        once: bool,
+    ) -> Result<ControlReply, Refused> {
+        let call = pb::ControlCall {
+            token: self.seams.random.uuid(),
+            once,
+            ..encode_request(request)
+        };
+        let mut running = FuturesUnordered::new();
         let mut may_have_happened = false;
-        // The deadline of the whole ends this.
-        for attempt in 0_usize.. {
-            let index = (first + attempt) % self.channels.len();
-            match attempt_once(&self.channels[index], call.clone()).await {
-                Ok(Err(error)) if may_have_happened => {
-                    return own_result(request, error, self, index).await;
+        let mut is_sent_again = false;
+        loop {
+            for controller in self.in_order() {
+                is_sent_again |= !running.is_empty();
+                running.push(attempt(controller, call.clone()));
+                // The rest of a round waits for an answer, or for the moment in which one is missed.
+                let Some((controller, result)) = self.next_answer(&mut running).await else {
+                    continue;
+                };
+                match result {
+                    Ok(answer) => {
+                        self.note(&controller, &answer);
+                        return match decode_answer(&answer) {
+                            Err(error) if (may_have_happened || is_sent_again) && !once => {
+                                let own = own_result(request, error, &controller).await;
+                                own.map_err(Refused::Answer)
+                            }
+                            answer => answer.map_err(Refused::Answer),
+                        };
+                    }
+                    Err(Failed::NotOnce) if !may_have_happened && running.is_empty() => {
+                        self.take_once.store(false, Relaxed);
+                        return Err(Refused::NotOnce);
+                    }
+                    Err(Failed::NotDone | Failed::NotOnce) => self.failed(&controller),
+                    Err(Failed::Unknown(_)) => {
+                        may_have_happened = true;
+                        self.failed(&controller);
+                    }
                 }
-                Ok(answer) => {
-                    self.preferred.store(index, Relaxed);
-                    return answer;
-                }
-                Err(Failed::NotDone) => {}
-                Err(Failed::Unknown(_)) if is_repeatable(request) => may_have_happened = true,
-                Err(Failed::Unknown(error)) => return Err(error),
             }
-            if (attempt + 1) % self.channels.len() == 0 {
-                tokio::time::sleep(ROUND_PAUSE).await;
-            }
+            tokio::time::sleep(ROUND_PAUSE).await;
         }
-        Err(unavailable("no controller answered"))
     }
 
-    /// Asks the leader for permits, through any controller.
+    /// The next answer, or `None` when it is time to ask another controller as well.
+    async fn next_answer<F>(&self, running: &mut FuturesUnordered<F>) -> Option<Attempt>
+    where
+        F: Future<Output = Attempt>,
+    {
+        if running.len() >= ASKED_MAX {
+            return running.next().await;
+        }
+        tokio::select! {
+            answer = running.next() => answer,
+            () = tokio::time::sleep(HEDGE_AFTER) => None,
+        }
+    }
+
+    fn note(&self, controller: &Arc<Controller>, answer: &pb::ControlAnswer) {
+        self.answered(controller);
+        self.take_once.store(answer.takes_once, Relaxed);
+    }
+
+    /// For what must not be sent twice.
+    async fn execute_with_retries(&self, request: &ControlRequest) -> Result<ControlReply> {
+        let call = encode_request(request);
+        // The deadline of the whole ends this.
+        loop {
+            for controller in self.in_order() {
+                let (controller, result) = attempt(controller, call.clone()).await;
+                match result {
+                    Ok(answer) => {
+                        self.note(&controller, &answer);
+                        return decode_answer(&answer);
+                    }
+                    Err(Failed::NotDone | Failed::NotOnce) => self.failed(&controller),
+                    Err(Failed::Unknown(error)) => {
+                        self.failed(&controller);
+                        return Err(error);
+                    }
+                }
+            }
+            tokio::time::sleep(ROUND_PAUSE).await;
+        }
+    }
+
+    /// Asks the leader for permits, through any controller. Asking twice does no harm.
     pub(crate) async fn need_capacity(
         &self,
         request: pb::NeedCapacityRequest,
     ) -> Result<pb::NeedCapacityReply, Status> {
-        let first = self.preferred.load(Relaxed);
+        let ask = |controller: Arc<Controller>| ask_capacity(controller, request.clone());
         let asking = async {
             let mut last = Status::unavailable("there are no controllers");
-            for attempt in 0..self.channels.len() {
-                let index = (first + attempt) % self.channels.len();
-                let mut client = ControlClient::new(self.channels[index].clone());
-                match client.need_capacity(request.clone()).await {
-                    Ok(reply) => {
-                        self.preferred.store(index, Relaxed);
+            let mut running = FuturesUnordered::new();
+            let mut others = self.in_order().into_iter();
+            running.extend(others.next().map(&ask));
+            loop {
+                let more = others.len() > 0 && running.len() < ASKED_MAX;
+                let answer = tokio::select! {
+                    answer = running.next() => answer,
+                    () = tokio::time::sleep(HEDGE_AFTER), if more => {
+                        running.extend(others.next().map(&ask));
+                        continue;
+                    }
+                };
+                match answer {
+                    Some((controller, Ok(reply))) => {
+                        self.answered(&controller);
                         return Ok(reply.into_inner());
                     }
-                    Err(status) => last = status,
+                    Some((_, Err(status))) => last = status,
+                    None => {}
+                }
+                if running.is_empty() {
+                    match others.next() {
+                        Some(next) => running.push(ask(next)),
+                        None => return Err(last),
+                    }
                 }
             }
-            Err(last)
         };
         tokio::time::timeout(CAPACITY_TIMEOUT, asking)
             .await
@@ -129,27 +321,77 @@ impl Controllers {
     }
 }
 
+impl Controller {
+    fn facts(&self) -> Known {
+        let failed_at = self.failed_at.load(Relaxed).checked_sub(1);
+        Known {
+            failed_at: failed_at.map(MonotonicMs),
+        }
+    }
+}
+
+/// A controller and what it answered.
+type Attempt = (Arc<Controller>, Result<pb::ControlAnswer, Failed>);
+
+/// Why an operation gave no reply.
+enum Refused {
+    /// It cannot be carried out once; nothing happened.
+    NotOnce,
+    /// The answer, or none in time.
+    Answer(Error),
+}
+
 fn unavailable(text: &str) -> Error {
     Error::new(ErrorCode::Unavailable, text)
 }
 
-async fn attempt_once(
-    channel: &Channel,
-    call: pb::ControlCall,
-) -> Result<Result<ControlReply>, Failed> {
+async fn attempt(controller: Arc<Controller>, call: pb::ControlCall) -> Attempt {
     let mut client =
-        ControlClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX_BYTES);
+        ControlClient::new(controller.channel.clone()).max_decoding_message_size(MESSAGE_MAX_BYTES);
+    let once = call.once;
     let answer = tokio::time::timeout(ATTEMPT_TIMEOUT, client.execute(call)).await;
-    match answer {
+    let result = match answer {
         Ok(Ok(answer)) => match decode_answer(answer.get_ref()) {
             Err(error) if error.code == ErrorCode::Unavailable => Err(Failed::Unknown(error)),
-            answer => Ok(answer),
+            _ => Ok(answer.into_inner()),
         },
         Ok(Err(status)) if is_connect_error(&status) => Err(Failed::NotDone),
+        Ok(Err(status)) if once && status.code() == Code::FailedPrecondition => {
+            Err(Failed::NotOnce)
+        }
         Ok(Err(status)) => Err(Failed::Unknown(hearth_proto::status::from_status(&status))),
         Err(_) => Err(Failed::Unknown(unavailable(
             "a controller did not answer in time",
         ))),
+    };
+    (controller, result)
+}
+
+async fn ask_capacity(
+    controller: Arc<Controller>,
+    request: pb::NeedCapacityRequest,
+) -> (
+    Arc<Controller>,
+    Result<tonic::Response<pb::NeedCapacityReply>, Status>,
+) {
+    let mut client = ControlClient::new(controller.channel.clone());
+    let reply = client.need_capacity(request).await;
+    (controller, reply)
+}
+
+/// Whether it changes anything.
+fn is_write(request: &ControlRequest) -> bool {
+    match request {
+        ControlRequest::CreateFunction { .. }
+        | ControlRequest::UpdateFunctionConfiguration { .. }
+        | ControlRequest::DeleteFunction { .. }
+        | ControlRequest::SetReservedConcurrency { .. }
+        | ControlRequest::TagFunction { .. } => true,
+        ControlRequest::UpdateFunctionCode { dry_run, .. } => !dry_run,
+        ControlRequest::GetFunction { .. }
+        | ControlRequest::ListFunctions { .. }
+        | ControlRequest::GetAccount { .. }
+        | ControlRequest::ClusterStatus => false,
     }
 }
 
@@ -188,8 +430,7 @@ fn is_repeatable(request: &ControlRequest) -> bool {
 async fn own_result(
     request: &ControlRequest,
     error: Error,
-    controllers: &Controllers,
-    index: usize,
+    controller: &Arc<Controller>,
 ) -> Result<ControlReply> {
     match (request, error.code) {
         (ControlRequest::DeleteFunction { .. }, ErrorCode::NotFound) => Ok(ControlReply::Done),
@@ -198,15 +439,15 @@ async fn own_result(
                 account: account.clone(),
                 name: name.clone(),
             };
-            let found = attempt_once(&controllers.channels[index], encode_request(&get)).await;
-            match found {
+            let found = attempt(Arc::clone(controller), encode_request(&get)).await;
+            match found.1.map(|answer| decode_answer(&answer)) {
                 Ok(Ok(ControlReply::Function(function))) if is_made_by(&function, request) => {
                     Ok(ControlReply::Function(function))
                 }
                 _ => Err(perhaps_done(&error)),
             }
         }
-        _ if is_read(request) => Err(error),
+        _ if !is_write(request) => Err(error),
         _ => Err(perhaps_done(&error)),
     }
 }
@@ -216,21 +457,6 @@ fn perhaps_done(error: &Error) -> Error {
         "an answer was lost, the operation may have been carried out; repeated, it was refused: {}",
         error.message
     ))
-}
-
-fn is_read(request: &ControlRequest) -> bool {
-    match request {
-        ControlRequest::GetFunction { .. }
-        | ControlRequest::ListFunctions { .. }
-        | ControlRequest::GetAccount { .. }
-        | ControlRequest::ClusterStatus => true,
-        ControlRequest::UpdateFunctionCode { dry_run, .. } => *dry_run,
-        ControlRequest::CreateFunction { .. }
-        | ControlRequest::DeleteFunction { .. }
-        | ControlRequest::SetReservedConcurrency { .. }
-        | ControlRequest::TagFunction { .. }
-        | ControlRequest::UpdateFunctionConfiguration { .. } => false,
-    }
 }
 
 /// Whether the function is what this request would have made.

@@ -11,6 +11,7 @@ mod budget;
 mod catalog;
 mod channel;
 mod controllers;
+mod drain;
 mod grpc;
 mod http;
 mod invoke;
@@ -45,6 +46,7 @@ use crate::budget::Budget;
 use crate::catalog::{Catalog, Lookups};
 use crate::channel::Dialer;
 use crate::controllers::Controllers;
+use crate::drain::Drain;
 use crate::invoke::{Capacity, Invoker, InvokerParts};
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -86,7 +88,8 @@ pub struct Gateway {
     pub addr: SocketAddr,
     /// Where the admin port is.
     pub admin_addr: SocketAddr,
-    health: Health,
+    drain: Drain,
+    grace: Duration,
     /// Falls first: streams to workers must outlive the requests in flight.
     serving: CancellationToken,
     served: CancellationToken,
@@ -95,9 +98,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Takes no more connections and requests, lets those in flight end, up to the limit of the options.
+    /// Drains, then takes no more connections and requests and lets those in flight end, up to the limits of the options.
     pub async fn shutdown(self) {
-        self.health.set_ready("listener", false, "shutting down");
+        self.drain.end(self.grace).await;
         self.serving.cancel();
         // Connections end themselves at the limit.
         let _ = tokio::time::timeout(self.limit + SHUTDOWN_SLACK, self.served.cancelled()).await;
@@ -150,17 +153,22 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
     }
     .spawn(admin, &shutdown);
     let watching = catalog::watch(
-        Arc::clone(&app.catalog),
-        Arc::clone(&app.controllers),
-        Arc::clone(&app.invoker),
-        health.clone(),
+        catalog::Watching {
+            catalog: Arc::clone(&app.catalog),
+            controllers: Arc::clone(&app.controllers),
+            invoker: Arc::clone(&app.invoker),
+            health: health.clone(),
+            drain: app.drain.clone(),
+            addr: addr.to_string(),
+        },
         shutdown.token(),
     );
     shutdown.spawn("catalog", watching);
     let judging = Arc::clone(&app.invoker).watch_standing(shutdown.token());
     shutdown.spawn("standing of workers", judging);
     shutdown.spawn("sweep", sweep(Arc::clone(&app), shutdown.token()));
-    let limit = options.shutdown_timeout.0;
+    let (limit, grace) = (options.shutdown_timeout.0, options.drain_grace.0);
+    let drain = app.drain.clone();
     let (serving, served) = (CancellationToken::new(), CancellationToken::new());
     let server = http::server::run(app, grpc, listener, serving.clone());
     let done = served.clone().drop_guard();
@@ -172,7 +180,8 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
     Ok(Gateway {
         addr,
         admin_addr,
-        health,
+        drain,
+        grace,
         serving,
         served,
         shutdown,
@@ -192,8 +201,13 @@ fn assemble(
         id => ClusterIdentity::known(id).map_err(StartError::ClusterId)?,
     };
     let dialer = Dialer::new(seams.clone(), identity);
-    let controllers = Controllers::new(&options.controllers, &dialer, options.control_timeout.0)
-        .map_err(StartError::Controllers)?;
+    let controllers = Controllers::new(
+        &options.controllers,
+        &dialer,
+        seams,
+        options.control_timeout.0,
+    )
+    .map_err(StartError::Controllers)?;
     let controllers = Arc::new(controllers);
     let metrics = Metrics::register(node_metrics);
     let catalog = Arc::new(Catalog::new(options.region.clone()));
@@ -221,6 +235,7 @@ fn assemble(
         controllers,
         invoker: Arc::new(invoker),
         metrics,
+        drain: Drain::new(health.clone()),
         requests: Budget::new(options.max_requests as usize),
         body_memory: Budget::new(options.max_body_memory.as_usize()),
         options: options.clone(),

@@ -63,7 +63,10 @@ pub struct Options {
     pub queue_timeout: HumanDuration,
     /// Longest time for a metadata operation, retries at other controllers included.
     pub control_timeout: HumanDuration,
-    /// Time that requests in flight have to end at a shutdown.
+    /// Time that clients and load balancers have to go elsewhere at a shutdown, before the port is closed. Not used up
+    /// when nobody is connected.
+    pub drain_grace: HumanDuration,
+    /// Time that requests in flight have to end at a shutdown, after that.
     pub shutdown_timeout: HumanDuration,
     /// Requests in flight; more are refused.
     pub max_requests: u32,
@@ -93,6 +96,7 @@ impl Default for Options {
             body_timeout: HumanDuration::from_secs(120),
             queue_timeout: HumanDuration::from_secs(30),
             control_timeout: HumanDuration::from_secs(10),
+            drain_grace: HumanDuration::from_secs(5),
             shutdown_timeout: HumanDuration::from_secs(30),
             max_requests: 10_000,
             max_connections: 10_000,
@@ -135,7 +139,10 @@ body_timeout = "2m"
 queue_timeout = "30s"
 # Longest time for a metadata operation, retries at other controllers included. Default 10s.
 control_timeout = "10s"
-# Time that requests in flight have to end at a shutdown. Default 30s.
+# Time that clients and load balancers have to go elsewhere at a shutdown, before the port is closed; /readyz says no
+# from its begin on. Not used up when nobody is connected. Default 5s.
+drain_grace = "5s"
+# Time that requests in flight have to end at a shutdown, after that. Default 30s.
 shutdown_timeout = "30s"
 # Requests in flight; more are refused. Default 10000 requests.
 max_requests = 10000

@@ -38,6 +38,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ControllersCommand,
     },
+    /// List all nodes of a cluster, with their state and load.
+    Nodes(NodesArgs),
+    /// Have a node finish and take no more; kept over restarts until it is undone.
+    Drain(DrainArgs),
+    /// Declare a silent worker dead: what it held is free at once.
+    Forget(ForgetArgs),
     /// Show the nodes of a cluster started with `hearth up`.
     Status(StatusArgs),
     /// The worker's helper process that makes sandboxes. Started by the worker itself.
@@ -173,4 +179,44 @@ pub(crate) struct StatusArgs {
     /// The cluster's data dir.
     #[arg(long, default_value = "/var/lib/hearth/cluster")]
     pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) at: MembersArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// The node's id.
+    pub(crate) id: u64,
+    /// Its role, where several nodes have the id: controller, worker or gateway.
+    #[arg(long)]
+    pub(crate) role: Option<String>,
+    /// Let it take work again.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Return when it has nothing left to do.
+    #[arg(long, conflicts_with = "undo")]
+    pub(crate) wait: bool,
+    /// How long to wait, seconds. A function runs 900 seconds at most.
+    #[arg(long, default_value_t = 930)]
+    pub(crate) timeout_s: u64,
+    #[command(flatten)]
+    pub(crate) at: MembersArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// The worker's id.
+    pub(crate) id: u64,
+    /// Also a worker that is alive.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) at: MembersArgs,
 }

@@ -4,6 +4,7 @@
 mod cli;
 mod credentials;
 mod members;
+mod nodes;
 mod role;
 mod runtime;
 mod status;
@@ -47,6 +48,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Runtime { command } => runtime::run(command).await,
         Command::Controllers { command } => members::run(command).await,
         Command::Status(args) => status::run(args).await,
+        Command::Nodes(args) => nodes::list(args).await,
+        Command::Drain(args) => nodes::drain(args).await,
+        Command::Forget(args) => nodes::forget(args).await,
         Command::Spawner => unreachable!("handled before the async runtime exists"),
     }
 }

@@ -48,15 +48,21 @@ pub(crate) async fn run(command: ControllersCommand) -> anyhow::Result<()> {
 
 /// The first controller that answers; it sends on to the leader what only the leader can do.
 async fn find(at: &MembersArgs) -> anyhow::Result<(String, ClusterAdminClient<ClusterChannel>)> {
+    let (addr, channel) = find_channel(at).await?;
+    Ok((addr, ClusterAdminClient::new(channel)))
+}
+
+/// As [`find`], for other services.
+pub(crate) async fn find_channel(at: &MembersArgs) -> anyhow::Result<(String, ClusterChannel)> {
     let (identity, addrs) = known(at)?;
     let mut last = None;
     for addr in addrs {
         let options = ChannelOptions::default();
         let channel = channel(&Seams::system().net, &addr, &options, &identity)?;
-        let mut client = ClusterAdminClient::new(channel);
+        let mut client = ClusterAdminClient::new(channel.clone());
         let asked = with_deadline(client.members(pb::MembersRequest {}), ASK_DEADLINE).await;
         match asked {
-            Ok(_) => return Ok((addr, client)),
+            Ok(_) => return Ok((addr, channel)),
             Err(status) => last = Some(format!("{addr}: {}", status.message())),
         }
     }
@@ -114,6 +120,7 @@ mod tests {
             members: vec![member(3, false), member(1, true), member(2, true)],
             leader_id: 2,
             term: 4,
+            ..pb::MembersReply::default()
         };
         let text = table(&reply);
         let rows: Vec<Vec<&str>> = text

@@ -41,6 +41,7 @@ fn encode<T: serde::Serialize>(value: &T) -> bytes::Bytes {
 pub fn encode_request(request: &ControlRequest) -> pb::ControlCall {
     pb::ControlCall {
         request: encode(request),
+        ..pb::ControlCall::default()
     }
 }
 
@@ -57,6 +58,7 @@ pub fn encode_answer(answer: &Result<ControlReply>) -> pb::ControlAnswer {
     };
     pb::ControlAnswer {
         result: Some(result),
+        ..pb::ControlAnswer::default()
     }
 }
 

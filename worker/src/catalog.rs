@@ -202,6 +202,7 @@ async fn watch_one(
     let request = pb::WatchCatalogRequest {
         node_id,
         audience: pb::watch_catalog_request::Audience::Worker.into(),
+        ..pb::WatchCatalogRequest::default()
     };
     let opened = hearth_node::grpc::with_deadline(client.watch(request), SILENCE).await;
     let mut updates = opened.map_err(|e| e.message().to_owned())?.into_inner();
@@ -210,6 +211,9 @@ async fn watch_one(
         match hearth_node::grpc::with_deadline(updates.message(), SILENCE).await {
             Ok(Some(update)) => {
                 spoke = true;
+                if let Some(all) = &update.controllers {
+                    controllers.learn(all.addrs.clone());
+                }
                 catalog.apply(&update);
             }
             Ok(None) | Err(_) if spoke => return Ok(()),

@@ -1,4 +1,4 @@
-//! The controllers this worker knows, and a channel to each. Which of them leads is [`crate::session`]'s to find out.
+//! The controllers this worker knows, from its options and from the catalog, and a channel to each. Which of them leads is [`crate::session`]'s to find out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,10 +9,15 @@ use hearth_node::grpc::{ChannelError, ChannelOptions, ClusterChannel, ClusterIde
 /// Channels kept; addresses come from the options and from hints about the leader.
 const CHANNELS_MAX: usize = 64;
 
+/// Controllers learned; a cluster has at most five and some learners.
+const LEARNED_MAX: usize = 16;
+
 /// A clonable handle.
 #[derive(Debug, Clone)]
 pub(crate) struct Controllers {
     addrs: Arc<Vec<String>>,
+    /// Told by the catalog, besides those of the options.
+    learned: Arc<Mutex<Vec<String>>>,
     seams: Seams,
     options: ChannelOptions,
     identity: ClusterIdentity,
@@ -28,6 +33,7 @@ impl Controllers {
     ) -> Self {
         Self {
             addrs: Arc::new(addrs),
+            learned: Arc::default(),
             seams,
             options,
             identity,
@@ -35,9 +41,20 @@ impl Controllers {
         }
     }
 
-    /// All configured ones, from a random one on.
+    /// The catalog tells which there are: those that were told before are forgotten, those of the options never.
+    pub(crate) fn learn(&self, addrs: Vec<String>) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        *learned = addrs;
+        learned.retain(|addr| !self.addrs.contains(addr));
+        learned.truncate(LEARNED_MAX);
+    }
+
+    /// All, from a random one on.
     pub(crate) fn in_random_order(&self, seams: &Seams) -> Vec<String> {
         let mut addrs = self.addrs.as_ref().clone();
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        addrs.extend(learned.iter().cloned());
+        drop(learned);
         if !addrs.is_empty() {
             let count = addrs.len() as u64;
             let first = usize::try_from(seams.random.u64() % count).unwrap_or(0);
@@ -58,5 +75,31 @@ impl Controllers {
         }
         channels.insert(addr.to_owned(), made.clone());
         Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_are_learned_and_forgotten_and_those_of_the_options_stay() {
+        let seams = Seams::system();
+        let known = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let controllers = Controllers::new(
+            known(&["a:1", "b:1"]),
+            seams.clone(),
+            ChannelOptions::default(),
+            ClusterIdentity::unknown(),
+        );
+        let all = || {
+            let mut all = controllers.in_random_order(&seams);
+            all.sort_unstable();
+            all
+        };
+        controllers.learn(known(&["b:1", "c:1"]));
+        assert_eq!(all(), ["a:1", "b:1", "c:1"]);
+        controllers.learn(known(&["d:1"]));
+        assert_eq!(all(), ["a:1", "b:1", "d:1"]);
     }
 }

@@ -236,6 +236,7 @@ fn engine(
         start_slots: Arc::new(Semaphore::new(slots)),
         metrics,
         draining: AtomicBool::new(false),
+        drain_ordered: AtomicBool::new(false),
         tasks: TaskTracker::new(),
         refusals: broadcast::Sender::new(REFUSALS),
         next_sandbox: AtomicU64::new(1),

@@ -12,15 +12,22 @@ use tonic::{Code, Request, Response, Status};
 
 use super::control::unavailable;
 use super::forward::{Controllers, forwarded, is_forwarded};
+use super::readers::Readers;
+use crate::leader::LeaderWatch;
 use crate::machine::{self, ReplicatedState};
 use crate::mirror::Copies;
 use crate::raft::{Consensus, MembershipError};
-use crate::state::command::Command;
+use crate::state::command::{Command, Role};
 
 /// A new controller has to catch up before its addition returns.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
 /// More voters make every commit slower and bring no more safety than five.
 const VOTERS_MAX: usize = 5;
+
+/// The leader's answer to a question that was sent on.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Level of `Command::SetDrain`.
+const DRAIN_LEVEL: u32 = 1;
 
 /// Pause between two tries while no leader is known; a change of leadership ends it early.
 const TRY_PAUSE: Duration = Duration::from_millis(100);
@@ -39,6 +46,8 @@ enum Change {
 pub(crate) struct AdminService {
     pub(crate) consensus: Consensus<ReplicatedState>,
     pub(crate) controllers: Controllers,
+    pub(crate) leader: LeaderWatch,
+    pub(crate) readers: Readers,
     /// Where the controllers keep the code; none when it is elsewhere.
     pub(crate) copies: Option<Copies>,
 }
@@ -61,6 +70,8 @@ impl AdminService {
                 .collect(),
             leader_id: leadership.leader.map_or(0, |(id, _)| id),
             term: leadership.term,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            gateways: self.readers.all(),
         }
     }
 
@@ -201,11 +212,69 @@ impl ClusterAdmin for AdminService {
         &self,
         request: Request<pb::ForgetWorkerRequest>,
     ) -> Result<Response<pb::ForgetWorkerReply>, Status> {
-        let worker = NodeId(request.get_ref().id);
-        let command = Command::ForgetWorker { worker };
-        let proposed = self.consensus.propose(machine::encode(&command)).await;
-        proposed.map_err(|error| unavailable(error.to_string()))?;
+        let id = NodeId(request.get_ref().id);
+        if self.leader.borrow().is_none() && !is_forwarded(&request) {
+            let mut client = ClusterAdminClient::new(self.controllers.to_leader()?);
+            let call = client.forget_worker(forwarded(request.into_inner()));
+            return grpc::with_deadline(call, ASK_TIMEOUT).await;
+        }
+        let request = request.into_inner();
+        let known = self.consensus.read(|m| {
+            let worker = m.state().nodes.worker(id);
+            worker.map(|worker| worker.reachable)
+        });
+        match known {
+            None if request.check => {
+                return Err(Status::not_found(format!("there is no worker {id}")));
+            }
+            Some(true) if request.check && !request.force => {
+                return Err(Status::failed_precondition(format!(
+                    "worker {id} is alive: drain and stop it first, or use --force"
+                )));
+            }
+            Some(_) | None => {}
+        }
+        self.propose(&Command::ForgetWorker { worker: id }).await?;
         Ok(Response::new(pb::ForgetWorkerReply {}))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<pb::DrainRequest>,
+    ) -> Result<Response<pb::DrainReply>, Status> {
+        let request = request.into_inner();
+        let role = match request.role.as_str() {
+            "controller" => Role::Controller,
+            "worker" => Role::Worker,
+            "gateway" => Role::Gateway,
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "`{other}` is no role of a node"
+                )));
+            }
+        };
+        if self.consensus.level() < DRAIN_LEVEL {
+            return Err(Status::failed_precondition(
+                "a controller is of an earlier release or was not heard yet; finish the upgrade first",
+            ));
+        }
+        self.propose(&Command::SetDrain {
+            role,
+            node: NodeId(request.id),
+            drain: !request.undo,
+        })
+        .await?;
+        Ok(Response::new(pb::DrainReply {}))
+    }
+}
+
+impl AdminService {
+    /// Both commands may be carried out twice.
+    async fn propose(&self, command: &Command) -> Result<(), Status> {
+        let proposed = self.consensus.propose_again(machine::encode(command)).await;
+        proposed
+            .map(drop)
+            .map_err(|error| unavailable(error.to_string()))
     }
 }
 

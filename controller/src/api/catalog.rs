@@ -18,9 +18,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::readers::Readers;
 use crate::machine::{Change, ReplicatedState};
 use crate::metrics::ControllerMetrics;
 use crate::raft::Consensus;
+use crate::state::command::Role;
 use crate::state::nodes::Worker;
 
 /// Documents in one update, bytes. Well below a gRPC message's limit, and large enough to be few.
@@ -38,6 +40,7 @@ pub(crate) struct CatalogService {
     pub(crate) consensus: Consensus<ReplicatedState>,
     pub(crate) metrics: Arc<ControllerMetrics>,
     pub(crate) stop: CancellationToken,
+    pub(crate) readers: Readers,
 }
 
 #[tonic::async_trait]
@@ -64,10 +67,13 @@ impl Catalog for CatalogService {
             consensus: self.consensus.clone(),
             metrics: Arc::clone(&self.metrics),
             with_environment: audience == Audience::Worker,
+            gateway: (audience == Audience::Gateway).then_some(NodeId(request.get_ref().node_id)),
             updates,
         };
+        let reading = feed.gateway.map(|_| self.readers.begin(request.get_ref()));
         let stop = self.stop.clone();
         tokio::spawn(async move {
+            let _reading = reading;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = feed.updates.closed() => {}
@@ -84,11 +90,20 @@ struct Feed {
     consensus: Consensus<ReplicatedState>,
     metrics: Arc<ControllerMetrics>,
     with_environment: bool,
+    /// The reader, if it is a gateway.
+    gateway: Option<NodeId>,
     updates: mpsc::Sender<Result<pb::CatalogUpdate, Status>>,
 }
 
 /// The reader has gone.
 struct Gone;
+
+/// What a reader was last told besides the catalog.
+#[derive(Default)]
+struct Told {
+    controllers: Vec<String>,
+    drain: bool,
+}
 
 impl Feed {
     async fn run(&self) {
@@ -101,16 +116,40 @@ impl Feed {
         self.updates.send(Ok(update)).await.map_err(|_| Gone)
     }
 
+    /// Adds what has changed besides the catalog; false if nothing has.
+    fn note(&self, told: &mut Told, update: &mut pb::CatalogUpdate) -> bool {
+        let members = self.consensus.members();
+        let all = members
+            .voters
+            .into_values()
+            .chain(members.learners.into_values());
+        let addrs: Vec<String> = all.collect();
+        let has_moved = !addrs.is_empty() && addrs != told.controllers;
+        if has_moved {
+            told.controllers.clone_from(&addrs);
+            update.controllers = Some(pb::Controllers { addrs });
+        }
+        let drain = self.gateway.is_some_and(|id| {
+            self.consensus
+                .read(|m| m.state().nodes.is_drain_wanted(Role::Gateway, id))
+        });
+        let is_changed = drain != told.drain;
+        if is_changed {
+            told.drain = drain;
+            update.drain = Some(drain);
+        }
+        has_moved || is_changed
+    }
+
     /// Ends when the feed has lost changes or the state was replaced.
     async fn picture_and_changes(&self) -> Result<(), Gone> {
         let (index, mut changes, functions, workers) = self.consensus.read(|m| {
             let (index, changes) = m.subscribe();
             let functions: Vec<Function> = m.state().functions.iter().cloned().collect();
-            let workers: Vec<(NodeId, Worker)> = m
-                .state()
-                .nodes
+            let nodes = &m.state().nodes;
+            let workers: Vec<(NodeId, Worker, bool)> = nodes
                 .workers()
-                .map(|(id, w)| (id, w.clone()))
+                .map(|(id, w)| (id, w.clone(), nodes.is_drain_wanted(Role::Worker, id)))
                 .collect();
             (index, changes, functions, workers)
         });
@@ -119,8 +158,8 @@ impl Feed {
             restart: true,
             ..pb::CatalogUpdate::default()
         };
-        for (id, worker) in workers {
-            push_worker(&mut update, id, Some(&worker));
+        for (id, worker, drain) in workers {
+            push_worker(&mut update, id, Some(&worker), drain);
         }
         let mut bytes = 0;
         for function in functions {
@@ -135,11 +174,17 @@ impl Feed {
             }
         }
         update.complete = true;
+        let mut told = Told::default();
+        self.note(&mut told, &mut update);
         self.send(update).await?;
-        self.changes(&mut changes).await
+        self.changes(&mut changes, &mut told).await
     }
 
-    async fn changes(&self, changes: &mut broadcast::Receiver<Change>) -> Result<(), Gone> {
+    async fn changes(
+        &self,
+        changes: &mut broadcast::Receiver<Change>,
+        told: &mut Told,
+    ) -> Result<(), Gone> {
         let mut idle = tokio::time::interval(IDLE);
         idle.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -152,7 +197,9 @@ impl Feed {
                     // Read before looking at the feed: changes up to it have arrived there by then.
                     let index = self.consensus.applied_index();
                     if changes.is_empty() {
-                        self.send(pb::CatalogUpdate { index, ..pb::CatalogUpdate::default() }).await?;
+                        let mut update = pb::CatalogUpdate { index, ..pb::CatalogUpdate::default() };
+                        self.note(told, &mut update);
+                        self.send(update).await?;
                     }
                     continue;
                 }
@@ -171,6 +218,7 @@ impl Feed {
                 }
                 next = changes.try_recv();
             }
+            self.note(told, &mut update);
             self.send(update).await?;
         }
     }
@@ -204,11 +252,21 @@ impl Feed {
                     }
                 }
             }
-            Change::Worker { index, id, worker } => {
+            Change::Worker {
+                index,
+                id,
+                worker,
+                drain,
+            } => {
                 update.index = index;
                 update.workers.retain(|w| w.id != id.0);
                 update.deleted_workers.retain(|w| *w != id.0);
-                push_worker(update, id, worker.as_deref());
+                push_worker(update, id, worker.as_deref(), drain);
+                0
+            }
+            // Whom it is about is told by the caller.
+            Change::Drain { index } => {
+                update.index = index;
                 0
             }
             // Handled by the caller.
@@ -234,13 +292,13 @@ impl Feed {
 }
 
 /// A worker that is not heard is not there, to whoever might send it something.
-fn push_worker(update: &mut pb::CatalogUpdate, id: NodeId, worker: Option<&Worker>) {
+fn push_worker(update: &mut pb::CatalogUpdate, id: NodeId, worker: Option<&Worker>, drain: bool) {
     match worker.filter(|w| w.reachable) {
         Some(worker) => update.workers.push(pb::WorkerAddress {
             id: id.0,
             incarnation: worker.registration.incarnation.0,
             addr: worker.registration.addr.clone(),
-            draining: worker.draining,
+            draining: worker.draining || drain,
         }),
         None => update.deleted_workers.push(id.0),
     }

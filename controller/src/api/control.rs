@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use hearth_core::control::{ClusterSummary, ControlReply, ControlRequest, NodeSummary};
 use hearth_core::error::{Error, ErrorCode, Result};
+use hearth_core::ids::NodeId;
 use hearth_node::grpc;
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::{convert, status};
@@ -19,6 +20,8 @@ use tonic::{Request, Response, Status};
 use super::forward::{Controllers, forwarded};
 use super::operations::Operations;
 use crate::leader::{Event, LeaderWatch, NEED_DEADLINE_MS, WorkerStatus};
+use crate::state::command::Role;
+use crate::state::once::TOKEN_MAX;
 
 /// Longer than the leader keeps a question.
 const NEED_TIMEOUT: Duration = Duration::from_millis(NEED_DEADLINE_MS + 500);
@@ -47,8 +50,19 @@ impl Control for ControlService {
         if request == ControlRequest::ClusterStatus {
             return self.status(call).await;
         }
-        let answer = self.operations.execute(request).await;
-        Ok(Response::new(convert::encode_answer(&answer)))
+        let call = call.into_inner();
+        let takes_once = self.operations.takes_once();
+        if call.once && (!takes_once || call.token.is_empty() || call.token.len() > TOKEN_MAX) {
+            return Err(Status::failed_precondition(
+                "a controller of this cluster cannot carry an operation out once, or the token cannot be one",
+            ));
+        }
+        let token = call.once.then_some(call.token);
+        let answer = self.operations.execute(request, token).await;
+        Ok(Response::new(pb::ControlAnswer {
+            takes_once,
+            ..convert::encode_answer(&answer)
+        }))
     }
 
     async fn need_capacity(
@@ -112,24 +126,29 @@ impl ControlService {
         let leadership = consensus.leadership();
         let members = consensus.members();
         let mut nodes = self
-            .controller_summaries(members.voters.into_iter().chain(members.learners))
+            .controller_and_gateway_summaries(members.voters.into_iter().chain(members.learners))
             .await;
         let status: BTreeMap<_, _> = workers.into_iter().map(|w| (w.id, w)).collect();
         nodes.extend(consensus.read(|m| {
-            let workers = m.state().nodes.workers();
-            let summary =
-                |(id, worker): (hearth_core::ids::NodeId, &crate::state::nodes::Worker)| {
-                    let status = status.get(&id);
-                    NodeSummary {
-                        id: id.0,
-                        role: "worker".to_owned(),
-                        addr: worker.registration.addr.clone(),
-                        alive: worker.reachable,
-                        sandboxes: status.map_or(0, |s| s.sandboxes),
-                        free_memory_mib: status.map_or(0, |s| s.free_memory_mib),
-                    }
-                };
-            workers.map(summary).collect::<Vec<_>>()
+            let known = &m.state().nodes;
+            let summary = |(id, worker): (NodeId, &crate::state::nodes::Worker)| {
+                let status = status.get(&id);
+                let is_wanted = known.is_drain_wanted(Role::Worker, id);
+                NodeSummary {
+                    id: id.0,
+                    role: "worker".to_owned(),
+                    addr: worker.registration.addr.clone(),
+                    alive: worker.reachable,
+                    sandboxes: status.map_or(0, |s| s.sandboxes),
+                    free_memory_mib: status.map_or(0, |s| s.free_memory_mib),
+                    memory_mib: worker.registration.memory_mib,
+                    in_flight: status.map_or(0, |s| s.in_flight),
+                    draining: is_wanted || status.map_or(worker.draining, |s| s.draining),
+                    silent_ms: status.map(|s| s.silent_ms),
+                    release: String::new(),
+                }
+            };
+            known.workers().map(summary).collect::<Vec<_>>()
         }));
         ClusterSummary {
             cluster_id: self.cluster_id.clone(),
@@ -140,30 +159,56 @@ impl ControlService {
         }
     }
 
-    /// Controllers, each asked whether it is there.
-    async fn controller_summaries(
+    /// Controllers, each asked whether it is there, and the gateways that read the catalog from them.
+    async fn controller_and_gateway_summaries(
         &self,
         members: impl Iterator<Item = (u64, String)>,
     ) -> Vec<NodeSummary> {
-        let own = self.operations.consensus.node_id();
-        let summaries = members.map(async |(id, addr)| NodeSummary {
-            id,
-            role: "controller".to_owned(),
-            alive: id == own || self.is_alive(&addr).await,
-            addr,
-            sandboxes: 0,
-            free_memory_mib: 0,
+        let consensus = &self.operations.consensus;
+        let wanted = |role, id| {
+            let id = NodeId(id);
+            consensus.read(|m| m.state().nodes.is_drain_wanted(role, id))
+        };
+        let asked = members.map(async |(id, addr)| {
+            let said = self.ask_members(&addr).await;
+            (id, addr, said)
         });
-        join_all(summaries).await
+        let mut nodes = Vec::new();
+        let mut gateways = BTreeMap::new();
+        for (id, addr, said) in join_all(asked).await {
+            nodes.push(NodeSummary {
+                id,
+                role: "controller".to_owned(),
+                addr,
+                alive: said.is_some() || id == consensus.node_id(),
+                draining: wanted(Role::Controller, id),
+                release: said
+                    .as_ref()
+                    .map_or_else(String::new, |s| s.release.clone()),
+                ..NodeSummary::default()
+            });
+            for gateway in said.into_iter().flat_map(|said| said.gateways) {
+                gateways.insert(gateway.id, gateway);
+            }
+        }
+        nodes.extend(gateways.into_values().map(|gateway| NodeSummary {
+            id: gateway.id,
+            role: "gateway".to_owned(),
+            addr: gateway.addr,
+            alive: true,
+            draining: wanted(Role::Gateway, gateway.id),
+            release: gateway.release,
+            ..NodeSummary::default()
+        }));
+        nodes
     }
 
-    async fn is_alive(&self, addr: &str) -> bool {
-        let Ok(channel) = self.controllers.channel(addr) else {
-            return false;
-        };
+    async fn ask_members(&self, addr: &str) -> Option<pb::MembersReply> {
+        let channel = self.controllers.channel(addr).ok()?;
         let mut client = ClusterAdminClient::new(channel);
         let call = client.members(pb::MembersRequest {});
-        grpc::with_deadline(call, ALIVE_TIMEOUT).await.is_ok()
+        let reply = grpc::with_deadline(call, ALIVE_TIMEOUT).await;
+        reply.ok().map(Response::into_inner)
     }
 }
 

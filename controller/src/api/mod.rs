@@ -7,4 +7,5 @@ pub(crate) mod code;
 pub(crate) mod control;
 pub(crate) mod forward;
 pub(crate) mod operations;
+pub(crate) mod readers;
 pub(crate) mod registry;

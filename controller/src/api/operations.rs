@@ -21,6 +21,8 @@ use crate::state::State;
 use crate::state::command::Command;
 use crate::state::reply::Reply;
 
+/// Level of `Command::Once`.
+const ONCE_LEVEL: u32 = 1;
 /// Functions in a page at most, whatever the gateway asks.
 const PAGE_MAX: usize = 1_000;
 /// Bytes of a page at most: half of the largest gRPC message.
@@ -38,14 +40,29 @@ pub(crate) struct Operations {
 }
 
 impl Operations {
-    /// Every operation but `ClusterStatus`, which needs the leader's soft state.
-    pub(crate) async fn execute(&self, request: ControlRequest) -> Result<ControlReply> {
-        match self.command(&request) {
-            Some(command) => {
+    /// Whether operations can be carried out once however often they are asked for.
+    pub(crate) fn takes_once(&self) -> bool {
+        self.consensus.level() >= ONCE_LEVEL
+    }
+
+    /// Every operation but `ClusterStatus`, which needs the leader's soft state. With a token a write is carried out
+    /// once.
+    pub(crate) async fn execute(
+        &self,
+        request: ControlRequest,
+        token: Option<String>,
+    ) -> Result<ControlReply> {
+        match (self.command(&request), token) {
+            (Some(command), None) => {
                 self.check_code(&command).await?;
-                self.write(&command).await
+                self.write(&command, false).await
             }
-            None => self.read(request).await,
+            (Some(command), Some(token)) => {
+                self.check_code(&command).await?;
+                let command = Box::new(command);
+                self.write(&Command::Once { token, command }, true).await
+            }
+            (None, _) => self.read(request).await,
         }
     }
 
@@ -63,7 +80,9 @@ impl Operations {
             | Command::SetWorkerHealth { .. }
             | Command::ForgetWorker { .. }
             | Command::BeginTerm { .. }
-            | Command::ChangeGrants { .. } => return Ok(()),
+            | Command::ChangeGrants { .. }
+            | Command::Once { .. }
+            | Command::SetDrain { .. } => return Ok(()),
         };
         let digest = blobs::Digest::from_bytes(code.digest.0);
         match self.blobs.exists(digest).await {
@@ -84,13 +103,15 @@ impl Operations {
         }
     }
 
-    async fn write(&self, command: &Command) -> Result<ControlReply> {
+    async fn write(&self, command: &Command, once: bool) -> Result<ControlReply> {
         self.metrics.proposals.inc();
-        let proposed = self
-            .consensus
-            .propose(machine::encode(command))
-            .await
-            .map_err(|error| propose_error(&error))?;
+        let bytes = machine::encode(command);
+        let proposed = if once {
+            self.consensus.propose_again(bytes).await
+        } else {
+            self.consensus.propose(bytes).await
+        };
+        let proposed = proposed.map_err(|error| propose_error(&error))?;
         let reply = machine::decode(&proposed.reply).map_err(|error| {
             Error::new(
                 ErrorCode::Internal,

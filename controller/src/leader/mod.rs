@@ -76,6 +76,9 @@ pub(crate) struct WorkerStatus {
     pub(crate) id: NodeId,
     pub(crate) sandboxes: u32,
     pub(crate) free_memory_mib: u64,
+    pub(crate) in_flight: u32,
+    pub(crate) draining: bool,
+    pub(crate) silent_ms: u64,
 }
 
 /// The leader's task, as services see it.

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::term::{Done, Term};
 use crate::raft::ProposeError;
 use crate::reconcile::observed::Worker;
-use crate::state::command::{Command, Registration};
+use crate::state::command::{Command, Registration, Role};
 use crate::state::reply::Reply;
 
 /// A change of health that is still not in the state by then is proposed again.
@@ -119,6 +119,7 @@ impl Term {
             sandboxes: 0,
             runtimes: opening.registration.runtimes,
             draining: false,
+            told_to_drain: None,
             last_heard: now,
             pools: BTreeMap::new(),
         };
@@ -182,7 +183,14 @@ impl Term {
         observed.last_heard = now;
         observed.free_memory_mib = heartbeat.free_memory_mib;
         observed.sandboxes = heartbeat.sandboxes;
-        observed.draining = heartbeat.draining;
+        let is_drain_wanted = self
+            .deps
+            .consensus
+            .read(|m| m.state().nodes.is_drain_wanted(Role::Worker, worker));
+        observed.draining = heartbeat.draining || is_drain_wanted;
+        let draining = observed.draining;
+        let is_news = observed.told_to_drain != Some(is_drain_wanted);
+        observed.told_to_drain = Some(is_drain_wanted);
         if let Some(runtimes) = &heartbeat.runtimes
             && are_runtimes(&runtimes.names)
         {
@@ -191,7 +199,7 @@ impl Term {
         }
         observed.pools.clone_from(&pools);
         let incarnation = observed.incarnation;
-        self.permits.set_draining(worker, heartbeat.draining);
+        self.permits.set_draining(worker, draining);
         let renewal = Renewal {
             worker,
             incarnation,
@@ -221,6 +229,10 @@ impl Term {
             None => {}
         }
         self.note_health(worker, incarnation, true, heartbeat.draining, now);
+        if is_news {
+            let draining = is_drain_wanted;
+            self.order(worker, Order::SetDraining(pb::SetDraining { draining }));
+        }
     }
 
     /// Renewals leave only after leadership was confirmed later than they arrived, else a deposed leader

@@ -163,10 +163,14 @@ impl Term {
             } => self.on_report(session, NodeId(worker), report),
             Event::Closed { session, worker } => self.on_closed(session, NodeId(worker)),
             Event::Status { reply } => {
+                let now = self.now();
                 let status = self.observed.iter().map(|(id, w)| WorkerStatus {
                     id,
                     sandboxes: w.sandboxes,
                     free_memory_mib: w.free_memory_mib,
+                    in_flight: w.pools.values().map(|pool| pool.in_flight).sum(),
+                    draining: w.draining,
+                    silent_ms: now.since(w.last_heard),
                 });
                 // Who asked may have gone.
                 let _ = reply.send(status.collect());

@@ -50,6 +50,7 @@ pub(super) struct Inner<M: Machine> {
     pub(super) leadership: watch::Receiver<Leadership>,
     fatal: watch::Receiver<Option<String>>,
     pub(super) request_timeout: Duration,
+    level: watch::Sender<u32>,
     /// Held while this node changes the membership.
     pub(super) changing: Arc<Mutex<()>>,
     pub(super) tasks: TaskTracker,
@@ -112,6 +113,7 @@ impl<M: Machine> Consensus<M> {
             leadership: watched.leadership.subscribe(),
             fatal: watched.fatal.subscribe(),
             request_timeout: options.request_timeout,
+            level: watch::Sender::default(),
             changing: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -119,6 +121,7 @@ impl<M: Machine> Consensus<M> {
         inner
             .tasks
             .spawn(watcher::watch_metrics(Arc::clone(&inner), watched));
+        inner.tasks.spawn(watch_level(Arc::clone(&inner)));
         Ok(Self { inner })
     }
 
@@ -143,7 +146,18 @@ impl<M: Machine> Consensus<M> {
 
     /// Commits and applies a command, on whichever controller leads.
     pub async fn propose(&self, command: impl Into<Bytes>) -> Result<Proposed, ProposeError> {
-        self.inner.propose(command.into()).await
+        self.inner.propose(command.into(), false).await
+    }
+
+    /// As [`Consensus::propose`], for a command that the machine carries out once however often it is in the log: it is
+    /// proposed again when its fate is unknown.
+    pub async fn propose_again(&self, command: impl Into<Bytes>) -> Result<Proposed, ProposeError> {
+        self.inner.propose(command.into(), true).await
+    }
+
+    /// The highest level of commands that every member can read, as last heard of each. Asked now and then.
+    pub fn level(&self) -> u32 {
+        *self.inner.level.borrow()
     }
 
     /// After this returns, [`Consensus::read`] on this node sees everything that was committed before the
@@ -232,6 +246,12 @@ impl<M: Machine> Consensus<M> {
         transferred.map_err(|error| MembershipError::Stopped(error.to_string()))
     }
 
+    /// Gives leadership, if this node has it, to the voter that has most of the log; returns when that was done or could
+    /// not be done soon.
+    pub async fn hand_over(&self) {
+        self.inner.hand_over().await;
+    }
+
     /// Writes a snapshot soon, whatever the policy says.
     pub async fn trigger_snapshot(&self) -> Result<(), MembershipError> {
         let triggered = self.inner.raft.trigger().snapshot().await;
@@ -250,6 +270,32 @@ impl<M: Machine> Consensus<M> {
         self.inner.tasks.wait().await;
         if let Err(error) = self.inner.log.close().await {
             tracing::error!(%error, "raft log was not closed in order");
+        }
+    }
+}
+
+/// How often members are asked for their level: while one is not heard, and after.
+const LEVEL_SOON: Duration = Duration::from_millis(200);
+const LEVEL_EVERY: Duration = Duration::from_secs(2);
+
+/// Keeps the level current until the node stops.
+async fn watch_level<M: Machine>(inner: Arc<Inner<M>>) {
+    let mut known = BTreeMap::new();
+    loop {
+        let level = inner.level(&mut known).await;
+        inner.level.send_if_modified(|before| {
+            let has_changed = *before != level;
+            *before = level;
+            has_changed
+        });
+        let pause = if level < M::LEVEL {
+            LEVEL_SOON
+        } else {
+            LEVEL_EVERY
+        };
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -21,6 +21,8 @@ use super::watcher::Leadership;
 /// several hundred.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
+/// What a leader that handed over gets for the answers it still owes.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// Why a node did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,13 +74,17 @@ impl Tries {
 
 impl<M: Machine> Inner<M> {
     /// Proposes on whichever node leads, until the deadline.
-    pub(super) async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+    pub(super) async fn propose(
+        &self,
+        command: Bytes,
+        repeatable: bool,
+    ) -> Result<Proposed, ProposeError> {
         if command.len() > super::MAX_COMMAND_BYTES {
             return Err(too_large(command.len()));
         }
         // Set while a command is on its way: a deadline that passes then leaves its fate open.
         let sent = AtomicBool::new(false);
-        let tries = self.propose_somewhere(command, &sent);
+        let tries = self.propose_somewhere(command, repeatable, &sent);
         match tokio::time::timeout(self.request_timeout, tries).await {
             Ok(Ok(proposed)) => Ok(proposed),
             Ok(Err(Refusal::TooLarge(bytes))) => Err(too_large(bytes)),
@@ -123,6 +129,7 @@ impl<M: Machine> Inner<M> {
     async fn propose_somewhere(
         &self,
         command: Bytes,
+        repeatable: bool,
         sent: &AtomicBool,
     ) -> Result<Proposed, Refusal> {
         let mut tries = Tries::new(self.leadership.clone());
@@ -131,11 +138,26 @@ impl<M: Machine> Inner<M> {
             sent.store(true, Ordering::Relaxed);
             let result = match self.leader_elsewhere() {
                 None => self.propose_here(command.clone()).await,
-                Some(leader) => self.forward(leader, command.clone()).await,
+                Some(leader) => {
+                    let id = leader.0;
+                    let forward = self.forward(leader, command.clone());
+                    let late = || Refusal::Unknown(format!("node {id} leads no more"));
+                    // What may be repeated need not wait.
+                    let grace = if repeatable {
+                        Duration::ZERO
+                    } else {
+                        LAST_WORD
+                    };
+                    let answer = self.unless_deposed(id, grace, forward).await;
+                    answer.unwrap_or_else(|| Err(late()))
+                }
             };
             sent.store(false, Ordering::Relaxed);
+            let may_repeat = |refusal: &Refusal| {
+                refusal.is_temporary() || (repeatable && matches!(refusal, Refusal::Unknown(_)))
+            };
             match result {
-                Err(refusal) if refusal.is_temporary() && !self.stop.is_cancelled() => {}
+                Err(refusal) if may_repeat(&refusal) && !self.stop.is_cancelled() => {}
                 other => return other,
             }
             tries.pause().await;
@@ -149,13 +171,43 @@ impl<M: Machine> Inner<M> {
             tries.begin();
             let result = match self.leader_elsewhere() {
                 None => self.read_index_here().await,
-                Some(leader) => self.ask_read_index(leader).await,
+                Some(leader) => {
+                    let id = leader.0;
+                    let answer =
+                        self.unless_deposed(id, Duration::ZERO, self.ask_read_index(leader));
+                    let answer = answer.await;
+                    answer.unwrap_or_else(|| {
+                        Err(Refusal::Unavailable(format!("node {id} leads no more")))
+                    })
+                }
             };
             match result {
                 Err(refusal) if refusal.is_temporary() && !self.stop.is_cancelled() => {}
                 other => return other,
             }
             tries.pause().await;
+        }
+    }
+
+    /// The answer of a leader, or `None` when another node leads by now and the answer has not come soon after: a leader
+    /// that was stopped or cut off answers nobody.
+    async fn unless_deposed<T>(
+        &self,
+        id: u64,
+        grace: Duration,
+        answer: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut leadership = self.leadership.clone();
+        let deposed = async {
+            let is_other = |l: &Leadership| l.leader.as_ref().is_some_and(|(now, _)| *now != id);
+            if leadership.wait_for(is_other).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            answer = answer => Some(answer),
+            () = deposed => None,
         }
     }
 

@@ -9,6 +9,10 @@ use tokio::sync::watch;
 /// A replicated state: pure, synchronous and deterministic, so that every controller that applies the
 /// same commands in the same order holds the same state.
 pub trait Machine: Send + Sync + 'static {
+    /// Which commands this release can read; raised with each that its predecessor could not. A command of a level is
+    /// proposed only when every member has it (`Consensus::level`).
+    const LEVEL: u32 = 0;
+
     /// Applies the command committed at `index` and returns its reply. A command it cannot read is
     /// answered with a reply that says so; it never panics, because the command is in every log.
     fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8>;

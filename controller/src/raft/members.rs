@@ -88,17 +88,36 @@ impl<M: Machine> Inner<M> {
 
     /// Whether a peer is part of a cluster already; false if it does not answer.
     async fn is_initialized(&self, node: u64, address: &str) -> bool {
-        let Ok(mut client) = self.peers.client(node, address, Lane::Control) else {
-            return false;
-        };
+        let status = self.peer_status(node, address).await;
+        status.is_some_and(|status| status.initialized)
+    }
+
+    /// The lowest level of commands that all members can read, as far as they answered to this or an earlier question;
+    /// what was heard of members is kept in `known`.
+    pub(super) async fn level(&self, known: &mut BTreeMap<u64, u32>) -> u32 {
+        let members = self.members();
+        let all: Vec<(u64, String)> = members.voters.into_iter().chain(members.learners).collect();
+        known.retain(|id, _| all.iter().any(|(member, _)| member == id));
+        let asked = all.iter().map(async |(id, address)| {
+            if *id == self.peers.node_id {
+                return Some((*id, M::LEVEL));
+            }
+            let reply = self.peer_status(*id, address).await?;
+            Some((*id, reply.level))
+        });
+        known.extend(join_all(asked).await.into_iter().flatten());
+        let level = |(id, _): &(u64, String)| known.get(id).copied().unwrap_or(0);
+        all.iter().map(level).min().unwrap_or(0)
+    }
+
+    async fn peer_status(&self, node: u64, address: &str) -> Option<pb::PeerStatusReply> {
+        let mut client = self.peers.client(node, address, Lane::Control).ok()?;
         let message = pb::PeerStatusRequest {
             header: self.peers.header(node),
         };
         let call = client.peer_status(request(message, STATUS_TIMEOUT));
-        matches!(
-            tokio::time::timeout(STATUS_TIMEOUT, call).await,
-            Ok(Ok(reply)) if reply.get_ref().initialized
-        )
+        let reply = tokio::time::timeout(STATUS_TIMEOUT, call).await.ok()?;
+        reply.ok().map(tonic::Response::into_inner)
     }
 
     pub(super) async fn add_learner(&self, id: u64, address: &str) -> Result<(), MembershipError> {
@@ -235,6 +254,7 @@ impl<M: Machine> Inner<M> {
             term: metrics.current_term,
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |last| last.index),
+            level: M::LEVEL,
             membership: Some(codec::membership_to_pb(
                 metrics.membership_config.membership(),
             )),

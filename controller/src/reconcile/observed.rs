@@ -15,7 +15,10 @@ pub(crate) struct Worker {
     pub(crate) free_memory_mib: u64,
     pub(crate) sandboxes: u32,
     pub(crate) runtimes: Vec<String>,
+    /// It says so, or the operator wants it.
     pub(crate) draining: bool,
+    /// What it was last told of the operator's wish in this session.
+    pub(crate) told_to_drain: Option<bool>,
     /// When the newest report came.
     pub(crate) last_heard: MonotonicMs,
     pub(crate) pools: BTreeMap<PoolKey, PoolReport>,

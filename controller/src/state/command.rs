@@ -152,6 +152,33 @@ pub enum Command {
         /// Each answered on its own.
         changes: Vec<GrantChange>,
     },
+    /// A client's command, carried out once however often it is proposed. Of level 1 (`raft::Machine::LEVEL`).
+    Once {
+        /// The client's choice, different for each of its operations.
+        token: String,
+        /// The command.
+        command: Box<Command>,
+    },
+    /// The operator's wish that a node finishes and takes no more, or takes work again. Of level 1.
+    SetDrain {
+        /// Its role.
+        role: Role,
+        /// Which.
+        node: NodeId,
+        /// Whether it is to drain.
+        drain: bool,
+    },
+}
+
+/// A role of a node. Ids of different roles may be equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    /// A controller.
+    Controller,
+    /// A worker.
+    Worker,
+    /// A gateway.
+    Gateway,
 }
 
 /// How a creation or update ended.

@@ -6,6 +6,7 @@ pub mod command;
 pub mod functions;
 pub mod grants;
 pub mod nodes;
+pub mod once;
 #[cfg(test)]
 mod properties;
 pub mod reply;
@@ -22,10 +23,11 @@ use hearth_core::permits::GrantChange;
 use serde::{Deserialize, Serialize};
 
 use accounts::AccountLimits;
-use command::{Command, Registration};
+use command::{Command, Registration, Role};
 use functions::{Change, Functions};
 use grants::Grants;
 use nodes::Nodes;
+use once::Once;
 use reply::{Effect, Reply};
 
 /// Everything the controllers agree on.
@@ -43,6 +45,9 @@ pub struct State {
     pub nodes: Nodes,
     /// The newest term whose leader has begun its work.
     pub leader_term: u64,
+    /// Outcomes of the newest commands that are carried out once.
+    #[serde(default, skip_serializing_if = "Once::is_empty")]
+    pub once: Once,
 }
 
 /// Answer and effects of one command.
@@ -101,6 +106,8 @@ impl State {
                 Ok(self.change_grants(index, changes))
             }
             Command::ChangeGrants { .. } => Ok((Reply::Superseded, Vec::new())),
+            Command::Once { token, command } => Ok(self.apply_once(index, token, command)),
+            Command::SetDrain { role, node, drain } => Ok(self.set_drain(*role, *node, *drain)),
         }
     }
 
@@ -342,6 +349,26 @@ impl State {
             .forget_worker(worker, GrantSequence(index));
         let effect = self.nodes.forget(worker).then_some(Effect::Worker(worker));
         (Reply::Done, effect.into_iter().collect())
+    }
+
+    fn apply_once(&mut self, index: u64, token: &str, command: &Command) -> Outcome {
+        if let Some(reply) = self.once.reply(token, &self.functions) {
+            return (reply, Vec::new());
+        }
+        let outcome = self.apply(index, command);
+        self.once.keep(token, &outcome.0);
+        outcome
+    }
+
+    fn set_drain(&mut self, role: Role, node: NodeId, drain: bool) -> Outcome {
+        if !self.nodes.set_drain(role, node, drain) {
+            return done();
+        }
+        let effect = match role {
+            Role::Worker => Effect::Worker(node),
+            Role::Controller | Role::Gateway => Effect::Drain,
+        };
+        (Reply::Done, vec![effect])
     }
 
     fn begin_term(&mut self, term: u64) -> Outcome {

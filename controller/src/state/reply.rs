@@ -32,4 +32,6 @@ pub enum Effect {
     Function(AccountId, FunctionName),
     /// A worker appeared, changed or disappeared.
     Worker(NodeId),
+    /// The operator wants a gateway or a controller to drain, or no more.
+    Drain,
 }

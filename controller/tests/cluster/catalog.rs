@@ -37,6 +37,7 @@ impl Reader {
             let request = pb::WatchCatalogRequest {
                 node_id: 9,
                 audience: audience.into(),
+                ..pb::WatchCatalogRequest::default()
             };
             let mut updates = CatalogClient::new(channel)
                 .watch(request)

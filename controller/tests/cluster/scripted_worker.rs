@@ -218,7 +218,7 @@ impl Task {
     fn on_order(&self, order: Order) -> Option<Report> {
         let mut known = self.known.lock().unwrap();
         match order {
-            Order::NotLeader(_) | Order::Registered(_) => None,
+            Order::NotLeader(_) | Order::Registered(_) | Order::SetDraining(_) => None,
             Order::Renewal(renewal) => {
                 known.is_superseded |= renewal.superseded;
                 let reply = if renewal.superseded {

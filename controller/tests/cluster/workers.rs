@@ -196,7 +196,10 @@ async fn a_forgotten_workers_permits_go_to_another() {
     let living = ScriptedWorker::start(&cluster, 12, 1).await;
     let answer = tokio::time::timeout(Duration::from_secs(10), need(&cluster, 1, "f", 1, &[11]));
     assert_eq!(answer.await.unwrap().outcome(), Outcome::AtLimit);
-    let forget = pb::ForgetWorkerRequest { id: 11 };
+    let forget = pb::ForgetWorkerRequest {
+        id: 11,
+        ..pb::ForgetWorkerRequest::default()
+    };
     cluster.admin(1).forget_worker(forget).await.unwrap();
     until("the permit at the living worker", async || {
         need(&cluster, 1, "f", 1, &[11]).await;

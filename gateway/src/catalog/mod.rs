@@ -17,7 +17,7 @@ use crate::invoke::Terms;
 use crate::sharded::Sharded;
 
 pub(crate) use lookup::Lookups;
-pub(crate) use watch::run as watch;
+pub(crate) use watch::{Watching, run as watch};
 
 /// Whose function.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

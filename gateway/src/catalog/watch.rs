@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::{Catalog, FunctionKey};
 use crate::controllers::Controllers;
+use crate::drain::Drain;
 use crate::invoke::{Invoker, WorkerAddress};
 
 /// "an update without content every second so that silence means loss": three of them missing.
@@ -31,21 +32,27 @@ struct Picture {
     workers: HashSet<NodeId>,
 }
 
+/// What the watch works with.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) controllers: Arc<Controllers>,
+    pub(crate) invoker: Arc<Invoker>,
+    pub(crate) health: Health,
+    pub(crate) drain: Drain,
+    /// Where clients reach this gateway, for operators.
+    pub(crate) addr: String,
+}
+
 /// Runs until the gateway ends.
-pub(crate) async fn run(
-    catalog: Arc<Catalog>,
-    controllers: Arc<Controllers>,
-    invoker: Arc<Invoker>,
-    health: Health,
-    token: CancellationToken,
-) {
+pub(crate) async fn run(watching: Watching, token: CancellationToken) {
     let mut backoff = BACKOFF_MIN;
     let mut turn = 0;
     let mut is_known = false;
     loop {
         let watched = tokio::select! {
             () = token.cancelled() => return,
-            watched = watch_one(&catalog, &controllers, &invoker, &health, turn) => watched,
+            watched = watching.watch_one(turn) => watched,
         };
         turn += 1;
         match watched {
@@ -60,7 +67,8 @@ pub(crate) async fn run(
         }
         if is_known {
             // Invocations go on without controllers.
-            health.set_ready("catalog", true, "no controller; as last received");
+            let reason = "no controller; as last received";
+            watching.health.set_ready("catalog", true, reason);
         }
         tokio::select! {
             () = token.cancelled() => return,
@@ -69,37 +77,45 @@ pub(crate) async fn run(
     }
 }
 
-/// Watches one controller until it is lost; `Ok` when it gave a full picture before.
-async fn watch_one(
-    catalog: &Catalog,
-    controllers: &Controllers,
-    invoker: &Arc<Invoker>,
-    health: &Health,
-    turn: usize,
-) -> Result<(), Status> {
-    let request = pb::WatchCatalogRequest {
-        node_id: invoker.node_id.0,
-        audience: pb::watch_catalog_request::Audience::Gateway.into(),
-    };
-    let silent = |_| Status::deadline_exceeded("silent");
-    let mut client = controllers.catalog_client(turn);
-    let opened = tokio::time::timeout(SILENCE, client.watch(request)).await;
-    let mut updates = opened.map_err(silent)??.into_inner();
-    let mut picture = Picture::default();
-    let mut was_complete = false;
-    loop {
-        let next = tokio::time::timeout(SILENCE, updates.message()).await;
-        let update = match next.map_err(silent).flatten() {
-            Ok(Some(update)) => update,
-            Ok(None) if was_complete => return Ok(()),
-            Ok(None) => return Err(Status::unavailable("the controller ended the watch")),
-            Err(_) if was_complete => return Ok(()),
-            Err(status) => return Err(status),
+impl Watching {
+    /// Watches one controller until it is lost; `Ok` when it gave a full picture before.
+    async fn watch_one(&self, turn: usize) -> Result<(), Status> {
+        let request = pb::WatchCatalogRequest {
+            node_id: self.invoker.node_id.0,
+            audience: pb::watch_catalog_request::Audience::Gateway.into(),
+            addr: self.addr.clone(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        was_complete |= update.complete;
-        take(catalog, invoker, &mut picture, update);
-        if was_complete {
-            health.set_ready("catalog", true, "complete");
+        let silent = |_| Status::deadline_exceeded("silent");
+        let mut client = self.controllers.catalog_client(turn)?;
+        let opened = tokio::time::timeout(SILENCE, client.watch(request)).await;
+        let mut updates = opened.map_err(silent)??.into_inner();
+        let mut picture = Picture::default();
+        let mut was_complete = false;
+        // A controller says so with its first picture only if this gateway is to drain.
+        let mut drain = false;
+        loop {
+            let next = tokio::time::timeout(SILENCE, updates.message()).await;
+            let update = match next.map_err(silent).flatten() {
+                Ok(Some(update)) => update,
+                Ok(None) if was_complete => return Ok(()),
+                Ok(None) => return Err(Status::unavailable("the controller ended the watch")),
+                Err(_) if was_complete => return Ok(()),
+                Err(status) => return Err(status),
+            };
+            let is_picture = update.complete && !was_complete;
+            was_complete |= update.complete;
+            if let Some(all) = &update.controllers {
+                self.controllers.learn(&all.addrs);
+            }
+            if is_picture || update.drain.is_some() {
+                drain = update.drain.unwrap_or(drain);
+                self.drain.wish(drain);
+            }
+            take(&self.catalog, &self.invoker, &mut picture, update);
+            if was_complete {
+                self.health.set_ready("catalog", true, "complete");
+            }
         }
     }
 }

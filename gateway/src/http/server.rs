@@ -2,9 +2,12 @@
 //! goes through is in `service`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hearth_node::net::{NetListener, NetStream};
+use http::{Request, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -110,10 +113,17 @@ async fn connection(
     stream: NetStream,
     token: CancellationToken,
 ) {
+    let _open = app.drain.open();
+    let drain = app.drain.clone();
     let in_request = InRequest::default();
+    let is_http2 = Arc::new(AtomicBool::new(false));
+    let speaks_http2 = Arc::clone(&is_http2);
     let stream = Patient::new(stream, app.options.header_timeout.0, in_request.clone());
     let last_minute = app.options.shutdown_timeout.0;
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        if request.version() >= Version::HTTP_2 {
+            speaks_http2.store(true, Ordering::Relaxed);
+        }
         let (app, grpc, in_request) = (Arc::clone(&app), grpc.clone(), in_request.clone());
         async move {
             in_request.begin();
@@ -124,11 +134,22 @@ async fn connection(
     });
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => Some(ended),
-        () = token.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            tokio::time::timeout(last_minute, serving).await.ok()
+    let mut is_told = false;
+    let ended = loop {
+        tokio::select! {
+            ended = serving.as_mut() => break Some(ended),
+            () = token.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                break tokio::time::timeout(last_minute, serving).await.ok();
+            }
+            () = drain.begun(), if !is_told => {
+                is_told = true;
+                // HTTP/2 loses no request by it. An HTTP/1.1 connection would be closed under a request that is on its
+                // way; it is closed after its next answer instead.
+                if is_http2.load(Ordering::Relaxed) {
+                    serving.as_mut().graceful_shutdown();
+                }
+            }
         }
     };
     if let Some(Err(error)) = ended {

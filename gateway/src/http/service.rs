@@ -70,7 +70,7 @@ pub(super) async fn serve(
     app.metrics
         .request_seconds
         .observe(seconds(app.now().since(started)));
-    if handled.must_close && version < Version::HTTP_2 {
+    if (handled.must_close || app.drain.is_on()) && version < Version::HTTP_2 {
         handled
             .response
             .headers_mut()

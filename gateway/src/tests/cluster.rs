@@ -292,6 +292,7 @@ pub(crate) async fn cluster_with(
         access_key_id: KEY.into(),
         secret_access_key: Secret(SECRET.into()),
         account_id: ACCOUNT.into(),
+        drain_grace: hearth_node::config::HumanDuration::from_millis(0),
         ..Options::default()
     };
     change(&mut options);

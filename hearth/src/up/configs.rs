@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use hearth_node::config::HumanDuration;
 use hearth_node::data_dir::write_atomic;
 use hearth_node::telemetry::TelemetryOptions;
 use serde::Serialize;
@@ -99,6 +100,8 @@ pub(crate) fn gateway(
             AuthMode::Sigv4 => hearth_gateway::Auth::Sigv4,
             AuthMode::Any => hearth_gateway::Auth::Any,
         },
+        // On one machine nobody needs longer to notice.
+        drain_grace: HumanDuration::from_secs(1),
         telemetry: telemetry(args, node),
         ..hearth_gateway::Options::default()
     };

@@ -155,6 +155,7 @@ impl Controllers {
         let request = pb::WatchCatalogRequest {
             node_id: 9_100 + turn as u64,
             audience: pb::watch_catalog_request::Audience::Gateway.into(),
+            ..pb::WatchCatalogRequest::default()
         };
         let channel = self.channels[turn % self.channels.len()].clone();
         let watching = CatalogClient::new(channel)

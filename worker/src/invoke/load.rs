@@ -1,7 +1,6 @@
 //! Tells one gateway how this worker stands: everything at first and now and then, what changed soon after it changed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_core::ids::PoolKey;
@@ -77,7 +76,7 @@ fn load(engine: &Engine, outbox: &Outbox, since: Option<u64>) -> pb::Load {
         free_memory_mib: engine.memory.free_mib(),
         idle_memory_mib,
         start_budget: u32::try_from(engine.start_slots.available_permits()).unwrap_or(u32::MAX),
-        draining: engine.draining.load(Ordering::Acquire),
+        draining: engine.is_draining(),
         versions: changed.map(|pool| version_load(&pool, outbox)).collect(),
         pools: pools
             .iter()

@@ -58,7 +58,10 @@ pub(crate) struct Engine {
     pub(crate) memory: Arc<Memory>,
     pub(crate) start_slots: Arc<Semaphore>,
     pub(crate) metrics: WorkerMetrics,
+    /// This process is told to end.
     pub(crate) draining: AtomicBool,
+    /// The operator wants the worker to drain.
+    pub(crate) drain_ordered: AtomicBool,
     /// Launches and keepers.
     pub(crate) tasks: TaskTracker,
     /// Starts that came to nothing, for all gateways.
@@ -125,10 +128,21 @@ impl Engine {
         Arc::clone(pools.entry(key.clone()).or_insert_with(make))
     }
 
+    /// It finishes and takes no more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire) || self.drain_ordered.load(Ordering::Acquire)
+    }
+
+    /// The operator's wish; gateways and the leader are told soon.
+    pub(crate) fn order_drain(&self, drain: bool) {
+        self.drain_ordered.store(drain, Ordering::Release);
+        self.changes.next();
+    }
+
     /// A permit and a free sandbox, now or not at all.
     pub(crate) fn admit(&self, key: &VersionKey) -> Result<Admitted, NotAdmitted> {
         let refuse = |reason, idle| NotAdmitted { reason, idle };
-        if self.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             return Err(refuse(Reason::Draining, 0));
         }
         let Some(runnable) = self.catalog.find(key) else {
@@ -205,7 +219,7 @@ impl Engine {
     ) -> Result<u32, StartRefusal> {
         use pb::start_refused::Reason as No;
         let refuse = |reason, detail: String| StartRefusal { reason, detail };
-        if self.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             return Err(refuse(No::Draining, String::new()));
         }
         let Some(runnable) = self.catalog.find(key) else {
@@ -286,7 +300,8 @@ impl Engine {
         let mut unused = Vec::new();
         for pool in self.all_pools() {
             let is_wanted = self.catalog.contains(&pool.key) || planted::is(Bug::OldVersionServed);
-            pool.expire(if is_wanted { self.idle_timeout_ms } else { 0 });
+            let is_kept = is_wanted && !self.is_draining();
+            pool.expire(if is_kept { self.idle_timeout_ms } else { 0 });
             if !is_wanted && pool.is_empty() {
                 unused.push(pool.key.clone());
             }

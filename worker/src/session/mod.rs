@@ -7,7 +7,6 @@ mod prepare;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hearth_core::ids::{GrantSequence, Incarnation, MonotonicMs};
@@ -33,8 +32,9 @@ use prepare::Preparing;
 /// Time between heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// A leader that answers nothing for so long is looked for again.
-const SILENCE: Duration = Duration::from_secs(3);
+/// A leader that answers nothing for so long is looked for again: longer than an election, during which no leader can
+/// confirm a renewal, and short enough that the next leader hears the worker before it takes it for gone.
+const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// Reports on their way to the leader; a few grants' answers and a heartbeat.
 const REPORTS: usize = 256;
@@ -173,7 +173,7 @@ impl Search {
             free_memory_mib: self.engine.memory.free_mib(),
             sandboxes: self.engine.sandbox_count(),
             pools: renewal.pools.iter().map(|(k, r)| pool_use(k, r)).collect(),
-            draining: self.engine.draining.load(Ordering::Acquire),
+            draining: self.engine.is_draining(),
             session: renewal.session,
             runtimes,
         }))
@@ -278,6 +278,10 @@ impl Search {
             Order::Grant(grant) => self.on_grant(&grant),
             Order::Shrink(shrink) => self.on_shrink(&shrink),
             Order::Prepare(prepare) => return preparing.begin(prepare),
+            Order::SetDraining(order) => {
+                info!(draining = order.draining, "the operator's wish");
+                return self.engine.order_drain(order.draining);
+            }
             // Taken by the caller.
             Order::NotLeader(_) | Order::Registered(_) => return,
         };

@@ -1,0 +1,124 @@
+//! Commands that are carried out once however often they are proposed: the outcome of the newest ones by the token their
+//! client chose. A client that did not hear the answer proposes again with the same token.
+
+use std::collections::VecDeque;
+
+use hearth_core::Error;
+use hearth_core::ids::AccountId;
+use hearth_core::name::FunctionName;
+use serde::{Deserialize, Serialize};
+
+use super::functions::Functions;
+use super::reply::Reply;
+
+/// Outcomes kept. A client tries again within seconds, and a cluster commits some hundred commands a second.
+const KEPT_MAX: usize = 1_024;
+/// Longest token that is kept; a UUID has 36 characters.
+pub(crate) const TOKEN_MAX: usize = 64;
+
+/// What is kept of an answer. A function is not: its document is in the state already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Outcome {
+    Function(AccountId, FunctionName),
+    Done,
+    Refused(Error),
+}
+
+/// See the module's text. The oldest come first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once(VecDeque<(String, Outcome)>);
+
+impl Once {
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The answer to a command that was carried out before. A function is answered as it is now, and one that is gone by
+    /// now as done.
+    pub(super) fn reply(&self, token: &str, functions: &Functions) -> Option<Reply> {
+        let (_, outcome) = self.0.iter().rev().find(|(kept, _)| kept == token)?;
+        Some(match outcome {
+            Outcome::Function(account, name) => functions
+                .function(account, name)
+                .map_or(Reply::Done, |f| Reply::Function(Box::new(f.clone()))),
+            Outcome::Done => Reply::Done,
+            Outcome::Refused(error) => Reply::Refused(error.clone()),
+        })
+    }
+
+    /// Keeps an answer. Those that no client is given are not kept.
+    pub(super) fn keep(&mut self, token: &str, reply: &Reply) {
+        let outcome = match reply {
+            Reply::Function(f) => Outcome::Function(f.account.clone(), f.name.clone()),
+            Reply::Done => Outcome::Done,
+            Reply::Refused(error) => Outcome::Refused(error.clone()),
+            Reply::Grants(_) | Reply::Superseded | Reply::Unreadable => return,
+        };
+        if token.len() > TOKEN_MAX {
+            return;
+        }
+        if self.0.len() >= KEPT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((token.to_owned(), outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+    use crate::state::command::Command;
+    use crate::state::tests::{create, history, update_timeout};
+
+    fn once(token: &str, command: Command) -> Command {
+        Command::Once {
+            token: token.to_owned(),
+            command: Box::new(command),
+        }
+    }
+
+    #[test]
+    fn a_command_with_a_known_token_changes_nothing_and_is_answered_as_before() {
+        let mut state = State::default();
+        state.apply(1, &history()[0]);
+        let (first, effects) = state.apply(2, &once("a", create("f")));
+        assert_eq!(effects.len(), 1);
+        let before = state.clone();
+        let (second, effects) = state.apply(3, &once("a", create("f")));
+        assert_eq!((&second, effects.len()), (&first, 0));
+        assert_eq!(state, before);
+        let (refused, _) = state.apply(4, &once("b", create("f")));
+        assert!(matches!(refused, Reply::Refused(_)), "another client's");
+        assert_eq!(state.apply(5, &once("b", create("f"))).0, refused);
+    }
+
+    /// The case that plain repetition cannot solve: the second update would meet the first, in progress.
+    #[test]
+    fn an_update_in_progress_is_no_conflict_for_its_own_repetition() {
+        let mut state = State::default();
+        for (index, command) in (1..).zip(history()) {
+            state.apply(index, &command);
+        }
+        let (first, _) = state.apply(50, &once("u", update_timeout("f", 9)));
+        assert!(matches!(first, Reply::Function(_)), "{first:?}");
+        assert_eq!(state.apply(51, &once("u", update_timeout("f", 9))).0, first);
+        let (other, _) = state.apply(52, &update_timeout("f", 9));
+        assert!(matches!(other, Reply::Refused(_)));
+    }
+
+    #[test]
+    fn only_the_newest_are_kept() {
+        let mut kept = Once::default();
+        for n in 0..=KEPT_MAX {
+            kept.keep(&n.to_string(), &Reply::Done);
+        }
+        assert_eq!(kept.0.len(), KEPT_MAX);
+        let functions = Functions::default();
+        assert_eq!(kept.reply("0", &functions), None);
+        assert_eq!(kept.reply("1", &functions), Some(Reply::Done));
+        kept.keep(&"x".repeat(TOKEN_MAX + 1), &Reply::Done);
+        assert_eq!(kept.0.len(), KEPT_MAX, "nor is a token that is too long");
+    }
+}
