@@ -152,21 +152,7 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
         metrics: node_metrics,
     }
     .spawn(admin, &shutdown);
-    let watching = catalog::watch(
-        catalog::Watching {
-            catalog: Arc::clone(&app.catalog),
-            controllers: Arc::clone(&app.controllers),
-            invoker: Arc::clone(&app.invoker),
-            health: health.clone(),
-            drain: app.drain.clone(),
-            addr: addr.to_string(),
-        },
-        shutdown.token(),
-    );
-    shutdown.spawn("catalog", watching);
-    let judging = Arc::clone(&app.invoker).watch_standing(shutdown.token());
-    shutdown.spawn("standing of workers", judging);
-    shutdown.spawn("sweep", sweep(Arc::clone(&app), shutdown.token()));
+    follow(&app, &health, addr, &shutdown);
     let (limit, grace) = (options.shutdown_timeout.0, options.drain_grace.0);
     let drain = app.drain.clone();
     let (serving, served) = (CancellationToken::new(), CancellationToken::new());
@@ -187,6 +173,25 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
         shutdown,
         limit,
     })
+}
+
+/// Starts what keeps the gateway's picture of the cluster current.
+fn follow(app: &Arc<App>, health: &Health, addr: SocketAddr, shutdown: &Shutdown) {
+    let watching = catalog::watch(
+        catalog::Watching {
+            catalog: Arc::clone(&app.catalog),
+            controllers: Arc::clone(&app.controllers),
+            invoker: Arc::clone(&app.invoker),
+            health: health.clone(),
+            drain: app.drain.clone(),
+            addr: addr.to_string(),
+        },
+        shutdown.token(),
+    );
+    shutdown.spawn("catalog", watching);
+    let judging = Arc::clone(&app.invoker).watch_standing(shutdown.token());
+    shutdown.spawn("standing of workers", judging);
+    shutdown.spawn("sweep", sweep(Arc::clone(app), shutdown.token()));
 }
 
 fn assemble(

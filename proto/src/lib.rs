@@ -1,6 +1,8 @@
 //! Protocols of Hearth: generated messages and services, their conversions to `core`, and the one map between
 //! `core` errors and gRPC codes. Decisions are not here.
 
+#[cfg(test)]
+mod compatibility;
 pub mod convert;
 pub mod status;
 

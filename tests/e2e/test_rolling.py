@@ -10,7 +10,7 @@ import time
 
 import botocore.exceptions
 import pytest
-from harness import HEARTH, Cluster, create, invoke, until
+from harness import Cluster, create, invoke, until
 
 APP = "import time\n\ndef handler(event, context):\n    time.sleep(0.02)\n    return ['ok', event]\n"
 CLIENTS = 4

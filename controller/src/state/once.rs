@@ -69,8 +69,8 @@ impl Once {
 mod tests {
     use super::*;
     use crate::state::State;
-    use crate::state::command::Command;
-    use crate::state::tests::{create, history, update_timeout};
+    use crate::state::command::{Command, Settled};
+    use crate::state::tests::{create, history, settle, update_timeout};
 
     fn once(token: &str, command: Command) -> Command {
         Command::Once {
@@ -98,14 +98,35 @@ mod tests {
     #[test]
     fn an_update_in_progress_is_no_conflict_for_its_own_repetition() {
         let mut state = State::default();
-        for (index, command) in (1..).zip(history()) {
-            state.apply(index, &command);
-        }
+        state.apply(1, &history()[0]);
+        state.apply(2, &create("f"));
+        state.apply(3, &settle("f", 2, Settled::Successful));
         let (first, _) = state.apply(50, &once("u", update_timeout("f", 9)));
         assert!(matches!(first, Reply::Function(_)), "{first:?}");
         assert_eq!(state.apply(51, &once("u", update_timeout("f", 9))).0, first);
         let (other, _) = state.apply(52, &update_timeout("f", 9));
         assert!(matches!(other, Reply::Refused(_)));
+    }
+
+    /// Entries as the first release of level 1 wrote them; a log on somebody's disk looks like this.
+    #[test]
+    fn entries_of_level_1_stay_readable() {
+        let tag = r#"{"Once":{"token":"t","command":{"BeginTerm":{"term":3}}}}"#;
+        let wanted = once("t", Command::BeginTerm { term: 3 });
+        assert_eq!(serde_json::from_str::<Command>(tag).unwrap(), wanted);
+        let drain = r#"{"SetDrain":{"role":"Worker","node":101,"drain":true}}"#;
+        let mut state = State::default();
+        let command: Command = serde_json::from_str(drain).unwrap();
+        assert_eq!(state.apply(1, &command).0, Reply::Done);
+        state.apply(2, &wanted);
+        let kept = r#"{"workers":{},"drains":[["Worker",101]]}"#;
+        assert_eq!(serde_json::to_string(&state.nodes).unwrap(), kept);
+        assert_eq!(
+            serde_json::to_string(&state.once).unwrap(),
+            r#"[["t","Done"]]"#
+        );
+        let stored = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<State>(&stored).unwrap(), state);
     }
 
     #[test]
