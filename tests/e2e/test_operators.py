@@ -90,5 +90,7 @@ def test_a_worker_is_forgotten_only_when_it_is_silent_or_by_force(three):
         assert invoke(three.client(), "load", 1)[1] == ["ok", 1]
     finally:
         os.kill(worker["pid"], signal.SIGCONT)
-    # It was not dead: it registers again.
+    # It was not dead, but its life is over: another one is welcome.
+    os.kill(worker["pid"], signal.SIGKILL)
+    three.wait_restarted(worker)
     until(lambda: nodes(three)["worker", worker["id"]]["alive"], "it is back", 30)
