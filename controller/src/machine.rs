@@ -86,6 +86,12 @@ impl ReplicatedState {
         self.broken.subscribe()
     }
 
+    /// Makes the state that of a new cluster which begins at `index`, after `term`; see [`State::detach`].
+    pub(crate) fn detach(&mut self, index: u64, term: u64) {
+        self.state.detach(index, term);
+        self.applied = index;
+    }
+
     fn change(&self, index: u64, effect: Effect) -> Change {
         match effect {
             Effect::Function(account, name) => {

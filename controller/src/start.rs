@@ -19,6 +19,7 @@ use hearth_proto::internal::v1 as pb;
 use tokio::sync::watch;
 
 use crate::api::admin::AdminService;
+use crate::api::backup::{BackupService, Running};
 use crate::api::catalog::CatalogService;
 use crate::api::code::BlobsService;
 use crate::api::control::ControlService;
@@ -175,6 +176,7 @@ struct Stores {
     store: Arc<dyn BlobStore>,
     local: LocalBlobs,
     collected: Arc<dyn BlobStore>,
+    backups: Running,
 }
 
 /// Starts a controller. Returns once it listens; the cluster is formed in the background.
@@ -290,6 +292,7 @@ fn stores(
             collected: Arc::clone(&store),
             store,
             local,
+            backups: Running::default(),
         });
     }
     let membership = Membership {
@@ -308,6 +311,7 @@ fn stores(
         store: Arc::new(store),
         collected: Arc::new(local.clone()),
         local,
+        backups: Running::default(),
     })
 }
 
@@ -405,6 +409,15 @@ impl Parts {
         let blobs = BlobsService {
             store: Arc::clone(&stores.store),
         };
+        let backups = BackupService {
+            cluster_id: self.options.cluster_id.clone(),
+            consensus: self.consensus.clone(),
+            clock: self.seams.clock.clone(),
+            store: Arc::clone(&stores.store),
+            is_shared: self.options.blobs.store == BlobStoreKind::S3,
+            running: stores.backups.clone(),
+            stop: self.shutdown.token(),
+        };
         let max = self.options.server.max_message_size.as_usize();
         let control = pb::control_server::ControlServer::new(control)
             .max_decoding_message_size(max)
@@ -422,6 +435,7 @@ impl Parts {
             .add_service(registry)
             .add_service(pb::cluster_admin_server::ClusterAdminServer::new(admin))
             .add_service(pb::blobs_server::BlobsServer::new(blobs))
+            .add_service(pb::backups_server::BackupsServer::new(backups))
     }
 
     fn spawn_background(&self, stores: Stores, health: Health) {
@@ -447,6 +461,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             is_shared: self.options.blobs.store == BlobStoreKind::S3,
             store: stores.collected,
+            backups: stores.backups,
             grace: self.options.blobs.grace.0,
             every: self.options.blobs.collect_every.0,
         };

@@ -87,6 +87,20 @@ impl Shared {
     }
 }
 
+/// Makes the log of a node that begins with this vote and a snapshot. Durable when it returns. Blocks.
+pub(super) fn seed(
+    storage: &dyn Storage,
+    dir: &Path,
+    node_id: u64,
+    cluster_id: &str,
+    vote: &Vote,
+) -> Result<(), OpenError> {
+    let (disk, _) = Disk::open(storage, dir, node_id, cluster_id)?;
+    let vote = disk::encode_vote(vote);
+    disk.engine.set_marks(&[(disk::KEY_VOTE, Some(&vote))])?;
+    Ok(disk.engine.sync()?)
+}
+
 impl LogStore {
     /// Opens or makes the log in `dir`. Blocks for as long as reading the log takes.
     pub(super) fn open(
