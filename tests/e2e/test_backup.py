@@ -75,7 +75,7 @@ def make_functions(client):
     for number, name in enumerate(names):
         create(
             client, name, {"app.py": CODE.format(name=name), "filler": os.urandom(200_000 * number)},
-            Tags={"team": f"t{number}"}, Environment={"Variables": {"N": str(number)}},
+            Tags={"team": f"t{number}"}, Environment={"Variables": {"NUMBER": str(number)}},
         )
     client.put_function_concurrency(FunctionName=names[0], ReservedConcurrentExecutions=7)
     client.put_function_concurrency(FunctionName=names[1], ReservedConcurrentExecutions=0)
