@@ -213,6 +213,28 @@ mod tests {
         assert_eq!(restored.applied, machine().applied);
     }
 
+    /// Commands as the first release wrote them into logs, one a line. The first thirteen lead to the golden snapshot.
+    #[test]
+    fn commands_of_format_1_stay_readable() {
+        let golden = include_str!("state/golden/commands-1.jsonl");
+        let mut machine = ReplicatedState::default();
+        for (index, line) in (1..).zip(golden.lines()) {
+            let reply = decode(&machine.apply(index, line.as_bytes())).unwrap();
+            assert!(
+                !matches!(reply, Reply::Unreadable | Reply::Refused(_)),
+                "{line}: {reply:?}"
+            );
+            if index == 13 {
+                let mut restored = ReplicatedState::default();
+                let snapshot = include_bytes!("state/golden/format-1.json");
+                restored.restore(snapshot).unwrap();
+                assert_eq!(machine.state(), restored.state());
+            }
+        }
+        assert!(machine.applied > 13);
+        assert!(machine.watch_broken().borrow().is_none());
+    }
+
     #[test]
     fn what_is_written_now_is_what_the_golden_file_holds() {
         let now: serde_json::Value = serde_json::from_slice(&machine().snapshot()).unwrap();

@@ -14,16 +14,16 @@ use crate::blobs::{BlobStore, LocalBlobs};
 use crate::machine::{self, ReplicatedState};
 use crate::raft::{self, Consensus, Machine as _};
 use crate::state::command::Command;
-use crate::state::tests as sample;
 
 const SMALL: [&[u8]; 2] = [b"", b"a zip"];
 const CODES: [&[u8]; 3] = [b"", b"a zip", &[7; 300_000]];
 
+/// As the first release wrote it.
+const METADATA_OF_FORMAT_1: &[u8] = include_bytes!("../state/golden/format-1.json");
+
 fn machine() -> ReplicatedState {
     let mut machine = ReplicatedState::default();
-    for (index, command) in (1..).zip(sample::history()) {
-        machine.apply(index, &machine::encode(&command));
-    }
+    machine.restore(METADATA_OF_FORMAT_1).unwrap();
     machine
 }
 
@@ -36,7 +36,7 @@ fn taken(blobs: BTreeMap<Digest, u64>) -> Taken {
         taken_at_ms: 1_700_000_000_000,
         written_by: "0.1.0".to_owned(),
         functions: machine().state().functions.iter().count() as u64,
-        metadata: machine().snapshot().into(),
+        metadata: METADATA_OF_FORMAT_1.into(),
         blobs,
     }
 }

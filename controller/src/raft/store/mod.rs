@@ -10,6 +10,8 @@
 
 mod cache;
 mod disk;
+#[cfg(test)]
+mod golden;
 mod record;
 mod sled_engine;
 mod writer;
