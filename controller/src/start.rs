@@ -45,6 +45,8 @@ use crate::state::accounts::AccountLimits;
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// How long a follower may take to become leader when this one ends; an election takes about as long.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(2);
+/// How long a write waits here for a leader before its caller is to ask another controller: about an election.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two tries to form the cluster, while the others are not there yet.
 const FORM_PAUSE: Duration = Duration::from_millis(500);
 
@@ -270,6 +272,7 @@ fn raft_options(options: &Options, dialer: NetDialer, storage: Arc<dyn Storage>)
     raft.dialer = Arc::new(dialer);
     raft.storage = storage;
     raft.request_timeout = options.raft.request_timeout.0;
+    raft.patience = PATIENCE.min(raft.request_timeout);
     raft.snapshot_every = options.raft.snapshot_every;
     raft.keep_applied = options.raft.keep_applied;
     raft

@@ -49,7 +49,7 @@ impl Controllers {
         dialer: &Dialer,
         timeout: Duration,
     ) -> Result<Self, Status> {
-        let channels = addrs.iter().map(|addr| dialer.channel(addr));
+        let channels = addrs.iter().map(|addr| dialer.controller(addr));
         Ok(Self {
             channels: channels.collect::<Result<_, _>>()?,
             preferred: AtomicUsize::new(0),
@@ -142,6 +142,7 @@ async fn attempt_once(
     let answer = tokio::time::timeout(ATTEMPT_TIMEOUT, client.execute(call)).await;
     match answer {
         Ok(Ok(answer)) => match decode_answer(answer.get_ref()) {
+            Err(error) if error.is_not_done() => Err(Failed::NotDone),
             Err(error) if error.code == ErrorCode::Unavailable => Err(Failed::Unknown(error)),
             answer => Ok(answer),
         },

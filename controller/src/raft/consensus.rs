@@ -50,6 +50,7 @@ pub(super) struct Inner<M: Machine> {
     pub(super) leadership: watch::Receiver<Leadership>,
     fatal: watch::Receiver<Option<String>>,
     pub(super) request_timeout: Duration,
+    pub(super) patience: Duration,
     /// Held while this node changes the membership.
     pub(super) changing: Arc<Mutex<()>>,
     pub(super) tasks: TaskTracker,
@@ -112,6 +113,7 @@ impl<M: Machine> Consensus<M> {
             leadership: watched.leadership.subscribe(),
             fatal: watched.fatal.subscribe(),
             request_timeout: options.request_timeout,
+            patience: options.patience,
             changing: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
