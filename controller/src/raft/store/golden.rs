@@ -7,6 +7,7 @@ use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 use openraft::{BasicNode, EntryPayload};
 
 use super::*;
+use crate::raft::storage::MachineStorage;
 use crate::raft::types::{Command, LeaderId, Membership};
 
 const GOLDEN: &str = include_str!("../golden/log-1.txt");
@@ -44,6 +45,11 @@ fn entries() -> Vec<Entry> {
     (6..).zip(payloads).map(entry).collect()
 }
 
+fn open(dir: &Path) -> LogStore {
+    let storage: Arc<dyn Storage> = Arc::new(MachineStorage);
+    LogStore::open(&storage, dir, 2, "golden", None).unwrap()
+}
+
 fn lines(dir: &Path) -> String {
     let db = sled::open(dir).unwrap();
     let mut lines = String::new();
@@ -68,7 +74,7 @@ async fn a_log_of_format_1_stays_readable() {
     }
     db.flush().unwrap();
     drop(db);
-    let mut log = LogStore::open(dir.path(), 2, "golden", None).unwrap();
+    let mut log = open(dir.path());
     assert_eq!(log.read_vote().await.unwrap(), Some(vote()));
     assert_eq!(log.read_committed().await.unwrap(), Some(log_id(8)));
     let state = log.get_log_state().await.unwrap();
@@ -81,7 +87,7 @@ async fn a_log_of_format_1_stays_readable() {
 async fn what_is_written_now_is_what_the_golden_log_holds() {
     use openraft::storage::RaftLogStorageExt as _;
     let dir = tempfile::tempdir().unwrap();
-    let mut log = LogStore::open(dir.path(), 2, "golden", None).unwrap();
+    let mut log = open(dir.path());
     log.save_vote(&vote()).await.unwrap();
     let before = (0..6).map(|index| Entry {
         log_id: log_id(index),
