@@ -16,6 +16,7 @@ FROM ?= 1
 JOBS ?= $(shell nproc)
 
 .PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control setup runtimes
+.PHONY: help demo test test-rust test-e2e check fix bench bench-control chaos setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
@@ -23,6 +24,7 @@ help:
 	@echo "make sim     SEEDS=200 [FROM=1]: a whole cluster in simulation, one process a seed; sim-one SEED=n repeats one"
 	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
 	@echo "make fix     formatting and what clippy can mend"
+	@echo "make chaos   real cluster in network namespaces, one fault after the other for CHAOS_MINUTES (10; root)"
 	@echo "make bench   warm and cold paths beside their floors, as a table and under target/bench/"
 	@echo "make bench-control  the control plane with 1,000 simulated workers and 10,000 functions (WORKERS=n FUNCTIONS=n)"
 
@@ -91,3 +93,9 @@ bench-control: PROFILE = release
 bench-control: setup
 	cargo build --locked --release --bin hearth
 	cargo run --locked --release --package hearth-tests --bin bench-control
+
+chaos: runtimes
+	scripts/setup nftables
+	scripts/build-examples
+	.venv/bin/python -m pytest -p no:cacheprovider -q tests/chaos
+	HEARTH_PROFILE=$(PROFILE) .venv/bin/python tests/chaos/run.py

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use hearth_node::clock::SharedClock;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::backup::Running;
 use crate::blobs::{BlobError, BlobStore, Digest, gc};
 use crate::machine::ReplicatedState;
 use crate::metrics::ControllerMetrics;
@@ -22,6 +23,8 @@ pub(crate) struct Collector {
     pub(crate) store: Arc<dyn BlobStore>,
     /// A store that all share is collected by the leader alone.
     pub(crate) is_shared: bool,
+    /// A backup needs what was named when it began.
+    pub(crate) backups: Running,
     pub(crate) grace: Duration,
     pub(crate) every: Duration,
 }
@@ -61,6 +64,13 @@ impl Collector {
                     source: error.into(),
                 })?;
             let digests = self.consensus.read(|m| m.state().functions.digests());
+            // After the read: a backup that begins later has read a state at least as new.
+            if self.backups.holds_blobs(self.clock.monotonic_ms()) {
+                return Err(BlobError::Store {
+                    action: "collect",
+                    source: "a backup is being taken".into(),
+                });
+            }
             let digests: BTreeSet<Digest> = digests
                 .into_iter()
                 .map(|digest| Digest::from_bytes(digest.0))

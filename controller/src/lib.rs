@@ -7,6 +7,7 @@
 //! | `machine` | the state as Raft carries it: JSON, snapshots, the feed of changes |
 //! | `raft` | openraft on sled |
 //! | `blobs` | code blobs |
+//! | `backup` | the file of a backup: writing, checking, restoring |
 //! | `leader` | the leader's soft state: sessions, permits, capacity |
 //! | `reconcile` | from wanted to observed: pure plan, execution |
 //! | `api` | gRPC services |
@@ -14,6 +15,7 @@
 //! No invocation passes here: with all controllers stopped, invocations go on.
 
 mod api;
+pub mod backup;
 pub mod blobs;
 mod collect;
 mod drain;

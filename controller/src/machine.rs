@@ -90,6 +90,12 @@ impl ReplicatedState {
         self.broken.subscribe()
     }
 
+    /// Makes the state that of a new cluster which begins at `index`, after `term`; see [`State::detach`].
+    pub(crate) fn detach(&mut self, index: u64, term: u64) {
+        self.state.detach(index, term);
+        self.applied = index;
+    }
+
     fn change(&self, index: u64, effect: Effect) -> Change {
         match effect {
             Effect::Function(account, name) => {
@@ -214,6 +220,28 @@ mod tests {
         restored.restore(golden).unwrap();
         assert_eq!(restored.state(), machine().state());
         assert_eq!(restored.applied, machine().applied);
+    }
+
+    /// Commands as the first release wrote them into logs, one a line. The first thirteen lead to the golden snapshot.
+    #[test]
+    fn commands_of_format_1_stay_readable() {
+        let golden = include_str!("state/golden/commands-1.jsonl");
+        let mut machine = ReplicatedState::default();
+        for (index, line) in (1..).zip(golden.lines()) {
+            let reply = decode(&machine.apply(index, line.as_bytes())).unwrap();
+            assert!(
+                !matches!(reply, Reply::Unreadable | Reply::Refused(_)),
+                "{line}: {reply:?}"
+            );
+            if index == 13 {
+                let mut restored = ReplicatedState::default();
+                let snapshot = include_bytes!("state/golden/format-1.json");
+                restored.restore(snapshot).unwrap();
+                assert_eq!(machine.state(), restored.state());
+            }
+        }
+        assert!(machine.applied > 13);
+        assert!(machine.watch_broken().borrow().is_none());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use hearth_proto::internal::v1 as pb;
 use tokio::sync::watch;
 
 use crate::api::admin::AdminService;
+use crate::api::backup::{BackupService, Running};
 use crate::api::catalog::CatalogService;
 use crate::api::code::BlobsService;
 use crate::api::control::ControlService;
@@ -45,6 +46,8 @@ use crate::state::accounts::AccountLimits;
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// How long a follower may take to become leader when this one ends; an election takes about as long.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(2);
+/// How long a write waits here for a leader before its caller is to ask another controller: about an election.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two tries to form the cluster, while the others are not there yet.
 const FORM_PAUSE: Duration = Duration::from_millis(500);
 
@@ -173,6 +176,7 @@ struct Stores {
     store: Arc<dyn BlobStore>,
     local: LocalBlobs,
     collected: Arc<dyn BlobStore>,
+    backups: Running,
 }
 
 /// Starts a controller. Returns once it listens; the cluster is formed in the background.
@@ -266,6 +270,7 @@ fn raft_options(options: &Options, dialer: NetDialer, storage: Arc<dyn Storage>)
     raft.dialer = Arc::new(dialer);
     raft.storage = storage;
     raft.request_timeout = options.raft.request_timeout.0;
+    raft.patience = PATIENCE.min(raft.request_timeout);
     raft.snapshot_every = options.raft.snapshot_every;
     raft.keep_applied = options.raft.keep_applied;
     raft
@@ -288,6 +293,7 @@ fn stores(
             collected: Arc::clone(&store),
             store,
             local,
+            backups: Running::default(),
         });
     }
     let membership = Membership {
@@ -306,6 +312,7 @@ fn stores(
         store: Arc::new(store),
         collected: Arc::new(local.clone()),
         local,
+        backups: Running::default(),
     })
 }
 
@@ -407,6 +414,15 @@ impl Parts {
         let blobs = BlobsService {
             store: Arc::clone(&stores.store),
         };
+        let backups = BackupService {
+            cluster_id: self.options.cluster_id.clone(),
+            consensus: self.consensus.clone(),
+            clock: self.seams.clock.clone(),
+            store: Arc::clone(&stores.store),
+            is_shared: self.options.blobs.store == BlobStoreKind::S3,
+            running: stores.backups.clone(),
+            stop: self.shutdown.token(),
+        };
         let max = self.options.server.max_message_size.as_usize();
         let control = pb::control_server::ControlServer::new(control)
             .max_decoding_message_size(max)
@@ -424,6 +440,7 @@ impl Parts {
             .add_service(registry)
             .add_service(pb::cluster_admin_server::ClusterAdminServer::new(admin))
             .add_service(pb::blobs_server::BlobsServer::new(blobs))
+            .add_service(pb::backups_server::BackupsServer::new(backups))
     }
 
     fn spawn_background(&self, stores: Stores, health: Health) {
@@ -449,6 +466,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             is_shared: self.options.blobs.store == BlobStoreKind::S3,
             store: stores.collected,
+            backups: stores.backups,
             grace: self.options.blobs.grace.0,
             every: self.options.blobs.collect_every.0,
         };

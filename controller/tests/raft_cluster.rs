@@ -87,13 +87,36 @@ async fn without_a_quorum_nothing_is_promised() {
     assert!(
         matches!(
             error,
-            ProposeError::NotLeader { .. } | ProposeError::OutcomeUnknown(_)
+            ProposeError::NotLeader { .. }
+                | ProposeError::Unavailable(_)
+                | ProposeError::OutcomeUnknown(_)
         ),
         "{error}"
     );
     alone.read_index().await.unwrap_err();
     // What it has it still shows.
     assert_eq!(alone.read(Journal::commands)[0], "kept");
+    cluster.shutdown().await;
+}
+
+/// A gateway whose controller leads only in its own belief must be free to ask another one, soon and without doubt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_majority_soon_takes_nothing_and_says_so() {
+    let mut cluster = Cluster::start(3).await;
+    let (leader, node) = cluster.leader().await;
+    for other in (1..=3).filter(|id| *id != leader) {
+        cluster.kill(other).await;
+    }
+    // It may have taken this one before it noticed.
+    node.propose("perhaps").await.unwrap_err();
+    let clock = started();
+    let error = node.propose("never").await.unwrap_err();
+    let is_certain = matches!(
+        error,
+        ProposeError::NotLeader { .. } | ProposeError::Unavailable(_)
+    );
+    assert!(is_certain, "{error}");
+    assert!(clock.elapsed() < FAIL_OVER, "{:?}", clock.elapsed());
     cluster.shutdown().await;
 }
 

@@ -48,7 +48,7 @@ pub struct Error {
     pub code: ErrorCode,
     /// The text for the user; AWS's own where AWS has one.
     pub message: String,
-    /// The machine-readable reason of a throttle (`ReservedFunctionConcurrentInvocationLimitExceeded`).
+    /// The machine-readable reason of a throttle (`ReservedFunctionConcurrentInvocationLimitExceeded`), or [`NOT_DONE`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -62,6 +62,10 @@ impl Error {
             reason: None,
         }
     }
+    /// Whether it promises that nothing happened though it may another time.
+    pub fn is_not_done(&self) -> bool {
+        self.code == ErrorCode::Unavailable && self.reason.as_deref() == Some(NOT_DONE)
+    }
     /// The same with a reason.
     #[must_use]
     pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
@@ -69,6 +73,9 @@ impl Error {
         self
     }
 }
+
+/// Reason of an [`ErrorCode::Unavailable`] that promises that nothing happened: the same may be asked of another node.
+pub const NOT_DONE: &str = "NotDone";
 
 /// Shorthand of the edges.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

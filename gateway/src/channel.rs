@@ -2,6 +2,7 @@
 //! made is `hearth_node::grpc`'s; what is said on it is not here.
 
 use hearth_node::Seams;
+use hearth_node::config::HumanDuration;
 use hearth_node::grpc::{ChannelOptions, ClusterChannel, ClusterIdentity, channel};
 use tonic::Status;
 
@@ -22,12 +23,24 @@ impl Dialer {
 
     /// A channel that connects when it is used, and again when it was lost.
     pub(crate) fn channel(&self, addr: &str) -> Result<ClusterChannel, Status> {
-        channel(
-            &self.seams.net,
-            addr,
-            &ChannelOptions::default(),
-            &self.identity,
-        )
-        .map_err(|error| Status::invalid_argument(error.to_string()))
+        self.dial(addr, &ChannelOptions::default())
+    }
+
+    /// One to a controller. Metadata waits for a controller that is cut off until its channel is found dead, and writes are
+    /// to resume two seconds after a leader is lost; one that is taken for dead wrongly costs a second try, not an
+    /// invocation.
+    pub(crate) fn controller(&self, addr: &str) -> Result<ClusterChannel, Status> {
+        let options = ChannelOptions {
+            connect_timeout: HumanDuration::from_millis(500),
+            keep_alive_interval: HumanDuration::from_millis(400),
+            keep_alive_timeout: HumanDuration::from_millis(800),
+            ..ChannelOptions::default()
+        };
+        self.dial(addr, &options)
+    }
+
+    fn dial(&self, addr: &str, options: &ChannelOptions) -> Result<ClusterChannel, Status> {
+        channel(&self.seams.net, addr, options, &self.identity)
+            .map_err(|error| Status::invalid_argument(error.to_string()))
     }
 }

@@ -97,7 +97,7 @@ impl Controllers {
     fn controller(&self, addr: &str) -> Result<Arc<Controller>, Status> {
         Ok(Arc::new(Controller {
             addr: addr.to_owned(),
-            channel: self.dialer.channel(addr)?,
+            channel: self.dialer.controller(addr)?,
             failed_at: AtomicU64::new(0),
         }))
     }
@@ -352,6 +352,7 @@ async fn attempt(controller: Arc<Controller>, call: pb::ControlCall) -> Attempt 
     let answer = tokio::time::timeout(ATTEMPT_TIMEOUT, client.execute(call)).await;
     let result = match answer {
         Ok(Ok(answer)) => match decode_answer(answer.get_ref()) {
+            Err(error) if error.is_not_done() => Err(Failed::NotDone),
             Err(error) if error.code == ErrorCode::Unavailable => Err(Failed::Unknown(error)),
             _ => Ok(answer.into_inner()),
         },

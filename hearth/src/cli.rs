@@ -44,6 +44,10 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// Declare a silent worker dead: what it held is free at once.
     Forget(ForgetArgs),
+    /// Write metadata and code of a running cluster into one file, or check such a file.
+    Backup(BackupArgs),
+    /// Make the data dir of a new cluster from a backup.
+    Restore(RestoreArgs),
     /// Show the nodes of a cluster started with `hearth up`.
     Status(StatusArgs),
     /// The worker's helper process that makes sandboxes. Started by the worker itself.
@@ -172,6 +176,50 @@ pub(crate) struct MembersArgs {
     /// Data dir of a cluster started with `hearth up`.
     #[arg(long, default_value = "/var/lib/hearth/cluster")]
     pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct BackupArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<BackupCommand>,
+    /// Where the backup is written (mode 0600). It has the environments of functions in it: keep it safe.
+    #[arg(required = true)]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) at: MembersArgs,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Check every digest of a backup.
+    Verify {
+        /// The backup.
+        file: PathBuf,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup.
+    pub(crate) file: PathBuf,
+    /// Data dir to make; it must not exist or be empty.
+    #[arg(long, required_unless_present = "dry_run")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Only check every digest of the backup.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Keep the old cluster's id, after a disaster: its workers and gateways can be used again once they are restarted.
+    /// None of its controllers must ever run again. [default: a new id, which keeps the two apart]
+    #[arg(long)]
+    pub(crate) same_cluster: bool,
+    /// HOST:PORT where other controllers will reach the restored one, which `hearth controller` then runs. [default:
+    /// loopback, for `hearth up`]
+    #[arg(long)]
+    pub(crate) addr: Option<String>,
+    /// Account of the root credentials of `hearth up`. [default: the one that has the functions]
+    #[arg(long)]
+    pub(crate) account_id: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

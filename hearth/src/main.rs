@@ -1,6 +1,7 @@
 //! The `hearth` executable: reads the command line, starts the role that was asked for. What a role does is in its
 //! own crate.
 
+mod backup;
 mod cli;
 mod credentials;
 mod members;
@@ -47,6 +48,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Gateway(args) => role::gateway(args).await,
         Command::Runtime { command } => runtime::run(command).await,
         Command::Controllers { command } => members::run(command).await,
+        Command::Backup(args) => backup::run(args).await,
+        Command::Restore(args) => backup::restore(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Nodes(args) => nodes::list(args).await,
         Command::Drain(args) => nodes::drain(args).await,

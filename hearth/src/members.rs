@@ -13,6 +13,9 @@ use pb::cluster_admin_client::ClusterAdminClient;
 use crate::cli::{ControllersCommand, MembersArgs};
 use crate::up::{Role, addresses, read_cluster};
 
+/// To one controller.
+pub(crate) type Channel = ClusterChannel;
+
 /// How long a controller may take to say who the members are.
 const ASK_DEADLINE: Duration = Duration::from_secs(3);
 /// A new controller catches up before it is a member: longer than the controllers' own limit.
@@ -22,7 +25,8 @@ pub(crate) async fn run(command: ControllersCommand) -> anyhow::Result<()> {
     let (ControllersCommand::List { at }
     | ControllersCommand::Add { at, .. }
     | ControllersCommand::Remove { at, .. }) = &command;
-    let (addr, mut client) = find(at).await?;
+    let (addr, channel) = find(at).await?;
+    let mut client = ClusterAdminClient::new(channel);
     let reply = match &command {
         ControllersCommand::List { .. } => {
             with_deadline(client.members(pb::MembersRequest {}), ASK_DEADLINE).await
@@ -47,13 +51,7 @@ pub(crate) async fn run(command: ControllersCommand) -> anyhow::Result<()> {
 }
 
 /// The first controller that answers; it sends on to the leader what only the leader can do.
-async fn find(at: &MembersArgs) -> anyhow::Result<(String, ClusterAdminClient<ClusterChannel>)> {
-    let (addr, channel) = find_channel(at).await?;
-    Ok((addr, ClusterAdminClient::new(channel)))
-}
-
-/// As [`find`], for other services.
-pub(crate) async fn find_channel(at: &MembersArgs) -> anyhow::Result<(String, ClusterChannel)> {
+pub(crate) async fn find(at: &MembersArgs) -> anyhow::Result<(String, ClusterChannel)> {
     let (identity, addrs) = known(at)?;
     let mut last = None;
     for addr in addrs {

@@ -11,7 +11,7 @@ use pb::cluster_admin_client::ClusterAdminClient;
 use pb::control_client::ControlClient;
 
 use crate::cli::{DrainArgs, ForgetArgs, NodesArgs};
-use crate::members::find_channel;
+use crate::members::find;
 
 /// How long the controllers may take to answer; a leader may have to be elected.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub(crate) async fn list(args: NodesArgs) -> anyhow::Result<()> {
-    let (_, channel) = find_channel(&args.at).await?;
+    let (_, channel) = find(&args.at).await?;
     let summary = summary(channel).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
@@ -30,7 +30,7 @@ pub(crate) async fn list(args: NodesArgs) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn drain(args: DrainArgs) -> anyhow::Result<()> {
-    let (addr, channel) = find_channel(&args.at).await?;
+    let (addr, channel) = find(&args.at).await?;
     let node = one(
         &summary(channel.clone()).await?,
         args.id,
@@ -81,7 +81,7 @@ async fn wait(channel: ClusterChannel, node: &NodeSummary, limit: Duration) -> a
 }
 
 pub(crate) async fn forget(args: ForgetArgs) -> anyhow::Result<()> {
-    let (addr, channel) = find_channel(&args.at).await?;
+    let (addr, channel) = find(&args.at).await?;
     let request = pb::ForgetWorkerRequest {
         id: args.id,
         force: args.force,

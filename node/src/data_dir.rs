@@ -257,6 +257,20 @@ mod tests {
         ));
     }
 
+    /// As the first release wrote it.
+    #[test]
+    fn an_identity_of_the_first_release_stays_readable() {
+        let golden = "{\n  \"cluster_id\": \"c1\",\n  \"role\": \"worker\",\n  \"node\": \"n1\"\n}";
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temporary.path()).unwrap();
+        fs::write(temporary.path().join("identity.json"), golden).unwrap();
+        dir.claim(&identity("c1", "worker")).unwrap();
+        fs::remove_file(temporary.path().join("identity.json")).unwrap();
+        dir.claim(&identity("c1", "worker")).unwrap();
+        let now = fs::read_to_string(temporary.path().join("identity.json")).unwrap();
+        assert_eq!(now, golden);
+    }
+
     #[test]
     fn a_damaged_identity_is_not_overwritten() {
         let temporary = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! operators' commands. Decisions are in `state`, `leader` and `hearth_core`.
 
 pub(crate) mod admin;
+pub(crate) mod backup;
 pub(crate) mod catalog;
 pub(crate) mod code;
 pub(crate) mod control;

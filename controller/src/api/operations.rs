@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hearth_core::control::{ControlReply, ControlRequest};
-use hearth_core::error::{Error, ErrorCode, Result};
+use hearth_core::error::{Error, ErrorCode, NOT_DONE, Result};
 use hearth_core::function::Function;
 use hearth_core::ids::{AccountId, UnixMs};
 use hearth_core::limits;
@@ -329,9 +329,10 @@ fn propose_error(error: &ProposeError) -> Error {
                 limits::COMMAND_MAX_BYTES
             ),
         ),
-        ProposeError::NotLeader { .. }
-        | ProposeError::Unavailable(_)
-        | ProposeError::OutcomeUnknown(_) => Error::new(ErrorCode::Unavailable, error.to_string()),
+        ProposeError::NotLeader { .. } | ProposeError::Unavailable(_) => {
+            Error::new(ErrorCode::Unavailable, error.to_string()).with_reason(NOT_DONE)
+        }
+        ProposeError::OutcomeUnknown(_) => Error::new(ErrorCode::Unavailable, error.to_string()),
     }
 }
 

@@ -51,6 +51,7 @@ pub(super) struct Inner<M: Machine> {
     fatal: watch::Receiver<Option<String>>,
     pub(super) request_timeout: Duration,
     level: watch::Sender<u32>,
+    pub(super) patience: Duration,
     /// Held while this node changes the membership.
     pub(super) changing: Arc<Mutex<()>>,
     pub(super) tasks: TaskTracker,
@@ -114,6 +115,7 @@ impl<M: Machine> Consensus<M> {
             fatal: watched.fatal.subscribe(),
             request_timeout: options.request_timeout,
             level: watch::Sender::default(),
+            patience: options.patience,
             changing: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

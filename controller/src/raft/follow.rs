@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_proto::internal::v1 as pb;
 use openraft::ReadPolicy;
+use openraft::async_runtime::{Instant as _, watch::WatchReceiver as _};
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use tokio::sync::watch;
 
@@ -23,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// What a leader that handed over gets for the answers it still owes.
 const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// A majority answers ten heartbeats a second; without it for so long, a leader leads no more.
+const QUORUM_LOST: Duration = Duration::from_millis(1_000);
 
 /// Why a node did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +137,8 @@ impl<M: Machine> Inner<M> {
         sent: &AtomicBool,
     ) -> Result<Proposed, Refusal> {
         let mut tries = Tries::new(self.leadership.clone());
+        let mut patience = std::pin::pin!(tokio::time::sleep(self.patience));
+        let mut unknown = None;
         loop {
             tries.begin();
             sent.store(true, Ordering::Relaxed);
@@ -157,10 +163,18 @@ impl<M: Machine> Inner<M> {
                 refusal.is_temporary() || (repeatable && matches!(refusal, Refusal::Unknown(_)))
             };
             match result {
-                Err(refusal) if may_repeat(&refusal) && !self.stop.is_cancelled() => {}
+                Err(refusal) if may_repeat(&refusal) && !self.stop.is_cancelled() => {
+                    if matches!(refusal, Refusal::Unknown(_)) {
+                        unknown = Some(refusal.clone());
+                    }
+                    tokio::select! {
+                        // What an earlier try may have done is not taken back by a later one that did nothing.
+                        () = &mut patience => return Err(unknown.unwrap_or(refusal)),
+                        () = tries.pause() => {}
+                    }
+                }
                 other => return other,
             }
-            tries.pause().await;
         }
     }
 
@@ -226,6 +240,10 @@ impl<M: Machine> Inner<M> {
         if self.stop.is_cancelled() {
             return Err(Refusal::Unavailable("this node is stopping".to_owned()));
         }
+        // It could be written here but not committed, and the caller would wait for nothing.
+        if self.has_lost_quorum() {
+            return Err(Refusal::NotLeader(None));
+        }
         match self.raft.client_write(Command(command)).await {
             Ok(written) => Ok(Proposed {
                 index: written.log_id.index,
@@ -236,6 +254,15 @@ impl<M: Machine> Inner<M> {
             }
             Err(error) => Err(Refusal::Unknown(error.to_string())),
         }
+    }
+
+    /// Whether this node leads as far as it knows, and yet has not heard a majority for so long that another may lead.
+    fn has_lost_quorum(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let is_alone = metrics.membership_config.membership().voter_ids().count() < 2;
+        let acked = metrics.last_quorum_acked.as_ref();
+        !is_alone && acked.is_some_and(|acked| acked.elapsed() > QUORUM_LOST)
     }
 
     /// The index a linearizable read needs, if this node leads and a quorum says so.

@@ -27,6 +27,9 @@ pub struct Options {
     pub storage: Arc<dyn Storage>,
     /// How long `propose` and `read_index` try before they give up. Default 5 s.
     pub request_timeout: Duration,
+    /// How long `propose` waits for a leader before it says that nothing happened, so that the caller may ask another node,
+    /// which may know one: this node may be cut off. Default 5 s.
+    pub patience: Duration,
     /// Commands between two snapshots. Default 5,000.
     pub snapshot_every: u64,
     /// Applied commands kept in the log behind the newest snapshot, so that a node that was away for a
@@ -50,6 +53,7 @@ impl Options {
             dialer: Arc::new(PlainDialer),
             storage: Arc::new(MachineStorage),
             request_timeout: Duration::from_secs(5),
+            patience: Duration::from_secs(5),
             snapshot_every: 5_000,
             keep_applied: 6_000,
         }

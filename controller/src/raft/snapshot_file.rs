@@ -120,6 +120,43 @@ mod tests {
         }
     }
 
+    /// Written by the first release with this format, never again.
+    const GOLDEN: &str = include_str!("golden/snapshot-1.hex");
+
+    fn golden_meta() -> SnapshotMeta {
+        use std::collections::{BTreeMap, BTreeSet};
+
+        use openraft::BasicNode;
+
+        use crate::raft::types::{LeaderId, LogId, Membership, StoredMembership};
+        let log_id = |index| LogId {
+            leader_id: LeaderId {
+                term: 7,
+                node_id: 2,
+            },
+            index,
+        };
+        let nodes: BTreeMap<u64, BasicNode> = (1..=3)
+            .map(|id| (id, BasicNode::new(format!("host-{id}:7400"))))
+            .collect();
+        let membership = Membership::new(vec![BTreeSet::from([1, 2])], nodes).unwrap();
+        SnapshotMeta {
+            last_log_id: Some(log_id(99)),
+            last_membership: StoredMembership::new(Some(log_id(42)), membership),
+        }
+    }
+
+    #[test]
+    fn files_of_format_1_stay_readable_and_are_what_is_written_now() {
+        let (mut now, crc) = frame(&golden_meta(), b"state");
+        now.extend_from_slice(b"state");
+        now.extend_from_slice(&crc);
+        assert_eq!(hex::encode(now), GOLDEN.trim());
+        let golden = hex::decode(GOLDEN.trim()).unwrap();
+        let (meta, body) = parse(&golden.into()).unwrap();
+        assert_eq!((meta, &*body), (golden_meta(), &b"state"[..]));
+    }
+
     #[test]
     fn every_truncation_and_every_flipped_bit_is_noticed() {
         let good = file(b"state");

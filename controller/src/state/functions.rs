@@ -290,10 +290,20 @@ impl Functions {
 
     /// Blobs that functions refer to.
     pub fn digests(&self) -> BTreeSet<Digest> {
+        self.codes().map(|code| code.digest).collect()
+    }
+
+    /// Blobs that functions refer to, with their lengths in bytes.
+    pub fn blobs(&self) -> BTreeMap<Digest, u64> {
+        self.codes()
+            .map(|code| (code.digest, code.size_bytes))
+            .collect()
+    }
+
+    fn codes(&self) -> impl Iterator<Item = &CodeRef> {
         self.iter()
             .flat_map(|f| std::iter::once(&f.latest).chain(&f.serving))
-            .map(|v| v.code.digest)
-            .collect()
+            .map(|v| &v.code)
     }
 }
 

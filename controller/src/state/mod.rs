@@ -14,6 +14,8 @@ pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::BTreeSet;
+
 use hearth_core::control::AccountSummary;
 use hearth_core::error::{Error, Result};
 use hearth_core::function::Function;
@@ -386,6 +388,17 @@ impl State {
             Reply::Grants(changes.iter().map(apply).collect()),
             Vec::new(),
         )
+    }
+
+    /// Lets go of the nodes of a cluster that is gone: its workers are forgotten, which frees what they held, and cannot
+    /// come back in the same life. Functions and limits stay. For a restored backup; never applied from the log.
+    pub fn detach(&mut self, index: u64, term: u64) {
+        let known = self.grants.table.workers().map(|(worker, _)| worker);
+        let workers = known.chain(self.nodes.workers().map(|(worker, _)| worker));
+        for worker in workers.collect::<BTreeSet<NodeId>>() {
+            drop(self.forget_worker(index, worker));
+        }
+        self.leader_term = term;
     }
 
     fn set_unreserved(&mut self, index: u64, account: &AccountId) {

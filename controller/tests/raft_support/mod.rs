@@ -101,6 +101,7 @@ impl Cluster {
             .entry(id)
             .or_insert_with(|| tempfile::tempdir().unwrap());
         let mut options = Options::new(id, "test", dir.path(), self.addresses.clone());
+        options.patience = std::time::Duration::from_secs(1);
         options.snapshot_every = self.snapshot_every;
         options.keep_applied = self.snapshot_every.min(2_000) / 5;
         let runtime = tokio::runtime::Builder::new_multi_thread()

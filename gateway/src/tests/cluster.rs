@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use hearth_aws_api::sigv4::{SecretKey, Signer, sign};
 use hearth_core::control::{AccountSummary, ControlReply, ControlRequest};
-use hearth_core::error::{Error, ErrorCode};
+use hearth_core::error::{Error, ErrorCode, NOT_DONE};
 use hearth_core::function::Function;
 use hearth_node::Seams;
 use hearth_proto::convert::{decode_request, encode_answer, encode_function};
@@ -44,6 +44,8 @@ pub(crate) struct FakeController {
     pub(crate) gets: AtomicU32,
     /// Operations that are carried out and whose answers are lost.
     pub(crate) lost_answers: AtomicU32,
+    /// Operations that are not carried out and answered so, as by a controller without a leader.
+    pub(crate) not_done: AtomicU32,
 }
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -88,6 +90,11 @@ impl FakeController {
                     more,
                 })
             }
+            ControlRequest::UpdateFunctionConfiguration { name, patch, .. } => {
+                let found = functions.get_mut(name.as_str()).ok_or_else(missing)?;
+                patch.apply_to(&mut found.latest.config);
+                Ok(ControlReply::Function(Box::new(found.clone())))
+            }
             ControlRequest::DeleteFunction { name, .. } => {
                 functions.remove(name.as_str()).ok_or_else(missing)?;
                 Ok(ControlReply::Done)
@@ -116,8 +123,12 @@ impl Control for Shared {
         call: Request<pb::ControlCall>,
     ) -> Result<Response<pb::ControlAnswer>, Status> {
         let request = decode_request(call.get_ref()).unwrap();
-        let answer = self.0.execute(request);
         let lose = |left: u32| left.checked_sub(1);
+        if self.0.not_done.fetch_update(SeqCst, SeqCst, lose).is_ok() {
+            let error = Error::new(ErrorCode::Unavailable, "no leader").with_reason(NOT_DONE);
+            return Ok(Response::new(encode_answer(&Err(error))));
+        }
+        let answer = self.0.execute(request);
         if self
             .0
             .lost_answers
@@ -277,6 +288,7 @@ pub(crate) async fn cluster_with(
         asked: AtomicU32::new(0),
         gets: AtomicU32::new(0),
         lost_answers: AtomicU32::new(0),
+        not_done: AtomicU32::new(0),
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

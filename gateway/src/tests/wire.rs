@@ -115,6 +115,24 @@ async fn a_creation_or_deletion_whose_answer_was_lost_succeeds() {
     assert_eq!(deleted.status, 204);
 }
 
+/// An update is not repeated when it may have happened, but it is when a controller is certain that it did not.
+#[tokio::test]
+async fn an_update_that_a_controller_did_not_do_is_asked_again() {
+    let cluster = plain(&["f"]).await;
+    let update = || async {
+        let path = "/2015-03-31/functions/f/configuration";
+        cluster.send("PUT", path, r#"{"Timeout": 7}"#).await
+    };
+    cluster.controller.not_done.store(3, SeqCst);
+    let updated = update().await;
+    assert_eq!(
+        (updated.status, updated.json()["Timeout"].as_i64()),
+        (200, Some(7))
+    );
+    cluster.controller.lost_answers.store(1, SeqCst);
+    assert_eq!(update().await.status, 503);
+}
+
 /// A function made at another gateway is found although the push has not come; one that does not exist is asked
 /// for once and then remembered as missing.
 #[tokio::test]

@@ -97,6 +97,20 @@ fn plan_cluster(args: &UpArgs, seams: &Seams) -> anyhow::Result<Cluster> {
     Ok(cluster)
 }
 
+/// The nodes of a new cluster that a restored controller will be part of.
+pub(crate) fn plan_restored(listen: SocketAddr, seams: &Seams) -> anyhow::Result<Cluster> {
+    let wanted = Wanted {
+        listen,
+        controllers: None,
+        workers: None,
+        gateways: None,
+        region: None,
+        account_id: None,
+    };
+    let free = |addr| is_free(addr).is_ok();
+    Ok(plan::plan(&wanted, None, free, || seams.random.u64())?)
+}
+
 /// `cluster.json` of a data dir, if there is one.
 pub(crate) fn read_cluster(file: &Path) -> anyhow::Result<Option<Cluster>> {
     match std::fs::read(file) {

@@ -289,6 +289,34 @@ mod tests {
         assert_eq!(ports.len(), 2 * cluster.nodes.len());
     }
 
+    /// `cluster.json` as the first release wrote it.
+    #[test]
+    fn a_cluster_of_format_1_stays_readable() {
+        let golden = r#"{
+  "format": 1,
+  "cluster_id": "0000000000000001",
+  "region": "us-east-1",
+  "account_id": "000000000000",
+  "nodes": [
+    {
+      "role": "controller",
+      "id": 1,
+      "addr": "127.0.0.1:15002",
+      "admin_addr": "127.0.0.1:15003"
+    }
+  ]
+}"#;
+        let read: Cluster = serde_json::from_str(golden).unwrap();
+        let node = Node {
+            role: Role::Controller,
+            id: 1,
+            addr: "127.0.0.1:15002".parse().unwrap(),
+            admin_addr: "127.0.0.1:15003".parse().unwrap(),
+        };
+        assert_eq!((read.format, &read.nodes), (FORMAT, &vec![node]));
+        assert_eq!(serde_json::to_string_pretty(&read).unwrap(), golden);
+    }
+
     #[test]
     fn a_restart_keeps_the_nodes_and_may_add_workers() {
         let first = make(

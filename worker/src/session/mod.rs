@@ -39,10 +39,11 @@ const SILENCE: Duration = Duration::from_millis(1_500);
 /// Reports on their way to the leader; a few grants' answers and a heartbeat.
 const REPORTS: usize = 256;
 
-/// How long to wait between rounds over the controllers.
+/// How long to wait between rounds over the controllers. An election takes a second or more, and a new leader tells gateways
+/// to leave a worker that it has not heard for two seconds: the pause must have stayed well below that.
 const SEARCH: Backoff = Backoff {
     first: Duration::from_millis(50),
-    limit: Duration::from_secs(2),
+    limit: Duration::from_millis(500),
     attempts: u32::MAX,
 };
 

@@ -10,6 +10,8 @@
 
 mod cache;
 mod disk;
+#[cfg(test)]
+mod golden;
 mod record;
 mod sled_engine;
 mod writer;
@@ -85,6 +87,20 @@ impl Shared {
         let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         disk.clone().ok_or_else(closed)
     }
+}
+
+/// Makes the log of a node that begins with this vote and a snapshot. Durable when it returns. Blocks.
+pub(super) fn seed(
+    storage: &dyn Storage,
+    dir: &Path,
+    node_id: u64,
+    cluster_id: &str,
+    vote: &Vote,
+) -> Result<(), OpenError> {
+    let (disk, _) = Disk::open(storage, dir, node_id, cluster_id)?;
+    let vote = disk::encode_vote(vote);
+    disk.engine.set_marks(&[(disk::KEY_VOTE, Some(&vote))])?;
+    Ok(disk.engine.sync()?)
 }
 
 impl LogStore {
