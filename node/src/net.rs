@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::transport::server::Connected;
 
 use crate::listen::{self, ListenError};
+use crate::tls::NodeName;
 
 /// What a connection must be able to do.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -45,10 +46,23 @@ pub trait NetListener: Send + 'static {
     fn local_addr(&self) -> SocketAddr;
 }
 
+/// Who is at the other end of a connection, as far as it was proved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// Anybody: the connection is plaintext.
+    #[default]
+    Unknown,
+    /// A node without a certificate that wants to join.
+    Joining,
+    /// A node or operator of this cluster, by its certificate.
+    Node(Arc<NodeName>),
+}
+
 /// A connection of any [`Net`].
 pub struct NetStream {
     io: Box<dyn Io>,
     peer: SocketAddr,
+    caller: Caller,
     /// A server's place for this connection; free again when the connection is dropped.
     place: Option<OwnedSemaphorePermit>,
 }
@@ -59,8 +73,16 @@ impl NetStream {
         Self {
             io: Box::new(io),
             peer,
+            caller: Caller::Unknown,
             place: None,
         }
+    }
+
+    /// Says who has proved to be at the other end.
+    #[must_use]
+    pub(crate) fn from_caller(mut self, caller: Caller) -> Self {
+        self.caller = caller;
+        self
     }
 
     /// Lets the connection hold one of a server's places.
@@ -79,6 +101,7 @@ impl fmt::Debug for NetStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetStream")
             .field("peer", &self.peer)
+            .field("caller", &self.caller)
             .field("place", &self.place)
             .finish_non_exhaustive()
     }
@@ -125,14 +148,22 @@ impl AsyncWrite for NetStream {
 }
 
 /// What tonic hands to services as an extension of each request.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The other end, for logs.
+    pub addr: SocketAddr,
+    /// Who that is.
+    pub caller: Caller,
+}
 
 impl Connected for NetStream {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.peer)
+        Peer {
+            addr: self.peer,
+            caller: self.caller.clone(),
+        }
     }
 }
 
