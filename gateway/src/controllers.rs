@@ -157,6 +157,9 @@ async fn attempt_once(
 fn is_connect_error(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
             return error.kind() == std::io::ErrorKind::ConnectionRefused;
         }

@@ -35,6 +35,7 @@ use hearth_node::grpc::ClusterIdentity;
 use hearth_node::health::Health;
 use hearth_node::listen::ListenError;
 use hearth_node::shutdown::Shutdown;
+use hearth_node::tls::{NodeRole, Tls, TlsError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -65,6 +66,9 @@ pub enum StartError {
     /// A port cannot be had.
     #[error("listen for clients")]
     Listen(#[source] ListenError),
+    /// TLS between nodes.
+    #[error("TLS between nodes cannot be set up")]
+    Tls(#[source] TlsError),
     /// The admin port cannot be had.
     #[error("listen for the admin port")]
     AdminListen(#[source] ListenError),
@@ -118,6 +122,12 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
             options.listen
         );
     }
+    let me = (
+        options.cluster_id.as_str(),
+        NodeRole::Gateway,
+        options.node_id,
+    );
+    let tls = Tls::open(&options.tls, None, me, &seams.clock).map_err(StartError::Tls)?;
     let listener = seams
         .net
         .listen(options.listen)
@@ -134,9 +144,12 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
     health.set_ready("workers", false, "none connected");
     let shutdown = Shutdown::new(health.clone());
     let node_metrics = hearth_node::metrics::Metrics::new("gateway");
+    tls.register(&node_metrics);
+    shutdown.spawn("tls", tls.clone().watch(shutdown.token()));
     let app = Arc::new(assemble(
         &options,
         &seams,
+        &tls,
         &health,
         &shutdown,
         &node_metrics,
@@ -183,6 +196,7 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
 fn assemble(
     options: &Options,
     seams: &Seams,
+    tls: &Tls,
     health: &Health,
     shutdown: &Shutdown,
     node_metrics: &hearth_node::metrics::Metrics,
@@ -191,8 +205,9 @@ fn assemble(
         "" => ClusterIdentity::unknown(),
         id => ClusterIdentity::known(id).map_err(StartError::ClusterId)?,
     };
-    let dialer = Dialer::new(seams.clone(), identity);
-    let controllers = Controllers::new(&options.controllers, &dialer, options.control_timeout.0)
+    let dialer = |callee| Dialer::new(tls.net(&seams.net, callee), identity.clone());
+    let to_controllers = dialer(NodeRole::Controller);
+    let controllers = Controllers::new(&options.controllers, &to_controllers, options.control_timeout.0)
         .map_err(StartError::Controllers)?;
     let controllers = Arc::new(controllers);
     let metrics = Metrics::register(node_metrics);
@@ -204,7 +219,7 @@ fn assemble(
     let invoker = Invoker::new(InvokerParts {
         node_id: NodeId(options.node_id),
         seams: seams.clone(),
-        dialer,
+        dialer: dialer(NodeRole::Worker),
         shutdown: shutdown.clone(),
         health: health.clone(),
         metrics: metrics.clone(),

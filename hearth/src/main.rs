@@ -7,6 +7,7 @@ mod members;
 mod role;
 mod runtime;
 mod status;
+mod trust;
 mod up;
 
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Gateway(args) => role::gateway(args).await,
         Command::Runtime { command } => runtime::run(command).await,
         Command::Controllers { command } => members::run(command).await,
+        Command::Token { command } => trust::token(command).await,
+        Command::Ca { command } => trust::ca::run(&command),
         Command::Status(args) => status::run(args).await,
         Command::Spawner => unreachable!("handled before the async runtime exists"),
     }

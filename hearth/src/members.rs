@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hearth_node::Seams;
 use hearth_node::grpc::{ChannelOptions, ClusterChannel, ClusterIdentity, channel, with_deadline};
 use hearth_proto::internal::v1 as pb;
 use pb::cluster_admin_client::ClusterAdminClient;
 
 use crate::cli::{ControllersCommand, MembersArgs};
+use crate::trust::operator;
 use crate::up::{Role, addresses, read_cluster};
 
 /// How long a controller may take to say who the members are.
@@ -49,10 +49,11 @@ pub(crate) async fn run(command: ControllersCommand) -> anyhow::Result<()> {
 /// The first controller that answers; it sends on to the leader what only the leader can do.
 async fn find(at: &MembersArgs) -> anyhow::Result<(String, ClusterAdminClient<ClusterChannel>)> {
     let (identity, addrs) = known(at)?;
+    let net = operator::net(at.tls_dir.as_deref(), &at.data_dir)?;
     let mut last = None;
     for addr in addrs {
         let options = ChannelOptions::default();
-        let channel = channel(&Seams::system().net, &addr, &options, &identity)?;
+        let channel = channel(&net, &addr, &options, &identity)?;
         let mut client = ClusterAdminClient::new(channel);
         let asked = with_deadline(client.members(pb::MembersRequest {}), ASK_DEADLINE).await;
         match asked {
@@ -66,7 +67,7 @@ async fn find(at: &MembersArgs) -> anyhow::Result<(String, ClusterAdminClient<Cl
     )
 }
 
-fn known(at: &MembersArgs) -> anyhow::Result<(ClusterIdentity, Vec<String>)> {
+pub(crate) fn known(at: &MembersArgs) -> anyhow::Result<(ClusterIdentity, Vec<String>)> {
     if let Some(addr) = &at.controller {
         return Ok((ClusterIdentity::unknown(), vec![addr.clone()]));
     }

@@ -8,3 +8,4 @@ pub(crate) mod control;
 pub(crate) mod forward;
 pub(crate) mod operations;
 pub(crate) mod registry;
+pub(crate) mod trust;

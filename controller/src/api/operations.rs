@@ -63,7 +63,9 @@ impl Operations {
             | Command::SetWorkerHealth { .. }
             | Command::ForgetWorker { .. }
             | Command::BeginTerm { .. }
-            | Command::ChangeGrants { .. } => return Ok(()),
+            | Command::ChangeGrants { .. }
+            | Command::CreateJoinToken { .. }
+            | Command::UseJoinToken { .. } => return Ok(()),
         };
         let digest = blobs::Digest::from_bytes(code.digest.0);
         match self.blobs.exists(digest).await {
@@ -84,7 +86,7 @@ impl Operations {
         }
     }
 
-    async fn write(&self, command: &Command) -> Result<ControlReply> {
+    pub(super) async fn write(&self, command: &Command) -> Result<ControlReply> {
         self.metrics.proposals.inc();
         let proposed = self
             .consensus

@@ -12,6 +12,7 @@ pub mod reply;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod tokens;
 
 use hearth_core::control::AccountSummary;
 use hearth_core::error::{Error, Result};
@@ -27,6 +28,7 @@ use functions::{Change, Functions};
 use grants::Grants;
 use nodes::Nodes;
 use reply::{Effect, Reply};
+use tokens::{JoinTokens, Joining};
 
 /// Everything the controllers agree on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,9 @@ pub struct State {
     pub nodes: Nodes,
     /// The newest term whose leader has begun its work.
     pub leader_term: u64,
+    /// Tokens with which nodes join.
+    #[serde(default, skip_serializing_if = "JoinTokens::is_empty")]
+    pub join_tokens: JoinTokens,
 }
 
 /// Answer and effects of one command.
@@ -101,6 +106,8 @@ impl State {
                 Ok(self.change_grants(index, changes))
             }
             Command::ChangeGrants { .. } => Ok((Reply::Superseded, Vec::new())),
+            Command::CreateJoinToken { .. } => self.create_join_token(command),
+            Command::UseJoinToken { .. } => self.use_join_token(command),
         }
     }
 
@@ -359,6 +366,45 @@ impl State {
             Reply::Grants(changes.iter().map(apply).collect()),
             Vec::new(),
         )
+    }
+
+    fn create_join_token(&mut self, command: &Command) -> Result<Outcome> {
+        let Command::CreateJoinToken {
+            hash,
+            role,
+            node,
+            expires_at,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        self.join_tokens
+            .create(hash, role, *node, *expires_at, *at)?;
+        Ok(done())
+    }
+
+    fn use_join_token(&mut self, command: &Command) -> Result<Outcome> {
+        let Command::UseJoinToken {
+            hash,
+            role,
+            node,
+            request,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        let is_known = role == "worker" && self.nodes.worker(NodeId(*node)).is_some();
+        let joining = Joining {
+            hash,
+            role,
+            node: *node,
+            request,
+            at: *at,
+        };
+        self.join_tokens.admit(&joining, is_known)?;
+        Ok(done())
     }
 
     fn set_unreserved(&mut self, index: u64, account: &AccountId) {

@@ -197,23 +197,19 @@ impl Credentials {
         })
     }
 
-    /// Writes the three files; the certificate comes last, as it is what a reader looks for.
-    pub fn save(&self, files: &TlsFiles) -> Result<(), CredentialsError> {
+    /// Writes a directory of Hearth's own, for its owner's eyes only: the trust first, then certificate and key in one.
+    pub fn save(&self, dir: &Path) -> Result<(), CredentialsError> {
         use std::os::unix::fs::DirBuilderExt;
-        for dir in [&files.ca, &files.key, &files.cert].map(|file| file.parent()) {
-            let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) else {
-                continue;
-            };
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .map_err(io_error("create", dir))?;
-        }
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(io_error("create", dir))?;
+        let files = TlsFiles::in_dir(dir);
         self.bundle.save(&files.ca)?;
-        self.key.save(&files.key)?;
-        let chain: String = self.chain.iter().map(|c| to_pem("CERTIFICATE", c)).collect();
-        write_atomic(&files.cert, chain.as_bytes(), 0o644)
+        let mut text: String = self.chain.iter().map(|c| to_pem("CERTIFICATE", c)).collect();
+        text.push_str(self.key.text());
+        write_atomic(&files.cert, text.as_bytes(), 0o600)
             .map_err(io_error("write", &files.cert))
     }
 }

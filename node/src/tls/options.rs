@@ -25,7 +25,7 @@ pub enum TlsMode {
 pub struct TlsOptions {
     /// `auto`, `on` or `off`. Default `auto`.
     pub mode: TlsMode,
-    /// Directory of `ca.pem`, `node.pem` and `node.key`; written when the node joins and at each renewal. Default
+    /// Directory of `ca.pem` and `node.pem` (certificate and key); written when the node joins and at each renewal. Default
     /// empty: `tls` in the data directory. A gateway has no data directory.
     pub dir: PathBuf,
     /// Certificates of the CAs to trust, PEM, one or several. Default empty: `ca.pem` in `dir`.
@@ -33,10 +33,13 @@ pub struct TlsOptions {
     /// This node's certificate, then intermediate ones, PEM. Default empty: `node.pem` in `dir`. With a file of the
     /// operator's nothing is renewed: replace the file, and it is taken up without a restart.
     pub cert: PathBuf,
-    /// Its private key, PEM. Default empty: `node.key` in `dir`.
+    /// Its private key, PEM. Default empty: `node.pem` in `dir`.
     pub key: PathBuf,
     /// File with a join token (`hearth token create`), used when there is no certificate yet. Default empty.
     pub join_token_file: PathBuf,
+    /// Controllers alone: `host:port` of controllers of the running cluster, asked for this one's certificate. Default empty:
+    /// its peers.
+    pub join_at: Vec<String>,
     /// Controllers alone: private key of one of the CAs in `ca`, PEM; it signs for nodes that join and renew.
     /// Default empty: this controller signs nothing.
     pub ca_key: PathBuf,
@@ -55,6 +58,7 @@ impl Default for TlsOptions {
             cert: PathBuf::new(),
             key: PathBuf::new(),
             join_token_file: PathBuf::new(),
+            join_at: Vec::new(),
             ca_key: PathBuf::new(),
             certificate_life: HumanDuration::from_secs(30 * 86_400),
             check_every: HumanDuration::from_secs(10),
@@ -74,12 +78,13 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// The names used in a directory of Hearth's own.
+    /// The names used in a directory of Hearth's own. Certificate and key are in one file: it is replaced whole, so that a crash
+    /// never leaves one without the other.
     pub fn in_dir(dir: &Path) -> Self {
         Self {
             ca: dir.join("ca.pem"),
             cert: dir.join("node.pem"),
-            key: dir.join("node.key"),
+            key: dir.join("node.pem"),
         }
     }
 }
@@ -143,17 +148,19 @@ impl DocumentedOptions for TlsOptions {
     const SAMPLE: &'static str = r#"# "on": TLS between nodes, or no start. "off": plaintext, for development. "auto": TLS with a certificate or a join token; without
 # either plaintext, on loopback addresses alone.
 mode = "auto"
-# Directory of ca.pem, node.pem and node.key, written when the node joins and at each renewal. Empty: tls in the data directory.
+# Directory of ca.pem and node.pem (certificate and key), written when the node joins and at each renewal. Empty: tls in the data directory.
 dir = ""
 # Certificates of the CAs to trust, one or several. Empty: ca.pem in dir.
 ca = ""
 # This node's certificate, with the intermediate ones. Empty: node.pem in dir. A file named here is the operator's to replace; it is
 # taken up without a restart.
 cert = ""
-# Its private key. Empty: node.key in dir.
+# Its private key. Empty: node.pem in dir.
 key = ""
 # File with a join token (hearth token create), used when there is no certificate yet.
 join_token_file = ""
+# Controllers alone: host:port of controllers of the running cluster, asked for this one's certificate. Empty: its peers.
+join_at = []
 # Controllers alone: private key of one of the CAs, which signs for nodes that join and renew. Empty: this controller signs nothing.
 ca_key = ""
 # Controllers alone: life of the certificates it signs.

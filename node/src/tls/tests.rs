@@ -55,7 +55,7 @@ impl World {
     fn filed(&self, role: NodeRole) -> (Tls, TlsFiles) {
         let dir: PathBuf = self.dir.path().join(role.as_str());
         let files = TlsFiles::in_dir(&dir);
-        self.issue("c", role).save(&files).unwrap();
+        self.issue("c", role).save(&dir).unwrap();
         let options = TlsOptions {
             mode: TlsMode::On,
             dir,
@@ -64,6 +64,10 @@ impl World {
         let tls = Tls::open(&options, None, ("c", role, 1), &self.clock()).unwrap();
         (tls, files)
     }
+}
+
+fn dir_of(files: &TlsFiles) -> &Path {
+    files.ca.parent().unwrap()
 }
 
 /// Serves on TLS; tonic's health service is not in the table of who may call what, so a call that passes TLS is
@@ -240,8 +244,8 @@ async fn replaced_files_are_taken_up_and_running_connections_go_on() {
     // Both expire and get new certificates; the CA is the same.
     world.clock.advance_ms(3_600_000);
     assert!(server.certificate().unwrap().0.seconds_left(world.clock.unix_ms()) < 0);
-    world.issue("c", NodeRole::Controller).save(&server_files).unwrap();
-    world.issue("c", NodeRole::Worker).save(&worker_files).unwrap();
+    world.issue("c", NodeRole::Controller).save(dir_of(&server_files)).unwrap();
+    world.issue("c", NodeRole::Worker).save(dir_of(&worker_files)).unwrap();
     server.reload();
     worker.reload();
     let left = server.certificate().unwrap().0.seconds_left(world.clock.unix_ms());
@@ -265,7 +269,7 @@ fn unusable_files_leave_the_old_certificate_in_use() {
     std::fs::write(&files.key, "half a key").unwrap();
     tls.reload();
     assert_eq!(tls.certificate().unwrap(), before);
-    world.issue("c", NodeRole::Gateway).save(&files).unwrap();
+    world.issue("c", NodeRole::Gateway).save(dir_of(&files)).unwrap();
     tls.reload();
     assert_eq!(tls.certificate().unwrap(), before, "another node's");
 }
