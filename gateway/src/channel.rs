@@ -22,12 +22,7 @@ impl Dialer {
 
     /// A channel that connects when it is used, and again when it was lost.
     pub(crate) fn channel(&self, addr: &str) -> Result<ClusterChannel, Status> {
-        channel(
-            &self.net,
-            addr,
-            &ChannelOptions::default(),
-            &self.identity,
-        )
-        .map_err(|error| Status::invalid_argument(error.to_string()))
+        channel(&self.net, addr, &ChannelOptions::default(), &self.identity)
+            .map_err(|error| Status::invalid_argument(error.to_string()))
     }
 }

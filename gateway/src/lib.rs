@@ -122,22 +122,11 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
             options.listen
         );
     }
-    let me = (
-        options.cluster_id.as_str(),
-        NodeRole::Gateway,
-        options.node_id,
-    );
-    let tls = Tls::open(&options.tls, None, me, &seams.clock).map_err(StartError::Tls)?;
-    let listener = seams
-        .net
-        .listen(options.listen)
-        .await
-        .map_err(StartError::Listen)?;
-    let admin = seams
-        .net
-        .listen(options.admin_listen)
-        .await
-        .map_err(StartError::AdminListen)?;
+    let tls = open_tls(&options, &seams)?;
+    let listener = seams.net.listen(options.listen).await;
+    let listener = listener.map_err(StartError::Listen)?;
+    let admin = seams.net.listen(options.admin_listen).await;
+    let admin = admin.map_err(StartError::AdminListen)?;
     let (addr, admin_addr) = (listener.local_addr(), admin.local_addr());
     let health = Health::new(seams.clock.clone());
     health.set_ready("catalog", false, "not yet received");
@@ -193,6 +182,16 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
     })
 }
 
+/// Towards the other nodes; clients are served as ever.
+fn open_tls(options: &Options, seams: &Seams) -> Result<Tls, StartError> {
+    let me = (
+        options.cluster_id.as_str(),
+        NodeRole::Gateway,
+        options.node_id,
+    );
+    Tls::open(&options.tls, None, me, &seams.clock).map_err(StartError::Tls)
+}
+
 fn assemble(
     options: &Options,
     seams: &Seams,
@@ -207,8 +206,12 @@ fn assemble(
     };
     let dialer = |callee| Dialer::new(tls.net(&seams.net, callee), identity.clone());
     let to_controllers = dialer(NodeRole::Controller);
-    let controllers = Controllers::new(&options.controllers, &to_controllers, options.control_timeout.0)
-        .map_err(StartError::Controllers)?;
+    let controllers = Controllers::new(
+        &options.controllers,
+        &to_controllers,
+        options.control_timeout.0,
+    )
+    .map_err(StartError::Controllers)?;
     let controllers = Arc::new(controllers);
     let metrics = Metrics::register(node_metrics);
     let catalog = Arc::new(Catalog::new(options.region.clone()));

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up(args) => up::run(args).await,
+        Command::Up(args) => Box::pin(up::run(args)).await,
         Command::Controller(args) => role::controller(args).await,
         Command::Worker(args) => role::worker(args).await,
         Command::Gateway(args) => role::gateway(args).await,

@@ -41,12 +41,7 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
 
 async fn ask(net: &SharedNet, cluster: &ClusterFile, addr: &str) -> anyhow::Result<String> {
     let identity = ClusterIdentity::known(&cluster.cluster_id)?;
-    let channel = channel(
-        net,
-        addr,
-        &ChannelOptions::default(),
-        &identity,
-    )?;
+    let channel = channel(net, addr, &ChannelOptions::default(), &identity)?;
     let call = encode_request(&ControlRequest::ClusterStatus);
     let mut client = ControlClient::new(channel);
     let answer = with_deadline(client.execute(call), DEADLINE)

@@ -80,7 +80,7 @@ impl NetStream {
 
     /// Says who has proved to be at the other end.
     #[must_use]
-    pub(crate) fn from_caller(mut self, caller: Caller) -> Self {
+    pub(crate) fn of_caller(mut self, caller: Caller) -> Self {
         self.caller = caller;
         self
     }

@@ -143,7 +143,7 @@ def test_nodes_speak_tls_by_default_and_nobody_reads_along(tls_cluster, tmp_path
     client = tls_cluster.client()
     create(client, "secret-name", APP)
     secret = "kept-between-nodes-" + os.urandom(8).hex()
-    assert invoke(client, "secret-name", secret)[1] == secret
+    assert invoke(client, "secret-name", {"s": secret})[1] == {"s": secret}
     for node in tls_cluster.info["nodes"]:
         assert metrics(node)["left"] > 29 * 86_400, node
 

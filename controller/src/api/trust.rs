@@ -52,10 +52,14 @@ impl TrustService {
             let key = KeyPem::load(&path).map_err(|error| error.to_string())?;
             Authority::of(&bundle, &key).map_err(|error| error.to_string())
         });
-        let authority = read.await.map_err(|error| Status::internal(error.to_string()))?;
+        let authority = read
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
         authority.map_err(|error| {
             tracing::error!(error, "the CA cannot be used");
-            Status::failed_precondition(format!("the CA of this controller cannot be used: {error}"))
+            Status::failed_precondition(format!(
+                "the CA of this controller cannot be used: {error}"
+            ))
         })
     }
 
@@ -131,7 +135,9 @@ impl Trust for TrustService {
     ) -> Result<Response<pb::SignedReply>, Status> {
         let caller = request.extensions().get::<Peer>().map(|peer| &peer.caller);
         let Some(Caller::Node(name)) = caller else {
-            return Err(Status::unauthenticated("only a node with a certificate renews it"));
+            return Err(Status::unauthenticated(
+                "only a node with a certificate renews it",
+            ));
         };
         let name = Arc::clone(name);
         let bundle = self.bundle()?;
@@ -162,7 +168,9 @@ impl Trust for TrustService {
         let role = node_role(&wanted.role)?;
         let ttl = Duration::from_millis(wanted.ttl_ms);
         if ttl.is_zero() || ttl > TTL_MAX {
-            return Err(Status::invalid_argument("a join token is good for up to 7 days"));
+            return Err(Status::invalid_argument(
+                "a join token is good for up to 7 days",
+            ));
         }
         // A node that joins sees the chain that controllers show, so that is what it is told to expect.
         let (_, pin) = self

@@ -81,7 +81,9 @@ impl JoinTokens {
         if self.tokens.len() >= TOKENS_MAX {
             return Err(Error::new(
                 ErrorCode::PreconditionFailed,
-                format!("there are {TOKENS_MAX} join tokens already; they go a day after their expiry"),
+                format!(
+                    "there are {TOKENS_MAX} join tokens already; they go a day after their expiry"
+                ),
             ));
         }
         let token = JoinToken {
@@ -107,23 +109,33 @@ impl JoinTokens {
         let name = format!("{role}/{node}");
         let is_taken = is_known || self.joined.contains(&name);
         let Some(token) = self.tokens.get_mut(hash) else {
-            return denied("the join token is unknown to this cluster; make one with `hearth token create`");
+            return denied(
+                "the join token is unknown to this cluster; make one with `hearth token create`",
+            );
         };
         if let Some(used) = &token.used {
             if used.node == node && used.request == request && token.role == role {
                 return Ok(());
             }
-            return denied(format!("the join token was used already, by {} {}", token.role, used.node));
+            return denied(format!(
+                "the join token was used already, by {} {}",
+                token.role, used.node
+            ));
         }
         if at.0 >= token.expires_at.0 {
             return denied("the join token has expired; make one with `hearth token create`");
         }
         if token.role != role {
-            return denied(format!("the join token is for a {}, not for a {role}", token.role));
+            return denied(format!(
+                "the join token is for a {}, not for a {role}",
+                token.role
+            ));
         }
         match token.node {
             Some(wanted) if wanted != node => {
-                return denied(format!("the join token is for {role} {wanted}, not for {node}"));
+                return denied(format!(
+                    "the join token is for {role} {wanted}, not for {node}"
+                ));
             }
             None if is_taken => {
                 return denied(format!(
@@ -147,7 +159,13 @@ impl JoinTokens {
 mod tests {
     use super::*;
 
-    fn joining<'a>(hash: &'a str, role: &'a str, node: u64, request: &'a str, at: u64) -> Joining<'a> {
+    fn joining<'a>(
+        hash: &'a str,
+        role: &'a str,
+        node: u64,
+        request: &'a str,
+        at: u64,
+    ) -> Joining<'a> {
         Joining {
             hash,
             role,
@@ -172,9 +190,13 @@ mod tests {
     #[test]
     fn a_token_lets_one_node_in_once() {
         let mut tokens = with(None);
-        tokens.admit(&joining("h", "worker", 7, "r", 1), false).unwrap();
+        tokens
+            .admit(&joining("h", "worker", 7, "r", 1), false)
+            .unwrap();
         // The same request again: its answer may have been lost.
-        tokens.admit(&joining("h", "worker", 7, "r", 2), false).unwrap();
+        tokens
+            .admit(&joining("h", "worker", 7, "r", 2), false)
+            .unwrap();
         for again in [
             joining("h", "worker", 7, "other", 2),
             joining("h", "worker", 8, "r", 2),
@@ -196,17 +218,23 @@ mod tests {
         }
         let taken = tokens.admit(&joining("h", "worker", 7, "r", 1), true);
         assert!(taken.expect_err("taken").message.contains("--id 7"));
-        tokens.admit(&joining("h", "worker", 8, "r", 1), false).unwrap();
+        tokens
+            .admit(&joining("h", "worker", 8, "r", 1), false)
+            .unwrap();
         let mut bound = with(Some(7));
         let other = joining("h", "worker", 8, "r", 1);
         assert!(refusal(&mut bound, &other).contains("is for worker 7"));
-        bound.admit(&joining("h", "worker", 7, "r", 1), true).unwrap();
+        bound
+            .admit(&joining("h", "worker", 7, "r", 1), true)
+            .unwrap();
     }
 
     #[test]
     fn a_name_that_joined_is_taken_for_tokens_without_an_id() {
         let mut tokens = with(None);
-        tokens.admit(&joining("h", "worker", 7, "r", 1), false).unwrap();
+        tokens
+            .admit(&joining("h", "worker", 7, "r", 1), false)
+            .unwrap();
         tokens
             .create("i", "worker", None, UnixMs(1_000), UnixMs(1))
             .unwrap();

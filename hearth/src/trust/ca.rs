@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hearth_node::Seams;
-use hearth_node::tls::{Authority, Bundle, Credentials, KeyPem, NodeName, NodeRole, TlsFiles, rfc3339};
+use hearth_node::tls::{
+    Authority, Bundle, Credentials, KeyPem, NodeName, NodeRole, TlsFiles, rfc3339,
+};
 
 use crate::cli::{CaCommand, RotateStep};
 
@@ -69,7 +71,10 @@ impl CaDir {
     fn begin(&self, cluster: &str, now_ms: u64) -> anyhow::Result<()> {
         let (_, bundle) = self.load()?;
         if self.next.exists() {
-            bail!("a replacement has begun already: {} is there", self.next.display());
+            bail!(
+                "a replacement has begun already: {} is there",
+                self.next.display()
+            );
         }
         let next = Authority::generate(cluster, now_ms)?;
         next.key_pem().save(&self.next)?;
@@ -83,7 +88,10 @@ impl CaDir {
     fn switch(&self) -> anyhow::Result<()> {
         let bundle = Bundle::load(&self.bundle)?;
         if !self.next.exists() {
-            bail!("no replacement has begun: {} is not there", self.next.display());
+            bail!(
+                "no replacement has begun: {} is not there",
+                self.next.display()
+            );
         }
         Authority::of(&bundle, &KeyPem::load(&self.next)?)?;
         std::fs::rename(&self.next, &self.key)
@@ -109,13 +117,15 @@ pub(crate) fn ensure_issued(
     life: Duration,
     now_ms: u64,
 ) -> anyhow::Result<()> {
-    let known = Credentials::load(&TlsFiles::in_dir(dir)).ok().filter(|known| {
-        known.name == *name
-            && known.bundle == *bundle
-            && known.issuer == authority.fingerprint()
-            && known.validity.is_good(now_ms)
-            && !known.validity.is_due(now_ms)
-    });
+    let known = Credentials::load(&TlsFiles::in_dir(dir))
+        .ok()
+        .filter(|known| {
+            known.name == *name
+                && known.bundle == *bundle
+                && known.issuer == authority.fingerprint()
+                && known.validity.is_good(now_ms)
+                && !known.validity.is_due(now_ms)
+        });
     if known.is_none() {
         authority.issue(bundle, name, now_ms, life)?.save(dir)?;
     }
@@ -148,7 +158,10 @@ pub(crate) fn run(command: &CaCommand) -> anyhow::Result<()> {
             let credentials = authority.issue(&bundle, &name, now_ms, life.0)?;
             credentials.save(out)?;
             let until = rfc3339(credentials.validity.not_after_ms);
-            println!("{name}: {} is good until {until}", out.join("node.pem").display());
+            println!(
+                "{name}: {} is good until {until}",
+                out.join("node.pem").display()
+            );
             Ok(())
         }
         CaCommand::Rotate {
@@ -223,6 +236,10 @@ mod tests {
         };
         let first = issue(NOW);
         assert_eq!(issue(NOW + 1_000_000), first);
-        assert_ne!(issue(NOW + 2_500_000), first, "two thirds of its life are over");
+        assert_ne!(
+            issue(NOW + 2_500_000),
+            first,
+            "two thirds of its life are over"
+        );
     }
 }

@@ -48,8 +48,9 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, NotAToken> {
         let parts: Vec<&str> = text.trim().split('.').collect();
-        let is_hash =
-            |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hash = |text: &str| {
+            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
         match parts[..] {
             ["hearth1", pin, secret] if is_hash(pin) && is_hash(secret) => Ok(Self {
                 pin: pin.to_owned(),
@@ -82,7 +83,10 @@ pub(super) async fn run(options: &TlsOptions, me: &Me<'_>, seams: &Seams) -> any
     let bundle = Bundle::parse(Path::new("the cluster's bundle of CAs"), &signed.bundle)?;
     let credentials = Credentials::parse(bundle, &signed.chain, request.key)?;
     if credentials.name != name {
-        bail!("the cluster signed a certificate for {}, not for {name}", credentials.name);
+        bail!(
+            "the cluster signed a certificate for {}, not for {name}",
+            credentials.name
+        );
     }
     credentials.save(&dir)?;
     info!(node = %name, dir = %dir.display(), "joined the cluster");
@@ -109,7 +113,10 @@ async fn ask_all(
                 Ok(signed) => return Ok(signed.into_inner()),
                 // The token is what it is at every controller.
                 Err(status) if status.code() == Code::PermissionDenied => {
-                    bail!("controller {addr} does not let this node in: {}", status.message())
+                    bail!(
+                        "controller {addr} does not let this node in: {}",
+                        status.message()
+                    )
                 }
                 Err(status) => {
                     let said = format!("controller {addr}: {}", status.message());

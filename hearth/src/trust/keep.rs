@@ -105,7 +105,8 @@ impl Keeper {
         let reply = asked.map_err(|status| anyhow::anyhow!("{}", status.message().to_owned()))?;
         let reply = reply.into_inner();
         let trusted = Bundle::parse(Path::new("the cluster's bundle of CAs"), &reply.bundle)?;
-        let (Some((validity, issuer)), Some(own)) = (self.tls.certificate(), self.tls.bundle()) else {
+        let (Some((validity, issuer)), Some(own)) = (self.tls.certificate(), self.tls.bundle())
+        else {
             return Ok(());
         };
         let another_signs = !reply.signer.is_empty() && reply.signer != issuer;
@@ -116,10 +117,15 @@ impl Keeper {
         if self.writes_bundle && trusted != own {
             // A CA that goes takes with it whoever has not renewed; this node's own signer must stay until then.
             if !trusted.fingerprints().contains(&issuer) {
-                bail!("the CA that signed this node's certificate is trusted no more, and no controller here signs a new one");
+                bail!(
+                    "the CA that signed this node's certificate is trusted no more, and no controller here signs a new one"
+                );
             }
             trusted.save(&TlsFiles::in_dir(&self.dir).ca)?;
-            info!(cas = trusted.certificates().len(), "the cluster's CAs have changed");
+            info!(
+                cas = trusted.certificates().len(),
+                "the cluster's CAs have changed"
+            );
         }
         Ok(())
     }

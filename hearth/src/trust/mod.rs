@@ -48,8 +48,7 @@ pub(crate) async fn prepare(
         check_plaintext(options, &me)?;
         return Ok(None);
     }
-    if !options.files(me.data_dir).cert.exists()
-        && !options.join_token_file.as_os_str().is_empty()
+    if !options.files(me.data_dir).cert.exists() && !options.join_token_file.as_os_str().is_empty()
     {
         join::run(options, &me, seams).await?;
     }
@@ -109,8 +108,17 @@ mod tests {
 
     #[test]
     fn plaintext_beyond_loopback_must_be_asked_for() {
-        check(TlsMode::Auto, &["127.0.0.1:1", "[::1]:2", "localhost:3", ""]).unwrap();
-        for outside in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "no.such.host.invalid:1"] {
+        check(
+            TlsMode::Auto,
+            &["127.0.0.1:1", "[::1]:2", "localhost:3", ""],
+        )
+        .unwrap();
+        for outside in [
+            "0.0.0.0:1",
+            "10.0.0.1:1",
+            "[::]:1",
+            "no.such.host.invalid:1",
+        ] {
             let refused = check(TlsMode::Auto, &["127.0.0.1:1", outside]).unwrap_err();
             assert!(refused.to_string().contains(outside), "{refused}");
             check(TlsMode::Off, &[outside]).unwrap();

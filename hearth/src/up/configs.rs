@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use hearth_node::data_dir::write_atomic;
 use hearth_node::config::HumanDuration;
+use hearth_node::data_dir::write_atomic;
 use hearth_node::telemetry::TelemetryOptions;
 use hearth_node::tls::{TlsMode, TlsOptions};
 use serde::Serialize;

@@ -104,7 +104,10 @@ fn plan_cluster(args: &UpArgs, seams: &Seams) -> anyhow::Result<Cluster> {
 fn certify(args: &UpArgs, cluster: &Cluster, seams: &Seams) -> anyhow::Result<()> {
     if args.tls == UpTls::Off {
         if !args.listen.ip().is_loopback() {
-            warn!("TLS BETWEEN NODES IS OFF (--tls off): whoever reaches {} can act as a node", args.listen.ip());
+            warn!(
+                "TLS BETWEEN NODES IS OFF (--tls off): whoever reaches {} can act as a node",
+                args.listen.ip()
+            );
         }
         return Ok(());
     }

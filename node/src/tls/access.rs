@@ -26,15 +26,15 @@ const OPERATOR: Who = Who::Role(NodeRole::Operator);
 /// Controllers forward to the leader what others ask them.
 const TABLE: &[Row] = &[
     ("RaftPeer", "*", &[CONTROLLER]),
+    // Workers read code from whichever controller has it.
+    ("BlobPeer", "GetBlob", &[CONTROLLER, WORKER]),
     ("BlobPeer", "*", &[CONTROLLER]),
     ("Control", "Execute", &[CONTROLLER, GATEWAY, OPERATOR]),
     ("Control", "NeedCapacity", &[CONTROLLER, GATEWAY]),
     ("Catalog", "*", &[WORKER, GATEWAY]),
     ("WorkerRegistry", "*", &[WORKER]),
     ("ClusterAdmin", "*", &[CONTROLLER, OPERATOR]),
-    ("Blobs", "Put", &[GATEWAY]),
-    ("Blobs", "Get", &[WORKER, GATEWAY]),
-    ("Blobs", "Has", &[WORKER, GATEWAY]),
+    ("Blobs", "*", &[GATEWAY]),
     ("Invocations", "*", &[GATEWAY]),
     ("Trust", "Join", &[Who::Joining]),
     ("Trust", "Renew", &[CONTROLLER, WORKER, GATEWAY]),
@@ -96,9 +96,10 @@ mod tests {
     #[test]
     fn each_role_may_call_what_it_needs_and_no_more() {
         use NodeRole::{Controller, Gateway, Operator, Worker};
-        let table: [(&str, &[NodeRole]); 10] = [
+        let table: [(&str, &[NodeRole]); 11] = [
             ("RaftPeer/AppendEntries", &[Controller]),
             ("BlobPeer/PutBlob", &[Controller]),
+            ("BlobPeer/GetBlob", &[Controller, Worker]),
             ("Control/Execute", &[Controller, Gateway, Operator]),
             ("Control/NeedCapacity", &[Controller, Gateway]),
             ("Catalog/Watch", &[Worker, Gateway]),
@@ -110,7 +111,11 @@ mod tests {
         ];
         for (method, roles) in table {
             for role in NodeRole::ALL {
-                assert_eq!(may(&node(role), method), roles.contains(&role), "{role} {method}");
+                assert_eq!(
+                    may(&node(role), method),
+                    roles.contains(&role),
+                    "{role} {method}"
+                );
             }
             assert!(!may(&Caller::Joining, method), "{method}");
         }
@@ -120,7 +125,12 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_table_is_refused_unless_tls_is_off() {
-        for path in ["/hearth.internal.v1.New/Call", "/other.RaftPeer/Vote", "/", ""] {
+        for path in [
+            "/hearth.internal.v1.New/Call",
+            "/other.RaftPeer/Vote",
+            "/",
+            "",
+        ] {
             for role in NodeRole::ALL {
                 assert!(check(&node(role), path).is_err(), "{path}");
             }
@@ -152,7 +162,10 @@ mod tests {
         }
         assert!(methods.len() > 20, "{methods:?}");
         for (service, method) in &methods {
-            assert!(!allowed(service, method).is_empty(), "{service}/{method} has no row");
+            assert!(
+                !allowed(service, method).is_empty(),
+                "{service}/{method} has no row"
+            );
         }
         for (service, method, _) in TABLE {
             let mut known = methods.iter();

@@ -96,7 +96,8 @@ impl Authority {
 
     /// The CA of `bundle` that the key in `key` belongs to.
     pub fn of(bundle: &Bundle, key: &KeyPem) -> Result<Self, AuthorityError> {
-        let key = KeyPair::from_pem(key.text()).map_err(|error| AuthorityError::Key(error.to_string()))?;
+        let key = KeyPair::from_pem(key.text())
+            .map_err(|error| AuthorityError::Key(error.to_string()))?;
         let own = key.subject_public_key_info();
         let certificate = bundle
             .certificates()

@@ -58,7 +58,9 @@ pub enum CredentialsError {
     #[error("a certificate cannot be read")]
     Certificate,
     /// A certificate of somebody who is no node.
-    #[error("the certificate names no node: one URI among its subject alternative names must be hearth://CLUSTER/ROLE/ID")]
+    #[error(
+        "the certificate names no node: one URI among its subject alternative names must be hearth://CLUSTER/ROLE/ID"
+    )]
     NoName,
     /// As before, with the name it has.
     #[error("the certificate names no node")]
@@ -181,7 +183,10 @@ impl Credentials {
     ) -> Result<Self, CredentialsError> {
         let (name, validity) = facts(chain.first().ok_or(CredentialsError::Certificate)?)?;
         let last = chain.last().ok_or(CredentialsError::Certificate)?.clone();
-        let ca = bundle.certificates().iter().find(|ca| is_issued_by(&last, ca));
+        let ca = bundle
+            .certificates()
+            .iter()
+            .find(|ca| is_issued_by(&last, ca));
         let issuer = ca.map(|ca| fingerprint(ca)).unwrap_or_default();
         if let Some(ca) = ca.filter(|ca| **ca != last) {
             // A node that joins knows the CA by its hash alone and must be shown it.
@@ -207,10 +212,13 @@ impl Credentials {
             .map_err(io_error("create", dir))?;
         let files = TlsFiles::in_dir(dir);
         self.bundle.save(&files.ca)?;
-        let mut text: String = self.chain.iter().map(|c| to_pem("CERTIFICATE", c)).collect();
+        let mut text: String = self
+            .chain
+            .iter()
+            .map(|c| to_pem("CERTIFICATE", c))
+            .collect();
         text.push_str(self.key.text());
-        write_atomic(&files.cert, text.as_bytes(), 0o600)
-            .map_err(io_error("write", &files.cert))
+        write_atomic(&files.cert, text.as_bytes(), 0o600).map_err(io_error("write", &files.cert))
     }
 }
 
@@ -272,7 +280,9 @@ pub(super) fn facts(
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|_| CredentialsError::Certificate)?;
     let ms = |at: x509_parser::time::ASN1Time| {
-        u64::try_from(at.timestamp()).unwrap_or(0).saturating_mul(1000)
+        u64::try_from(at.timestamp())
+            .unwrap_or(0)
+            .saturating_mul(1000)
     };
     let validity = Validity {
         not_before_ms: ms(parsed.validity().not_before),
@@ -288,10 +298,14 @@ fn name_of(parsed: &X509Certificate<'_>) -> Result<NodeName, CredentialsError> {
         .subject_alternative_name()
         .map_err(|_| CredentialsError::Certificate)?
         .ok_or(CredentialsError::NoName)?;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) if uri.starts_with("hearth:") => Some(*uri),
-        _ => None,
-    });
+    let mut uris = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) if uri.starts_with("hearth:") => Some(*uri),
+            _ => None,
+        });
     match (uris.next(), uris.next()) {
         (Some(uri), None) => uri.parse().map_err(CredentialsError::Name),
         _ => Err(CredentialsError::NoName),

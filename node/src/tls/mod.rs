@@ -58,7 +58,9 @@ pub enum TlsError {
     #[error("the node cannot be named in a certificate")]
     Name(#[source] NameError),
     /// The files.
-    #[error("the node's certificate cannot be used; join with a token, or have one issued (`hearth ca issue`)")]
+    #[error(
+        "the node's certificate cannot be used; join with a token, or have one issued (`hearth ca issue`)"
+    )]
     Credentials(#[source] CredentialsError),
     /// The certificate is another node's.
     #[error("the certificate is of {found}, and this node is {wanted}")]
@@ -251,7 +253,10 @@ impl Inner {
             }
             Err(error) => {
                 let reason = chain(&error);
-                warn!(reason, "new certificate files cannot be used; the ones before are kept");
+                warn!(
+                    reason,
+                    "new certificate files cannot be used; the ones before are kept"
+                );
             }
         }
     }
@@ -278,7 +283,11 @@ impl Loaded {
         })
     }
 
-    fn from_files(files: &TlsFiles, name: &NodeName, clock: &SharedClock) -> Result<Self, TlsError> {
+    fn from_files(
+        files: &TlsFiles,
+        name: &NodeName,
+        clock: &SharedClock,
+    ) -> Result<Self, TlsError> {
         // Before the content: what is written meanwhile is read again.
         let stamp = files.stamp();
         let credentials = Credentials::load(files).map_err(TlsError::Credentials)?;

@@ -56,7 +56,9 @@ pub enum NameError {
     #[error("`{0}` is not a role; there are controller, worker, gateway and operator")]
     Role(String),
     /// A cluster id that no certificate can carry.
-    #[error("the cluster id `{0}` must be 1 to 64 of the characters A-Z a-z 0-9 _ . - to stand in a certificate")]
+    #[error(
+        "the cluster id `{0}` must be 1 to 64 of the characters A-Z a-z 0-9 _ . - to stand in a certificate"
+    )]
     Cluster(String),
     /// Not `hearth://CLUSTER/ROLE/ID`.
     #[error("`{0}` does not name a node; hearth://CLUSTER/ROLE/ID would")]

@@ -256,10 +256,10 @@ async fn handshake(tls: &Inner, stream: NetStream) -> Option<NetStream> {
     let is_joining = joining.is_some();
     let config = Arc::clone(joining.unwrap_or(&now.configs.server));
     match start.into_stream(config).into_fallible().await {
-        Ok(stream) if is_joining => Some(NetStream::new(stream, addr).from_caller(Caller::Joining)),
+        Ok(stream) if is_joining => Some(NetStream::new(stream, addr).of_caller(Caller::Joining)),
         Ok(stream) => {
             let caller = caller(&stream)?;
-            Some(NetStream::new(stream, addr).from_caller(caller))
+            Some(NetStream::new(stream, addr).of_caller(caller))
         }
         Err((error, stream)) => {
             tls.refused(addr, &error);

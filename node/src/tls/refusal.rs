@@ -66,7 +66,9 @@ impl Refusal {
     /// What the chain check says.
     pub(super) fn of_chain(error: &webpki::Error) -> Self {
         match error {
-            webpki::Error::CertExpired { not_after, .. } => Self::Expired(not_after.as_secs() * 1000),
+            webpki::Error::CertExpired { not_after, .. } => {
+                Self::Expired(not_after.as_secs() * 1000)
+            }
             webpki::Error::CertNotValidYet { not_before, .. } => {
                 Self::NotYetValid(not_before.as_secs() * 1000)
             }
@@ -120,7 +122,9 @@ fn of_certificate_error(error: &CertificateError) -> String {
 fn of_alert(alert: AlertDescription, own: &str) -> String {
     match alert {
         AlertDescription::CertificateExpired => {
-            format!("the peer says that the certificate of this node ({own}) has expired or is not valid yet")
+            format!(
+                "the peer says that the certificate of this node ({own}) has expired or is not valid yet"
+            )
         }
         AlertDescription::UnknownCA => format!(
             "the peer does not know the CA of this node's certificate ({own}); does the peer belong to another cluster?"

@@ -82,7 +82,9 @@ async fn serve(tls: &Tls) -> (SocketAddr, JoinHandle<()>) {
     let router = grpc::server(&options, &ClusterIdentity::unknown()).add_service(service);
     let token = CancellationToken::new();
     let served = tokio::spawn(async move {
-        grpc::serve(router, listener, &options, token).await.unwrap();
+        grpc::serve(router, listener, &options, token)
+            .await
+            .unwrap();
     });
     (addr, served)
 }
@@ -109,7 +111,11 @@ async fn a_node_of_the_cluster_is_known_by_name_to_the_services() {
     let (addr, _served) = serve(&world.tls(NodeRole::Controller)).await;
     let status = call(&calling(&world.tls(NodeRole::Worker)), addr).await;
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
-    assert!(status.message().contains("hearth://c/worker/1 may not call"));
+    assert!(
+        status
+            .message()
+            .contains("hearth://c/worker/1 may not call")
+    );
 }
 
 #[tokio::test]
@@ -160,7 +166,9 @@ async fn callees_that_are_refused_are_named_with_the_reason() {
     let caller = calling(&world.tls(NodeRole::Worker));
     let status = call(&caller, addr).await;
     assert!(
-        status.message().contains("its certificate expired at 2023-11-14T23:03:20Z"),
+        status
+            .message()
+            .contains("its certificate expired at 2023-11-14T23:03:20Z"),
         "{status}"
     );
 }
@@ -181,15 +189,16 @@ async fn plaintext_and_tls_do_not_meet_and_say_so() {
         .unwrap();
     let mut answer = Vec::new();
     let _ = raw.read_to_end(&mut answer).await;
-    assert!(answer.len() < 16 && answer.first() == Some(&21), "{answer:?}");
+    assert!(
+        answer.len() < 16 && answer.first() == Some(&21),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_caller_without_a_certificate_may_only_join_and_only_at_a_controller() {
     let world = World::new();
-    let pinned = |pin: &str| {
-        joining_net(&TcpNet::shared(), pin, "c", &world.clock()).unwrap()
-    };
+    let pinned = |pin: &str| joining_net(&TcpNet::shared(), pin, "c", &world.clock()).unwrap();
     let pin = world.ca.fingerprint();
     let (controller, _served) = serve(&world.tls(NodeRole::Controller)).await;
     let status = call(&pinned(&pin), controller).await;
@@ -243,12 +252,29 @@ async fn replaced_files_are_taken_up_and_running_connections_go_on() {
 
     // Both expire and get new certificates; the CA is the same.
     world.clock.advance_ms(3_600_000);
-    assert!(server.certificate().unwrap().0.seconds_left(world.clock.unix_ms()) < 0);
-    world.issue("c", NodeRole::Controller).save(dir_of(&server_files)).unwrap();
-    world.issue("c", NodeRole::Worker).save(dir_of(&worker_files)).unwrap();
+    assert!(
+        server
+            .certificate()
+            .unwrap()
+            .0
+            .seconds_left(world.clock.unix_ms())
+            < 0
+    );
+    world
+        .issue("c", NodeRole::Controller)
+        .save(dir_of(&server_files))
+        .unwrap();
+    world
+        .issue("c", NodeRole::Worker)
+        .save(dir_of(&worker_files))
+        .unwrap();
     server.reload();
     worker.reload();
-    let left = server.certificate().unwrap().0.seconds_left(world.clock.unix_ms());
+    let left = server
+        .certificate()
+        .unwrap()
+        .0
+        .seconds_left(world.clock.unix_ms());
     assert_eq!(left, 3_000);
 
     let mut buffer = [0; 4];
@@ -269,7 +295,10 @@ fn unusable_files_leave_the_old_certificate_in_use() {
     std::fs::write(&files.key, "half a key").unwrap();
     tls.reload();
     assert_eq!(tls.certificate().unwrap(), before);
-    world.issue("c", NodeRole::Gateway).save(dir_of(&files)).unwrap();
+    world
+        .issue("c", NodeRole::Gateway)
+        .save(dir_of(&files))
+        .unwrap();
     tls.reload();
     assert_eq!(tls.certificate().unwrap(), before, "another node's");
 }
@@ -297,6 +326,12 @@ fn metrics_tell_how_long_the_certificate_lasts_and_whose_it_is() {
     let metrics = Metrics::new("worker");
     world.tls(NodeRole::Worker).register(&metrics);
     let text = metrics.render();
-    assert!(text.contains("hearth_tls_certificate_seconds_left 3000"), "{text}");
-    assert!(text.contains(&format!("issuer=\"{}\"", world.ca.fingerprint())), "{text}");
+    assert!(
+        text.contains("hearth_tls_certificate_seconds_left 3000"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("issuer=\"{}\"", world.ca.fingerprint())),
+        "{text}"
+    );
 }

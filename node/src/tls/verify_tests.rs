@@ -51,7 +51,11 @@ fn what_is_believed_and_what_is_not() {
     let worker = NodeName::new("a", Worker, 1).unwrap();
     let table = [
         (own.issue("a", Worker, NOW), None, Ok(worker.clone())),
-        (own.issue("a", Worker, NOW), Some(Worker), Ok(worker.clone())),
+        (
+            own.issue("a", Worker, NOW),
+            Some(Worker),
+            Ok(worker.clone()),
+        ),
         (
             own.issue("a", Worker, NOW - 2 * HOUR),
             None,
@@ -78,7 +82,11 @@ fn what_is_believed_and_what_is_not() {
                 found: worker,
             }),
         ),
-        (other.issue("a", Gateway, NOW), None, Err(Refusal::UnknownCa)),
+        (
+            other.issue("a", Gateway, NOW),
+            None,
+            Err(Refusal::UnknownCa),
+        ),
     ];
     for (shown, role, wanted) in table {
         assert_eq!(check(&own.verifier(role), &shown), wanted, "{}", shown.name);
@@ -93,9 +101,7 @@ fn a_self_signed_certificate_is_refused() {
     let uri = "hearth://a/controller/1".try_into().unwrap();
     params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
     let certificate = params.self_signed(&key).unwrap();
-    let refused = own
-        .verifier(None)
-        .check(certificate.der(), &[], false, NOW);
+    let refused = own.verifier(None).check(certificate.der(), &[], false, NOW);
     assert_eq!(refused, Err(Refusal::UnknownCa));
     // A CA's own certificate is no node's, though it is trusted.
     let ca = own.ca.certificate();
@@ -120,9 +126,7 @@ fn a_certificate_with_two_names_or_none_is_refused() {
             .map(|uri| rcgen::SanType::URI((*uri).try_into().unwrap()))
             .collect();
         let certificate = params.signed_by(&key, &issuer).unwrap();
-        let refused = own
-            .verifier(None)
-            .check(certificate.der(), &[], false, NOW);
+        let refused = own.verifier(None).check(certificate.der(), &[], false, NOW);
         assert!(
             matches!(refused, Err(Refusal::Nameless(_))),
             "{uris:?}: {refused:?}"
