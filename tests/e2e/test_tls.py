@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 
+import boto3
 import pytest
 from harness import HEARTH, RUNTIMES, Cluster, create, invoke, until
 
@@ -393,3 +394,68 @@ def test_a_data_dir_without_a_ca_gets_one(tmp_path):
         assert all(metrics(node)["left"] > 0 for node in cluster.info["nodes"][:1])
     finally:
         cluster.stop()
+
+
+class OwnCa:
+    """A CA of the operator's, made by another tool: RSA, with an intermediate CA that signs for nodes."""
+
+    def __init__(self, directory):
+        self.dir = directory
+        self.dir.mkdir()
+        v3 = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
+        self.openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "root.key", "-out", "root.pem", "-days", "30", "-subj", "/CN=Our root")
+        self.sign("middle", "/CN=Our nodes", v3, "root")
+
+    def openssl(self, *words):
+        done = subprocess.run(["openssl", *words], cwd=self.dir, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def sign(self, name, subject, extensions, issuer):
+        (self.dir / f"{name}.ext").write_text(extensions)
+        self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
+        self.openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key", "-CAcreateserial", "-days", "10",
+            "-extfile", f"{name}.ext", "-out", f"{name}.pem",
+        )
+
+    def node(self, role, id):
+        """Certificate and key for a node; a new pair at each call."""
+        name = f"{role}-{id}"
+        self.sign(name, f"/CN={name}", f"subjectAltName=URI:hearth://own/{role}/{id}\nextendedKeyUsage=clientAuth,serverAuth\n", "middle")
+        chain = (self.dir / f"{name}.pem").read_text() + (self.dir / "middle.pem").read_text()
+        (self.dir / f"{name}.chain").write_text(chain)
+        return f'mode = "on"\nca = "{self.dir}/root.pem"\ncert = "{self.dir}/{name}.chain"\nkey = "{self.dir}/{name}.key"\ncheck_every = "200ms"\n'
+
+
+def test_an_operator_brings_certificates_of_another_ca_and_replaces_them(tmp_path, nodes):
+    ca = OwnCa(tmp_path / "ca")
+    controller, worker, gateway, admin = (free_port() for _ in range(4))
+    common = 'cluster_id = "own"\nadmin_listen = "127.0.0.1:%d"\n'
+    nodes.append(Node(tmp_path / "c", "controller", (
+        f'node_id = 1\nlisten = "127.0.0.1:{controller}"\ndata_dir = "{tmp_path}/c/data"\n' + common % admin
+        + f'[peers]\n1 = "127.0.0.1:{controller}"\n[tls]\n' + ca.node("controller", 1)
+    )))
+    nodes.append(Node(tmp_path / "w", "worker", (
+        f'node_id = 101\nlisten = "127.0.0.1:{worker}"\ndata_dir = "{tmp_path}/w/data"\ncontrollers = ["127.0.0.1:{controller}"]\n'
+        f'runtimes_dir = "{RUNTIMES}"\nmemory_mib = 1024\n' + common % free_port() + "[tls]\n" + ca.node("worker", 101)
+    )))
+    nodes.append(Node(tmp_path / "g", "gateway", (
+        f'node_id = 201\nlisten = "127.0.0.1:{gateway}"\ncontrollers = ["127.0.0.1:{controller}"]\naccess_key_id = "AKIAOWN"\n'
+        f'secret_access_key = "own"\n' + common % free_port() + "[tls]\n" + ca.node("gateway", 201)
+    )))
+    client = boto3.client(
+        "lambda", endpoint_url=f"http://127.0.0.1:{gateway}", region_name="us-east-1", aws_access_key_id="AKIAOWN", aws_secret_access_key="own",
+    )
+    until(lambda: client.list_functions() is not None, "the gateway answers")
+    create(client, "f", APP)
+    assert invoke(client, "f", 1)[1] == 1
+
+    # The files are replaced, and taken up without a restart.
+    before = metrics({"admin_addr": f"127.0.0.1:{admin}"})["left"]
+    until(lambda: metrics({"admin_addr": f"127.0.0.1:{admin}"})["left"] < before, "time passes")
+    ca.node("controller", 1)
+    until(lambda: "certificate taken up" in nodes[0].output(), "the new certificate is in use")
+    nodes.pop(1).stop()
+    text = (tmp_path / "w" / "node.toml").read_text()
+    nodes.append(Node(tmp_path / "w", "worker", text))
+    until(lambda: invoke(client, "f", 2)[1] == 2, "invoked on a worker that connected anew")
