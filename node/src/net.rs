@@ -17,6 +17,7 @@ use tonic::transport::server::Connected;
 
 use crate::listen::{self, ListenError};
 use crate::tls::NodeName;
+use crate::tls::plain::{self, Told};
 
 /// What a connection must be able to do.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -63,6 +64,8 @@ pub struct NetStream {
     io: Box<dyn Io>,
     peer: SocketAddr,
     caller: Caller,
+    /// Nothing was read yet, and TLS would be a mistake; who is told of it.
+    unheard: Option<Option<Arc<Told>>>,
     /// A server's place for this connection; free again when the connection is dropped.
     place: Option<OwnedSemaphorePermit>,
 }
@@ -74,6 +77,7 @@ impl NetStream {
             io: Box::new(io),
             peer,
             caller: Caller::Unknown,
+            unheard: None,
             place: None,
         }
     }
@@ -82,6 +86,13 @@ impl NetStream {
     #[must_use]
     pub(crate) fn of_caller(mut self, caller: Caller) -> Self {
         self.caller = caller;
+        self
+    }
+
+    /// Fails the first read if the other end turns out to speak TLS.
+    #[must_use]
+    pub(crate) fn expecting_plaintext(mut self, told: Option<Arc<Told>>) -> Self {
+        self.unheard = Some(told);
         self
     }
 
@@ -113,7 +124,22 @@ impl AsyncRead for NetStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let Some(&first) = buffer.filled().get(before) else {
+            return read;
+        };
+        let Some(told) = self.unheard.take() else {
+            return read;
+        };
+        let Some(error) = plain::is_tls(first) else {
+            return read;
+        };
+        if let Some(told) = told {
+            told.tell(self.peer, &error);
+        }
+        buffer.set_filled(before);
+        Poll::Ready(Err(error))
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `verify`, `refusal` | whether a certificate is believed, and why not |
 //! | `access` | which role may call what |
 //! | `configs`, `net` | rustls set up; TLS on top of any [`crate::net::Net`] |
+//! | `plain` | plaintext, and the mistake of one side speaking TLS |
 //! | `life` | when a certificate is renewed |
 //!
 //! A certificate is checked when a connection is made; a connection that stands goes on when it expires or is replaced.
@@ -24,6 +25,7 @@ mod metrics;
 mod name;
 mod net;
 mod options;
+pub(crate) mod plain;
 mod refusal;
 mod verify;
 
@@ -50,6 +52,7 @@ use crate::metrics::Metrics;
 use crate::net::SharedNet;
 use configs::Configs;
 use net::{Complaints, TlsNet};
+use plain::PlainNet;
 
 /// Why a node cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
@@ -180,10 +183,10 @@ impl Tls {
     }
 
     /// TLS upon `plain`: callers must show a certificate of the cluster, and whoever is called must be a `callee`. Without
-    /// TLS it is `plain` itself.
+    /// TLS it is `plain`, which then tells of a peer that speaks TLS.
     pub fn net(&self, plain: &SharedNet, callee: NodeRole) -> SharedNet {
         match &self.inner {
-            None => SharedNet::clone(plain),
+            None => Arc::new(PlainNet(SharedNet::clone(plain))),
             Some(inner) => Arc::new(TlsNet {
                 plain: SharedNet::clone(plain),
                 tls: Arc::clone(inner),
