@@ -4,6 +4,7 @@ Each good set of values is linted, rendered and validated against Kubernetes' ow
 for each pod, and every key of the TOML file it writes must be one that the role's sample names. Each bad set must be refused.
 """
 
+import base64
 import copy
 import functools
 import os
@@ -33,6 +34,7 @@ GOOD = {
         "worker": {"replicas": 1, "hostDevices": False, "runtimes": {"install": [], "source": "hostPath"}},
         "gateway": {"replicas": 1},
         "networkPolicy": {"enabled": False},
+        "tls": {"enabled": False},
     },
     "five controllers, everything on": {
         "nameOverride": "faas",
@@ -41,6 +43,7 @@ GOOD = {
         "image": {"repository": "registry.example.com/hearth", "tag": "v1"},
         "imagePullSecrets": [{"name": "registry"}],
         "credentials": {"existingSecret": "root"},
+        "tls": {"caSecretName": "ca"},
         "telemetry": {"logFilter": 'info,hearth_worker="debug"', "otlpEndpoint": "http://otel:4317"},
         "serviceAccount": {"create": False, "name": "mine"},
         "controller": {
@@ -87,6 +90,7 @@ BAD = [
     ({"gateway": {"options": {"auth": "any"}}}, "auth"),
     ({"worker": {"options": {"node_id": 7}}}, "node_id"),
     ({"controller": {"options": {"workers": {"lease": "9s"}}}}, "lease"),
+    ({"worker": {"options": {"tls": {"mode": "off"}}}}, "tls"),
     ({"controller": {"options": {"raft": None}}}, "null"),
     ({"accountId": 123456789012}, "accountId"),
     ({"workerLease": "soon"}, "workerLease"),
@@ -164,6 +168,25 @@ def configured(config_map, role, pod, base):
         return tomllib.loads((directory / "out.toml").read_text())
 
 
+def certified(config_map, role, pod, base, options, secret):
+    """The pod's certificate, issued by the script and the executable that its init container runs, from the CA the chart made."""
+    with tempfile.TemporaryDirectory() as directory:
+        directory = Path(directory)
+        (directory / "certify.sh").write_text(config_map["data"]["certify.sh"])
+        (directory / "ca").mkdir()
+        for name, text in secret["data"].items():
+            (directory / "ca" / name).write_bytes(base64.b64decode(text))
+        run = subprocess.run(
+            ["sh", "certify.sh", role, "ca", "tls"], cwd=directory, capture_output=True, text=True,
+            env={"PATH": f"{HEARTH.parent}:{os.environ['PATH']}", "POD_NAME": pod, "NODE_ID_BASE": str(base), "CLUSTER_ID": options["cluster_id"]},
+        )
+        expect(run.returncode == 0, f"{pod}: no certificate: {run.stderr}")
+        name = f"hearth://{options['cluster_id']}/{role}/{options['node_id']}:"
+        expect(run.stdout.startswith(name), f"{pod}: the certificate is another's: {run.stdout}")
+        files = sorted(file.name for file in (directory / "tls").iterdir())
+        expect(files == ["ca.pem", "node.pem"], f"{pod}: certify wrote {files}")
+
+
 def check_role(documents, role):
     by_kind = lambda kind: [d for d in documents if d["kind"] == kind and d["metadata"]["labels"].get("app.kubernetes.io/component") == role]
     (config_map,), (stateful,) = by_kind("ConfigMap"), by_kind("StatefulSet")
@@ -193,6 +216,11 @@ def check_role(documents, role):
             expect(options["advertise"].startswith(host), f"{pod}: advertises {options['advertise']}")
         if "peers" in options:
             expect(options["peers"][str(options["node_id"])] == options["advertise"], f"{pod}: its peers know it by another name")
+        is_on = options["tls"]["mode"] == "on"
+        expect(is_on == any(c["name"] == "certify" for c in spec["initContainers"]), f"{pod}: TLS and its certificate do not go together")
+        secrets = [d for d in documents if d["kind"] == "Secret" and "ca.key" in d["data"]]
+        if is_on and secrets and HEARTH.exists():
+            certified(config_map, role, pod, base, options, secrets[0])
         seen.append(options)
     return seen
 

@@ -9,6 +9,7 @@ use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize};
 use hearth_node::grpc::{ChannelOptions, ServerOptions};
 use hearth_node::listen;
 use hearth_node::telemetry::TelemetryOptions;
+use hearth_node::tls::TlsOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::S3Options;
@@ -43,6 +44,8 @@ pub struct Options {
     pub workers: WorkerOptions,
     /// The Raft log.
     pub raft: RaftOptions,
+    /// Who this node proves to be, and whom it believes.
+    pub tls: TlsOptions,
     /// How this node is called.
     pub server: ServerOptions,
     /// How this node calls other controllers.
@@ -146,6 +149,7 @@ impl Default for Options {
             blobs: BlobOptions::default(),
             workers: WorkerOptions::default(),
             raft: RaftOptions::default(),
+            tls: TlsOptions::default(),
             server: ServerOptions::default(),
             channel: ChannelOptions::default(),
             telemetry: TelemetryOptions::default(),

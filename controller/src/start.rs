@@ -15,6 +15,7 @@ use hearth_node::health::Health;
 use hearth_node::listen::ListenError;
 use hearth_node::metrics::Metrics;
 use hearth_node::shutdown::{Shutdown, ShutdownTimeout};
+use hearth_node::tls::{NodeRole, Tls, TlsError};
 use hearth_proto::internal::v1 as pb;
 use tokio::sync::watch;
 
@@ -27,6 +28,7 @@ use crate::api::forward::Controllers;
 use crate::api::operations::Operations;
 use crate::api::readers::Readers;
 use crate::api::registry::RegistryService;
+use crate::api::trust::TrustService;
 use crate::blobs::{
     BlobError, BlobPeerService, BlobPeers, BlobStore, LocalBlobs, ObjectBlobs, ReplicatedBlobs,
 };
@@ -66,6 +68,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen")]
     Listen(#[source] ListenError),
+    /// TLS between nodes.
+    #[error("TLS between nodes cannot be set up")]
+    Tls(#[source] TlsError),
     /// The blob store cannot be opened.
     #[error("cannot open the blob store")]
     Blobs(#[source] BlobError),
@@ -187,7 +192,7 @@ pub async fn start(options: Options, seams: Seams) -> Result<Controller, StartEr
 /// As [`start`], with the log and the snapshots on another disk.
 pub async fn start_on(
     mut options: Options,
-    seams: Seams,
+    mut seams: Seams,
     storage: Arc<dyn Storage>,
 ) -> Result<Controller, StartError> {
     options.validate().map_err(StartError::Options)?;
@@ -202,9 +207,19 @@ pub async fn start_on(
             node: options.node_id.to_string(),
         })
         .map_err(StartError::DataDir)?;
+    let me = (
+        options.cluster_id.as_str(),
+        NodeRole::Controller,
+        options.node_id,
+    );
+    let tls = Tls::open(&options.tls, Some(&options.data_dir), me, &seams.clock);
+    let tls = tls.map_err(StartError::Tls)?;
+    // Everything but the admin port is between nodes.
+    let plain = seams.net.clone();
+    seams.net = tls.net(&plain, NodeRole::Controller);
     let listener = seams.net.listen(listen).await;
     let listener = listener.map_err(StartError::Listen)?;
-    let admin_listener = seams.net.listen(admin).await;
+    let admin_listener = plain.listen(admin).await;
     let admin_listener = admin_listener.map_err(StartError::Listen)?;
     let (addr, admin_addr) = (listener.local_addr(), admin_listener.local_addr());
     name_itself(&mut options, addr);
@@ -223,6 +238,8 @@ pub async fn start_on(
     let registry = Metrics::new("controller");
     let metrics = Arc::new(ControllerMetrics::new(&registry));
     let shutdown = Shutdown::new(health.clone());
+    tls.register(&registry);
+    shutdown.spawn("tls", tls.clone().watch(shutdown.token()));
     Admin {
         health: health.clone(),
         metrics: registry,
@@ -232,6 +249,7 @@ pub async fn start_on(
     let parts = Parts {
         options,
         seams,
+        tls,
         identity,
         consensus: consensus.clone(),
         metrics,
@@ -320,6 +338,7 @@ fn stores(
 struct Parts {
     options: Options,
     seams: Seams,
+    tls: Tls,
     identity: ClusterIdentity,
     consensus: Consensus<ReplicatedState>,
     metrics: Arc<ControllerMetrics>,
@@ -376,15 +395,11 @@ impl Parts {
             self.identity.clone(),
             self.options.channel.clone(),
         );
+        let operations = self.operations(stores);
+        let trust = self.trust(operations.clone());
         let control = ControlService {
             cluster_id: self.options.cluster_id.clone(),
-            operations: Operations {
-                consensus: self.consensus.clone(),
-                clock: self.seams.clock.clone(),
-                random: self.seams.random.clone(),
-                metrics: Arc::clone(&self.metrics),
-                blobs: Arc::clone(&stores.store),
-            },
+            operations,
             leader: leader.clone(),
             controllers: controllers.clone(),
         };
@@ -441,6 +456,27 @@ impl Parts {
             .add_service(pb::cluster_admin_server::ClusterAdminServer::new(admin))
             .add_service(pb::blobs_server::BlobsServer::new(blobs))
             .add_service(pb::backups_server::BackupsServer::new(backups))
+            .add_service(pb::trust_server::TrustServer::new(trust))
+    }
+
+    fn operations(&self, stores: &Stores) -> Operations {
+        Operations {
+            consensus: self.consensus.clone(),
+            clock: self.seams.clock.clone(),
+            random: self.seams.random.clone(),
+            metrics: Arc::clone(&self.metrics),
+            blobs: Arc::clone(&stores.store),
+        }
+    }
+
+    fn trust(&self, operations: Operations) -> TrustService {
+        TrustService {
+            cluster_id: self.options.cluster_id.clone(),
+            tls: self.tls.clone(),
+            ca_key: self.options.tls.ca_key.clone(),
+            certificate_life: self.options.tls.certificate_life.0,
+            operations,
+        }
     }
 
     fn spawn_background(&self, stores: Stores, health: Health) {

@@ -1,9 +1,9 @@
 //! Connections of this gateway to other nodes of its cluster: settings and identity in one place. How a channel is
 //! made is `hearth_node::grpc`'s; what is said on it is not here.
 
-use hearth_node::Seams;
 use hearth_node::config::HumanDuration;
 use hearth_node::grpc::{ChannelOptions, ClusterChannel, ClusterIdentity, channel};
+use hearth_node::net::SharedNet;
 use tonic::Status;
 
 /// Largest message between nodes: a page of functions, or a response that a worker did not cut.
@@ -12,13 +12,13 @@ pub(crate) const MESSAGE_MAX_BYTES: usize = 16 << 20;
 /// Makes channels.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
-    seams: Seams,
+    net: SharedNet,
     identity: ClusterIdentity,
 }
 
 impl Dialer {
-    pub(crate) fn new(seams: Seams, identity: ClusterIdentity) -> Self {
-        Self { seams, identity }
+    pub(crate) fn new(net: SharedNet, identity: ClusterIdentity) -> Self {
+        Self { net, identity }
     }
 
     /// A channel that connects when it is used, and again when it was lost.
@@ -40,7 +40,7 @@ impl Dialer {
     }
 
     fn dial(&self, addr: &str, options: &ChannelOptions) -> Result<ClusterChannel, Status> {
-        channel(&self.seams.net, addr, options, &self.identity)
+        channel(&self.net, addr, options, &self.identity)
             .map_err(|error| Status::invalid_argument(error.to_string()))
     }
 }

@@ -400,6 +400,9 @@ fn is_write(request: &ControlRequest) -> bool {
 fn is_connect_error(status: &Status) -> bool {
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
             return error.kind() == std::io::ErrorKind::ConnectionRefused;
         }

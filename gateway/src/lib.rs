@@ -36,6 +36,7 @@ use hearth_node::grpc::ClusterIdentity;
 use hearth_node::health::Health;
 use hearth_node::listen::ListenError;
 use hearth_node::shutdown::Shutdown;
+use hearth_node::tls::{NodeRole, Tls, TlsError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -67,6 +68,9 @@ pub enum StartError {
     /// A port cannot be had.
     #[error("listen for clients")]
     Listen(#[source] ListenError),
+    /// TLS between nodes.
+    #[error("TLS between nodes cannot be set up")]
+    Tls(#[source] TlsError),
     /// The admin port cannot be had.
     #[error("listen for the admin port")]
     AdminListen(#[source] ListenError),
@@ -121,25 +125,23 @@ pub async fn start(options: Options, seams: Seams) -> Result<Gateway, StartError
             options.listen
         );
     }
-    let listener = seams
-        .net
-        .listen(options.listen)
-        .await
-        .map_err(StartError::Listen)?;
-    let admin = seams
-        .net
-        .listen(options.admin_listen)
-        .await
-        .map_err(StartError::AdminListen)?;
+    let tls = open_tls(&options, &seams)?;
+    let listener = seams.net.listen(options.listen).await;
+    let listener = listener.map_err(StartError::Listen)?;
+    let admin = seams.net.listen(options.admin_listen).await;
+    let admin = admin.map_err(StartError::AdminListen)?;
     let (addr, admin_addr) = (listener.local_addr(), admin.local_addr());
     let health = Health::new(seams.clock.clone());
     health.set_ready("catalog", false, "not yet received");
     health.set_ready("workers", false, "none connected");
     let shutdown = Shutdown::new(health.clone());
     let node_metrics = hearth_node::metrics::Metrics::new("gateway");
+    tls.register(&node_metrics);
+    shutdown.spawn("tls", tls.clone().watch(shutdown.token()));
     let app = Arc::new(assemble(
         &options,
         &seams,
+        &tls,
         &health,
         &shutdown,
         &node_metrics,
@@ -194,9 +196,20 @@ fn follow(app: &Arc<App>, health: &Health, addr: SocketAddr, shutdown: &Shutdown
     shutdown.spawn("sweep", sweep(Arc::clone(app), shutdown.token()));
 }
 
+/// Towards the other nodes; clients are served as ever.
+fn open_tls(options: &Options, seams: &Seams) -> Result<Tls, StartError> {
+    let me = (
+        options.cluster_id.as_str(),
+        NodeRole::Gateway,
+        options.node_id,
+    );
+    Tls::open(&options.tls, None, me, &seams.clock).map_err(StartError::Tls)
+}
+
 fn assemble(
     options: &Options,
     seams: &Seams,
+    tls: &Tls,
     health: &Health,
     shutdown: &Shutdown,
     node_metrics: &hearth_node::metrics::Metrics,
@@ -205,10 +218,11 @@ fn assemble(
         "" => ClusterIdentity::unknown(),
         id => ClusterIdentity::known(id).map_err(StartError::ClusterId)?,
     };
-    let dialer = Dialer::new(seams.clone(), identity);
+    let dialer = |callee| Dialer::new(tls.net(&seams.net, callee), identity.clone());
+    let to_controllers = dialer(NodeRole::Controller);
     let controllers = Controllers::new(
         &options.controllers,
-        &dialer,
+        &to_controllers,
         seams,
         options.control_timeout.0,
     )
@@ -223,7 +237,7 @@ fn assemble(
     let invoker = Invoker::new(InvokerParts {
         node_id: NodeId(options.node_id),
         seams: seams.clone(),
-        dialer,
+        dialer: dialer(NodeRole::Worker),
         shutdown: shutdown.clone(),
         health: health.clone(),
         metrics: metrics.clone(),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize};
 use hearth_node::telemetry::TelemetryOptions;
+use hearth_node::tls::TlsOptions;
 use serde::{Deserialize, Serialize};
 
 /// A secret in a file of options; Debug does not show it.
@@ -74,6 +75,8 @@ pub struct Options {
     pub max_connections: u32,
     /// Bytes of request bodies held at once; requests beyond are refused.
     pub max_body_memory: HumanSize,
+    /// Who this gateway proves to be to other nodes, and whom it believes. Not for its clients.
+    pub tls: TlsOptions,
     /// Logs and traces.
     pub telemetry: TelemetryOptions,
 }
@@ -101,6 +104,7 @@ impl Default for Options {
             max_requests: 10_000,
             max_connections: 10_000,
             max_body_memory: HumanSize::from_mib(1_024),
+            tls: TlsOptions::default(),
             telemetry: TelemetryOptions::default(),
         }
     }
@@ -150,6 +154,31 @@ max_requests = 10000
 max_connections = 10000
 # Bytes of request bodies held at once; requests beyond are refused. Default 1GiB.
 max_body_memory = "1GiB"
+
+# TLS to controllers and workers; clients of the gateway are not concerned. A gateway without a data directory needs dir, or ca, cert and key.
+[tls]
+# "on": TLS between nodes, or no start. "off": plaintext, for development. "auto": TLS with a certificate or a join token; without
+# either plaintext, on loopback addresses alone.
+mode = "auto"
+# Directory of ca.pem and node.pem (certificate and key), written when the node joins and at each renewal. Empty: tls in the data directory.
+dir = ""
+# Certificates of the CAs to trust, one or several. Empty: ca.pem in dir.
+ca = ""
+# This node's certificate, with the intermediate ones. Empty: node.pem in dir. A file named here is the operator's to replace; it is
+# taken up without a restart.
+cert = ""
+# Its private key. Empty: node.pem in dir.
+key = ""
+# File with a join token (hearth token create), used when there is no certificate yet.
+join_token_file = ""
+# Controllers alone: host:port of controllers of the running cluster, asked for this one's certificate. Empty: its peers.
+join_at = []
+# Controllers alone: private key of one of the CAs, which signs for nodes that join and renew. Empty: this controller signs nothing.
+ca_key = ""
+# Controllers alone: life of the certificates it signs.
+certificate_life = "30d"
+# How often changed files and changes of the cluster's trust are looked for.
+check_every = "10s"
 
 [telemetry]
 # Shape of the log lines on standard error: "auto" (pretty on a terminal, else json), "json" or "pretty". Default auto.

@@ -149,6 +149,7 @@ async fn leader(at: &MembersArgs) -> anyhow::Result<(String, members::Channel)> 
             let at = MembersArgs {
                 controller: Some(leader.addr),
                 data_dir: at.data_dir.clone(),
+                tls_dir: at.tls_dir.clone(),
             };
             // One that cannot be reached from here is not needed: any controller can answer, except for a shared store.
             Ok(members::find(&at).await.unwrap_or((addr, channel)))

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use hearth_node::config::HumanDuration;
+use hearth_node::tls::NodeRole;
 
 /// AWS Lambda on machines you own.
 #[derive(Debug, Parser)]
@@ -48,6 +50,16 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Make the data dir of a new cluster from a backup.
     Restore(RestoreArgs),
+    /// Make a token with which a new node joins a running cluster.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Make a CA for a cluster of several machines, issue certificates from it, replace it.
+    Ca {
+        #[command(subcommand)]
+        command: CaCommand,
+    },
     /// Show the nodes of a cluster started with `hearth up`.
     Status(StatusArgs),
     /// The worker's helper process that makes sandboxes. Started by the worker itself.
@@ -62,6 +74,15 @@ pub(crate) enum AuthMode {
     Sigv4,
     /// Anything goes (development only, loopback only): an access key of 12 digits is the account.
     Any,
+}
+
+/// Whether nodes speak TLS with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum UpTls {
+    /// With certificates of a CA in the data dir, made at the first start.
+    On,
+    /// Plaintext (development only).
+    Off,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -93,6 +114,12 @@ pub(crate) struct UpArgs {
     /// How requests are authenticated.
     #[arg(long, value_enum, default_value = "sigv4")]
     pub(crate) auth: AuthMode,
+    /// TLS between nodes.
+    #[arg(long, value_enum, default_value = "on")]
+    pub(crate) tls: UpTls,
+    /// Life of the nodes' certificates; they are renewed at two thirds of it.
+    #[arg(long, default_value = "30d")]
+    pub(crate) certificate_life: HumanDuration,
     /// Where runtime packs are (see `hearth runtime install`).
     #[arg(long, default_value = "/var/lib/hearth/runtimes")]
     pub(crate) runtimes_dir: PathBuf,
@@ -176,6 +203,83 @@ pub(crate) struct MembersArgs {
     /// Data dir of a cluster started with `hearth up`.
     #[arg(long, default_value = "/var/lib/hearth/cluster")]
     pub(crate) data_dir: PathBuf,
+    /// Directory of the operator's certificate (`hearth ca issue --role operator`). [default: made from the CA in --data-dir]
+    #[arg(long)]
+    pub(crate) tls_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Print a token that lets one node in, once.
+    Create {
+        /// controller, worker or gateway.
+        #[arg(long)]
+        role: NodeRole,
+        /// The one node that may use it; needed for an id that was used before. [default: any new one]
+        #[arg(long)]
+        id: Option<u64>,
+        /// How long it may be used.
+        #[arg(long, default_value = "1h")]
+        ttl: HumanDuration,
+        #[command(flatten)]
+        at: MembersArgs,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Make a CA: `ca.pem` for every node, `ca.key` for the controllers that sign. Prints its SHA-256.
+    Init {
+        /// Where to.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The cluster's id, as in the nodes' files.
+        #[arg(long)]
+        cluster_id: String,
+    },
+    /// Issue a certificate: `ca.pem`, and `node.pem` with the key.
+    Issue {
+        /// Directory of the CA.
+        #[arg(long)]
+        ca: PathBuf,
+        /// The cluster's id.
+        #[arg(long)]
+        cluster_id: String,
+        /// controller, worker, gateway or operator.
+        #[arg(long)]
+        role: NodeRole,
+        /// The node's id; 0 for an operator.
+        #[arg(long, default_value_t = 0)]
+        id: u64,
+        /// Where to.
+        #[arg(long)]
+        out: PathBuf,
+        /// How long it is good.
+        #[arg(long, default_value = "30d")]
+        life: HumanDuration,
+    },
+    /// Replace the CA of a directory without downtime, in three steps; wait for all nodes after each.
+    Rotate {
+        /// Directory of the CA.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The cluster's id.
+        #[arg(long)]
+        cluster_id: String,
+        /// begin: a second CA is trusted. switch: it signs. finish: the first is trusted no more.
+        step: RotateStep,
+    },
+}
+
+/// A step of the replacement of a CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RotateStep {
+    /// Make a second CA, trusted beside the first.
+    Begin,
+    /// Sign with the second.
+    Switch,
+    /// Trust the second alone.
+    Finish,
 }
 
 #[derive(Clone, Debug, Args)]

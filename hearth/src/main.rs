@@ -9,6 +9,7 @@ mod nodes;
 mod role;
 mod runtime;
 mod status;
+mod trust;
 mod up;
 
 use std::process::ExitCode;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Up(args) => up::run(args).await,
+        Command::Up(args) => Box::pin(up::run(args)).await,
         Command::Controller(args) => role::controller(args).await,
         Command::Worker(args) => role::worker(args).await,
         Command::Gateway(args) => role::gateway(args).await,
@@ -50,6 +51,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Controllers { command } => members::run(command).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Restore(args) => backup::restore(args).await,
+        Command::Token { command } => trust::token(command).await,
+        Command::Ca { command } => trust::ca::run(&command),
         Command::Status(args) => status::run(args).await,
         Command::Nodes(args) => nodes::list(args).await,
         Command::Drain(args) => nodes::drain(args).await,

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hearth_node::Seams;
 use hearth_node::grpc::{ChannelOptions, ClusterChannel, ClusterIdentity, channel, with_deadline};
 use hearth_proto::internal::v1 as pb;
 use pb::cluster_admin_client::ClusterAdminClient;
 
 use crate::cli::{ControllersCommand, MembersArgs};
+use crate::trust::operator;
 use crate::up::{Role, addresses, read_cluster};
 
 /// To one controller.
@@ -53,10 +53,11 @@ pub(crate) async fn run(command: ControllersCommand) -> anyhow::Result<()> {
 /// The first controller that answers; it sends on to the leader what only the leader can do.
 pub(crate) async fn find(at: &MembersArgs) -> anyhow::Result<(String, ClusterChannel)> {
     let (identity, addrs) = known(at)?;
+    let net = operator::net(at.tls_dir.as_deref(), &at.data_dir)?;
     let mut last = None;
     for addr in addrs {
         let options = ChannelOptions::default();
-        let channel = channel(&Seams::system().net, &addr, &options, &identity)?;
+        let channel = channel(&net, &addr, &options, &identity)?;
         let mut client = ClusterAdminClient::new(channel.clone());
         let asked = with_deadline(client.members(pb::MembersRequest {}), ASK_DEADLINE).await;
         match asked {
@@ -70,7 +71,7 @@ pub(crate) async fn find(at: &MembersArgs) -> anyhow::Result<(String, ClusterCha
     )
 }
 
-fn known(at: &MembersArgs) -> anyhow::Result<(ClusterIdentity, Vec<String>)> {
+pub(crate) fn known(at: &MembersArgs) -> anyhow::Result<(ClusterIdentity, Vec<String>)> {
     if let Some(addr) = &at.controller {
         return Ok((ClusterIdentity::unknown(), vec![addr.clone()]));
     }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use hearth_node::Seams;
 use hearth_node::config::{self, DocumentedOptions};
 use hearth_node::telemetry::{self, TelemetryGuard, TelemetryOptions};
+use hearth_node::tls::NodeRole;
 use hearth_worker::sandbox::native::{NativeConfig, NativeDriver, SpawnerCommand};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::RoleArgs;
 use crate::credentials;
+use crate::trust::{self, Keeper, Me};
 
 /// Host uids between the ranges of two workers on one machine.
 const UID_STRIDE: u32 = 134_217_728;
@@ -26,10 +28,12 @@ pub(crate) async fn controller(args: RoleArgs) -> anyhow::Result<()> {
         return Ok(());
     };
     let telemetry = begin("controller", options.node_id, &mut options.telemetry)?;
+    let keeper = keep_controller(&options, &Seams::system()).await?;
     let controller = hearth_controller::start(options, Seams::system()).await?;
     info!(addr = %controller.addr, "controller started");
     let outcome = tokio::select! {
         () = told_to_end(args.tied) => Ok(()),
+        () = keep(keeper) => Ok(()),
         reason = controller.fatal() => Err(anyhow::anyhow!("the controller cannot go on: {reason}")),
     };
     if outcome.is_ok()
@@ -46,9 +50,13 @@ pub(crate) async fn worker(args: RoleArgs) -> anyhow::Result<()> {
         return Ok(());
     };
     let telemetry = begin("worker", options.node_id, &mut options.telemetry)?;
+    let keeper = keep_worker(&options, &Seams::system()).await?;
     let worker = start_worker(options, &Seams::system()).await?;
     info!(addr = %worker.addr, "worker started");
-    told_to_end(args.tied).await;
+    tokio::select! {
+        () = told_to_end(args.tied) => {}
+        () = keep(keeper) => {}
+    }
     worker.shutdown().await;
     telemetry.shutdown().await;
     Ok(())
@@ -63,12 +71,84 @@ pub(crate) async fn gateway(args: RoleArgs) -> anyhow::Result<()> {
         options.secret_access_key = hearth_gateway::Secret(root.secret_access_key);
     }
     let telemetry = begin("gateway", options.node_id, &mut options.telemetry)?;
+    let keeper = keep_gateway(&options, &Seams::system()).await?;
     let gateway = hearth_gateway::start(options, Seams::system()).await?;
     info!(addr = %gateway.addr, "gateway started");
-    told_to_end(args.tied).await;
+    tokio::select! {
+        () = told_to_end(args.tied) => {}
+        () = keep(keeper) => {}
+    }
     gateway.shutdown().await;
     telemetry.shutdown().await;
     Ok(())
+}
+
+/// Keeps a node's certificate good; without one there is nothing to do, for ever.
+pub(crate) async fn keep(keeper: Option<Keeper>) {
+    match keeper {
+        Some(keeper) => keeper.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What keeps the certificate of a controller good. It joins first if that is what it needs.
+pub(crate) async fn keep_controller(
+    options: &hearth_controller::Options,
+    seams: &Seams,
+) -> anyhow::Result<Option<Keeper>> {
+    let peers: Vec<String> = options.peers.values().cloned().collect();
+    let own = [options.listen.clone(), options.advertise.clone()];
+    // One that is added to a running cluster knows the others by the addresses it is told to join at.
+    let controllers = if options.tls.join_at.is_empty() {
+        peers.clone()
+    } else {
+        options.tls.join_at.clone()
+    };
+    let me = Me {
+        cluster: &options.cluster_id,
+        role: NodeRole::Controller,
+        id: options.node_id,
+        data_dir: Some(&options.data_dir),
+        controllers,
+        addresses: own.into_iter().chain(peers).collect(),
+    };
+    trust::prepare(&options.tls, me, seams).await
+}
+
+/// As [`keep_controller`], for a worker.
+pub(crate) async fn keep_worker(
+    options: &hearth_worker::Options,
+    seams: &Seams,
+) -> anyhow::Result<Option<Keeper>> {
+    let own = [
+        options.listen.clone(),
+        options.advertise.clone().unwrap_or_default(),
+    ];
+    let me = Me {
+        cluster: &options.cluster_id,
+        role: NodeRole::Worker,
+        id: options.node_id,
+        data_dir: Some(&options.data_dir),
+        controllers: options.controllers.clone(),
+        addresses: own.into_iter().chain(options.controllers.clone()).collect(),
+    };
+    trust::prepare(&options.tls, me, seams).await
+}
+
+/// As [`keep_controller`], for a gateway; its clients' port is not between nodes.
+pub(crate) async fn keep_gateway(
+    options: &hearth_gateway::Options,
+    seams: &Seams,
+) -> anyhow::Result<Option<Keeper>> {
+    let me = Me {
+        cluster: &options.cluster_id,
+        role: NodeRole::Gateway,
+        id: options.node_id,
+        data_dir: None,
+        controllers: options.controllers.clone(),
+        addresses: options.controllers.clone(),
+    };
+    trust::prepare(&options.tls, me, seams).await
 }
 
 /// A worker on the native driver.

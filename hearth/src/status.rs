@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use hearth_core::control::{ControlReply, ControlRequest};
-use hearth_node::Seams;
 use hearth_node::grpc::{ChannelOptions, ClusterIdentity, channel, with_deadline};
+use hearth_node::net::SharedNet;
 use hearth_proto::convert::{decode_answer, encode_request};
 use hearth_proto::internal::v1::control_client::ControlClient;
 
 use crate::cli::StatusArgs;
+use crate::trust::operator;
 use crate::up::{ClusterFile, addresses, read_cluster};
 
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -22,9 +23,10 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
             file.display()
         );
     };
+    let net = operator::net(None, &args.data_dir)?;
     let mut last = None;
     for addr in addresses(&cluster, crate::up::Role::Controller) {
-        match ask(&cluster, &addr.to_string()).await {
+        match ask(&net, &cluster, &addr.to_string()).await {
             Ok(text) => {
                 print!("{text}");
                 return Ok(());
@@ -37,14 +39,9 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
         .context("no controller answers; is the cluster running?"))
 }
 
-async fn ask(cluster: &ClusterFile, addr: &str) -> anyhow::Result<String> {
+async fn ask(net: &SharedNet, cluster: &ClusterFile, addr: &str) -> anyhow::Result<String> {
     let identity = ClusterIdentity::known(&cluster.cluster_id)?;
-    let channel = channel(
-        &Seams::system().net,
-        addr,
-        &ChannelOptions::default(),
-        &identity,
-    )?;
+    let channel = channel(net, addr, &ChannelOptions::default(), &identity)?;
     let call = encode_request(&ControlRequest::ClusterStatus);
     let mut client = ControlClient::new(channel);
     let answer = with_deadline(client.execute(call), DEADLINE)

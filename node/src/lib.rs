@@ -1,5 +1,5 @@
 //! What every role of Hearth (controller, worker, gateway) does alike: its clock and randomness, configuration,
-//! telemetry, admin port, shutdown, sockets, gRPC settings and data directory.
+//! telemetry, admin port, shutdown, sockets, gRPC settings, TLS between nodes and data directory.
 //!
 //! Nothing here knows what a function, a sandbox or a grant is.
 
@@ -17,5 +17,6 @@ pub mod random;
 pub mod seams;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 
 pub use seams::Seams;

@@ -16,6 +16,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::transport::server::Connected;
 
 use crate::listen::{self, ListenError};
+use crate::tls::NodeName;
+use crate::tls::plain::{self, Told};
 
 /// What a connection must be able to do.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -45,10 +47,25 @@ pub trait NetListener: Send + 'static {
     fn local_addr(&self) -> SocketAddr;
 }
 
+/// Who is at the other end of a connection, as far as it was proved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// Anybody: the connection is plaintext.
+    #[default]
+    Unknown,
+    /// A node without a certificate that wants to join.
+    Joining,
+    /// A node or operator of this cluster, by its certificate.
+    Node(Arc<NodeName>),
+}
+
 /// A connection of any [`Net`].
 pub struct NetStream {
     io: Box<dyn Io>,
     peer: SocketAddr,
+    caller: Caller,
+    /// Nothing was read yet, and TLS would be a mistake; who is told of it.
+    unheard: Option<Option<Arc<Told>>>,
     /// A server's place for this connection; free again when the connection is dropped.
     place: Option<OwnedSemaphorePermit>,
 }
@@ -59,8 +76,24 @@ impl NetStream {
         Self {
             io: Box::new(io),
             peer,
+            caller: Caller::Unknown,
+            unheard: None,
             place: None,
         }
+    }
+
+    /// Says who has proved to be at the other end.
+    #[must_use]
+    pub(crate) fn of_caller(mut self, caller: Caller) -> Self {
+        self.caller = caller;
+        self
+    }
+
+    /// Fails the first read if the other end turns out to speak TLS.
+    #[must_use]
+    pub(crate) fn expecting_plaintext(mut self, told: Option<Arc<Told>>) -> Self {
+        self.unheard = Some(told);
+        self
     }
 
     /// Lets the connection hold one of a server's places.
@@ -79,6 +112,7 @@ impl fmt::Debug for NetStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetStream")
             .field("peer", &self.peer)
+            .field("caller", &self.caller)
             .field("place", &self.place)
             .finish_non_exhaustive()
     }
@@ -90,7 +124,22 @@ impl AsyncRead for NetStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let Some(&first) = buffer.filled().get(before) else {
+            return read;
+        };
+        let Some(told) = self.unheard.take() else {
+            return read;
+        };
+        let Some(error) = plain::is_tls(first) else {
+            return read;
+        };
+        if let Some(told) = told {
+            told.tell(self.peer, &error);
+        }
+        buffer.set_filled(before);
+        Poll::Ready(Err(error))
     }
 }
 
@@ -125,14 +174,22 @@ impl AsyncWrite for NetStream {
 }
 
 /// What tonic hands to services as an extension of each request.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The other end, for logs.
+    pub addr: SocketAddr,
+    /// Who that is.
+    pub caller: Caller,
+}
 
 impl Connected for NetStream {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.peer)
+        Peer {
+            addr: self.peer,
+            caller: self.caller.clone(),
+        }
     }
 }
 

@@ -146,7 +146,16 @@ class Cluster:
     def of(self, role):
         return [node for node in self.nodes.values() if node.role == role]
 
+    def certify(self):
+        """A CA, and a certificate of it for each node and for the operator, as on machines of their own."""
+        ca = ["--cluster-id", self.net.tag]
+        sh(HEARTH, "ca", "init", "--dir", self.base / "ca", *ca)
+        for node in self.nodes.values():
+            sh(HEARTH, "ca", "issue", "--ca", self.base / "ca", *ca, "--role", node.role, "--id", node.id, "--out", node.dir / "tls")
+        sh(HEARTH, "ca", "issue", "--ca", self.base / "ca", *ca, "--role", "operator", "--out", self.base / "operator")
+
     def start(self):
+        self.certify()
         for node in self.nodes.values():
             if node.name in SMALL_DISKS:
                 node.small_disk()
@@ -174,6 +183,7 @@ class Cluster:
             lines += [f'runtimes_dir = "{RUNTIMES}"', "memory_mib = 3072"]
         if node.role == "controller":
             lines += ["[peers]", *(f'{id} = "{address}"' for id, address in controllers.items())]
+        lines += ["[tls]", 'mode = "on"', f'dir = "{node.dir}/tls"']
         lines += ["[telemetry]", f'log_filter = "{LOG}"']
         return "\n".join(lines) + "\n"
 
@@ -188,6 +198,7 @@ class Cluster:
                 if not controller.is_alive():
                     continue
                 words = [str(HEARTH), "controllers", "list", "--controller", f"{controller.address}:7400"]
+                words += ["--tls-dir", str(self.base / "operator")]
                 try:
                     done = subprocess.run(words, capture_output=True, text=True, timeout=5)
                 except subprocess.TimeoutExpired:

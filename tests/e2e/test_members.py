@@ -16,13 +16,19 @@ def free_port():
 class Joining:
     """One `hearth controller` that belongs to no cluster yet."""
 
-    def __init__(self, directory, id, cluster_id):
+    def __init__(self, directory, id, cluster_id, cluster):
         self.id, self.addr, self.dir = id, f"127.0.0.1:{free_port()}", directory / f"controller-{id}"
         self.dir.mkdir()
+        made = subprocess.run(
+            [str(HEARTH), "token", "create", "--role", "controller", "--data-dir", str(cluster.data_dir / "data")],
+            capture_output=True, text=True, check=True,
+        )
+        (self.dir / "token").write_text(made.stdout)
         config = self.dir / "controller.toml"
         config.write_text(
             f'node_id = {id}\ncluster_id = "{cluster_id}"\nlisten = "{self.addr}"\nadmin_listen = "127.0.0.1:0"\n'
             f'data_dir = "{self.dir}/data"\n[peers]\n'
+            f'[tls]\njoin_token_file = "{self.dir}/token"\njoin_at = ["{cluster.nodes("controller")[0]["addr"]}"]\n'
         )
         self.log = open(self.dir / "log", "wb")
         self.process = subprocess.Popen([str(HEARTH), "controller", "--config", str(config)], stdout=self.log, stderr=self.log)
@@ -56,7 +62,7 @@ def test_a_cluster_grows_to_three_controllers_and_one_leaves(tmp_path):
         code, text, _ = controllers("list", "--data-dir", data)
         assert code == 0 and roles(text) == {1: "leader"}, text
         cluster_id = json.loads((data / "cluster.json").read_text())["cluster_id"]
-        joining = [Joining(tmp_path, id, cluster_id) for id in (2, 3)]
+        joining = [Joining(tmp_path, id, cluster_id, cluster) for id in (2, 3)]
         for one in joining:
             code, text, error = controllers("add", one.id, one.addr, "--data-dir", data)
             assert code == 0 and roles(text)[one.id] == "voter", (text, error)
@@ -64,7 +70,7 @@ def test_a_cluster_grows_to_three_controllers_and_one_leaves(tmp_path):
         create(client, "g", {"app.py": "def handler(e, c):\n    return e\n"})
 
         # Asked of the new one: it knows who leads.
-        code, text, error = controllers("remove", 3, "--controller", joining[0].addr)
+        code, text, error = controllers("remove", 3, "--controller", joining[0].addr, "--data-dir", data)
         assert code == 0 and sorted(roles(text)) == [1, 2], (text, error)
         joining[1].stop()
         create(client, "h", {"app.py": "def handler(e, c):\n    return [e]\n"})
@@ -72,9 +78,9 @@ def test_a_cluster_grows_to_three_controllers_and_one_leaves(tmp_path):
         assert invoke(client, "h", 1)[1] == [1]
         assert {f["FunctionName"] for f in client.list_functions()["Functions"]} == {"f", "g", "h"}
 
-        code, text, error = controllers("remove", 1, "--controller", joining[0].addr)
+        code, text, error = controllers("remove", 1, "--controller", joining[0].addr, "--data-dir", data)
         assert code == 0 and sorted(roles(text)) == [2], (text, error)
-        code, _, error = controllers("remove", 2, "--controller", joining[0].addr)
+        code, _, error = controllers("remove", 2, "--controller", joining[0].addr, "--data-dir", data)
         assert code != 0 and "last controller" in error, error
         code, _, error = controllers("list", "--data-dir", tmp_path / "none")
         assert code != 0 and "--controller" in error, error

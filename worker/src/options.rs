@@ -7,6 +7,7 @@ use hearth_core::limits::{INIT_TIMEOUT_MS, WORKER_LEASE_MS};
 use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize};
 use hearth_node::grpc::{ChannelOptions, ServerOptions};
 use hearth_node::telemetry::TelemetryOptions;
+use hearth_node::tls::TlsOptions;
 use serde::{Deserialize, Serialize};
 
 /// Share of the host's memory offered when the options name none, percent. The rest is for the worker itself and for
@@ -53,6 +54,8 @@ pub struct Options {
     pub drain_timeout: HumanDuration,
     /// Labels that placement may ask for. Default none.
     pub labels: BTreeMap<String, String>,
+    /// Who this node proves to be, and whom it believes.
+    pub tls: TlsOptions,
     /// How gateways are served.
     pub server: ServerOptions,
     /// How controllers are called.
@@ -82,6 +85,7 @@ impl Default for Options {
             lease: HumanDuration::from_millis(WORKER_LEASE_MS),
             drain_timeout: HumanDuration::from_secs(30),
             labels: BTreeMap::new(),
+            tls: TlsOptions::default(),
             server: ServerOptions::default(),
             channel: ChannelOptions::default(),
             telemetry: TelemetryOptions::default(),
@@ -127,6 +131,31 @@ drain_timeout = "30s"
 
 # Labels that placement may ask for.
 [labels]
+
+# TLS between nodes.
+[tls]
+# "on": TLS between nodes, or no start. "off": plaintext, for development. "auto": TLS with a certificate or a join token; without
+# either plaintext, on loopback addresses alone.
+mode = "auto"
+# Directory of ca.pem and node.pem (certificate and key), written when the node joins and at each renewal. Empty: tls in the data directory.
+dir = ""
+# Certificates of the CAs to trust, one or several. Empty: ca.pem in dir.
+ca = ""
+# This node's certificate, with the intermediate ones. Empty: node.pem in dir. A file named here is the operator's to replace; it is
+# taken up without a restart.
+cert = ""
+# Its private key. Empty: node.pem in dir.
+key = ""
+# File with a join token (hearth token create), used when there is no certificate yet.
+join_token_file = ""
+# Controllers alone: host:port of controllers of the running cluster, asked for this one's certificate. Empty: its peers.
+join_at = []
+# Controllers alone: private key of one of the CAs, which signs for nodes that join and renew. Empty: this controller signs nothing.
+ca_key = ""
+# Controllers alone: life of the certificates it signs.
+certificate_life = "30d"
+# How often changed files and changes of the cluster's trust are looked for.
+check_every = "10s"
 
 # How gateways are served.
 [server]

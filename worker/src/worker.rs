@@ -16,8 +16,9 @@ use hearth_node::grpc::{self, ClusterIdError, ClusterIdentity};
 use hearth_node::health::Health;
 use hearth_node::listen::{ListenError, parse_addr};
 use hearth_node::metrics::Metrics;
-use hearth_node::net::NetListener;
+use hearth_node::net::{NetListener, SharedNet};
 use hearth_node::shutdown::Shutdown;
+use hearth_node::tls::{NodeRole, Tls, TlsError};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,6 +66,9 @@ pub enum StartError {
     /// A port.
     #[error("the worker cannot listen")]
     Listen(#[source] ListenError),
+    /// TLS between nodes.
+    #[error("TLS between nodes cannot be set up")]
+    Tls(#[source] TlsError),
     /// The code cache.
     #[error("the worker's code cache cannot be opened")]
     Code(#[source] CodeError),
@@ -99,9 +103,12 @@ pub struct Worker {
 /// Why it does not; nothing is left running.
 pub async fn start(
     options: Options,
-    seams: Seams,
+    mut seams: Seams,
     driver: Arc<dyn Driver>,
 ) -> Result<Worker, StartError> {
+    let tls = open_tls(&options, &seams)?;
+    let plain = seams.net.clone();
+    seams.net = tls.net(&plain, NodeRole::Controller);
     let identity = ClusterIdentity::known(&options.cluster_id).map_err(StartError::ClusterId)?;
     let controllers = Controllers::new(
         options.controllers.clone(),
@@ -114,22 +121,53 @@ pub async fn start(
         cluster_id: options.cluster_id.clone(),
         seams: seams.clone(),
     };
-    start_with(options, seams, driver, controllers, Arc::new(source)).await
+    let parts = Parts {
+        driver,
+        controllers,
+        source: Arc::new(source),
+        tls,
+        plain,
+    };
+    start_with(options, seams, parts).await
+}
+
+fn open_tls(options: &Options, seams: &Seams) -> Result<Tls, StartError> {
+    let me = (
+        options.cluster_id.as_str(),
+        NodeRole::Worker,
+        options.node_id,
+    );
+    Tls::open(&options.tls, Some(&options.data_dir), me, &seams.clock).map_err(StartError::Tls)
+}
+
+/// What a worker is put together from.
+pub(crate) struct Parts {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) controllers: Controllers,
+    pub(crate) source: Arc<dyn PackageSource>,
+    pub(crate) tls: Tls,
+    /// For the admin port; the network of the seams is between nodes.
+    pub(crate) plain: SharedNet,
 }
 
 /// As [`start`], with packages from elsewhere.
 pub(crate) async fn start_with(
     options: Options,
     seams: Seams,
-    driver: Arc<dyn Driver>,
-    controllers: Controllers,
-    source: Arc<dyn PackageSource>,
+    parts: Parts,
 ) -> Result<Worker, StartError> {
+    let Parts {
+        driver,
+        controllers,
+        source,
+        tls,
+        plain,
+    } = parts;
     options.validate().map_err(StartError::Options)?;
     check_host(&*driver)?;
     let data_dir = open_data_dir(&options)?;
-    let listener = listen(&seams, &options.listen).await?;
-    let admin_listener = listen(&seams, &options.admin_listen).await?;
+    let listener = listen(&seams.net, &options.listen).await?;
+    let admin_listener = listen(&plain, &options.admin_listen).await?;
     let (addr, admin_addr) = (listener.local_addr(), admin_listener.local_addr());
     let incarnation = incarnation::next(data_dir.path(), seams.clock.unix_ms())
         .map_err(StartError::Incarnation)?;
@@ -137,6 +175,8 @@ pub(crate) async fn start_with(
     let engine = engine(&options, &seams, driver, source, incarnation, &metrics)?;
     let health = Health::new(Arc::clone(&seams.clock));
     let shutdown = Shutdown::new(health.clone());
+    tls.register(&metrics);
+    shutdown.spawn("tls", tls.watch(shutdown.token()));
     let worker = Worker {
         addr,
         admin_addr,
@@ -186,9 +226,9 @@ fn open_data_dir(options: &Options) -> Result<DataDir, StartError> {
     Ok(dir)
 }
 
-async fn listen(seams: &Seams, addr: &str) -> Result<Box<dyn NetListener>, StartError> {
+async fn listen(net: &SharedNet, addr: &str) -> Result<Box<dyn NetListener>, StartError> {
     let addr = parse_addr(addr).map_err(StartError::Listen)?;
-    seams.net.listen(addr).await.map_err(StartError::Listen)
+    net.listen(addr).await.map_err(StartError::Listen)
 }
 
 fn engine(

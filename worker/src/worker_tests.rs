@@ -111,9 +111,14 @@ impl Fixture {
             Controllers::new(Vec::new(), seams.clone(), options.channel.clone(), identity);
         let package = zip_of(&[("app.py", b"x")]);
         let (code, source) = (code_of(&package), Arc::new(Packages::of(&[package])));
-        let worker = start_with(options, seams, driver, controllers, source)
-            .await
-            .unwrap();
+        let parts = Parts {
+            driver,
+            controllers,
+            source,
+            tls: Tls::off(),
+            plain: seams.net.clone(),
+        };
+        let worker = start_with(options, seams, parts).await.unwrap();
         let (key, mut version) = version("f", 1);
         version.code = code;
         version.config.timeout_s = 1;

@@ -10,3 +10,4 @@ pub(crate) mod forward;
 pub(crate) mod operations;
 pub(crate) mod readers;
 pub(crate) mod registry;
+pub(crate) mod trust;

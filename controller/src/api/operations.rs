@@ -82,7 +82,9 @@ impl Operations {
             | Command::BeginTerm { .. }
             | Command::ChangeGrants { .. }
             | Command::Once { .. }
-            | Command::SetDrain { .. } => return Ok(()),
+            | Command::SetDrain { .. }
+            | Command::CreateJoinToken { .. }
+            | Command::UseJoinToken { .. } => return Ok(()),
         };
         let digest = blobs::Digest::from_bytes(code.digest.0);
         match self.blobs.exists(digest).await {
@@ -103,7 +105,7 @@ impl Operations {
         }
     }
 
-    async fn write(&self, command: &Command, once: bool) -> Result<ControlReply> {
+    pub(super) async fn write(&self, command: &Command, once: bool) -> Result<ControlReply> {
         self.metrics.proposals.inc();
         let bytes = machine::encode(command);
         let proposed = if once {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hearth_node::net::{Caller, Peer};
 use hearth_proto::internal::v1 as pb;
 use pb::worker_order::Order;
 use pb::worker_registry_server::WorkerRegistry;
@@ -61,7 +62,7 @@ impl RegistryService {
         }
     }
 
-    async fn session(&self, mut reports: Streaming<pb::WorkerReport>, out: &Out) {
+    async fn session(&self, caller: &Caller, mut reports: Streaming<pb::WorkerReport>, out: &Out) {
         let leader = self.leader.borrow().clone();
         let Some(leader) = leader else {
             let _gone = out.send(Ok(self.not_leader())).await;
@@ -77,6 +78,14 @@ impl RegistryService {
             return;
         };
         let worker = register.node_id;
+        if let Caller::Node(name) = caller
+            && name.id != worker
+        {
+            tracing::warn!(caller = %name, worker, "a worker registered as another");
+            let status = Status::permission_denied(format!("{name} is not worker {worker}"));
+            let _gone = out.send(Err(status)).await;
+            return;
+        }
         let session = self.sessions.fetch_add(1, Ordering::Relaxed);
         let (orders, mut inbox) = mpsc::channel(ORDERS_MAX);
         let open = Event::Open {
@@ -116,12 +125,14 @@ impl WorkerRegistry for RegistryService {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (out, stream) = mpsc::channel(OUT_MAX);
         let service = self.clone();
+        let peer = request.extensions().get::<Peer>();
+        let caller = peer.map(|peer| peer.caller.clone()).unwrap_or_default();
         let reports = request.into_inner();
         tokio::spawn(async move {
             tokio::select! {
                 () = service.stop.cancelled() => {}
                 () = out.closed() => {}
-                () = Self::session(&service, reports, &out) => {}
+                () = Self::session(&service, &caller, reports, &out) => {}
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))

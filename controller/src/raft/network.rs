@@ -90,7 +90,7 @@ impl Peer {
     ) -> Result<T, RpcError> {
         match tokio::time::timeout(timeout, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(rpc_error(&status)),
+            Ok(Err(status)) => Err(rpc_error(&hearth_node::grpc::explained(status))),
             Err(_) => Err(Timeout {
                 action,
                 id: self.peers.node_id,

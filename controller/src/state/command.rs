@@ -152,6 +152,32 @@ pub enum Command {
         /// Each answered on its own.
         changes: Vec<GrantChange>,
     },
+    /// Makes a token with which one node may join.
+    CreateJoinToken {
+        /// SHA-256 of its secret, hex.
+        hash: String,
+        /// `controller`, `worker` or `gateway`.
+        role: String,
+        /// The one node that may use it.
+        node: Option<u64>,
+        /// Good until then.
+        expires_at: UnixMs,
+        /// Now.
+        at: UnixMs,
+    },
+    /// A node joins with a token; refused if it is not for that node, was used, or has expired.
+    UseJoinToken {
+        /// SHA-256 of the token's secret, hex.
+        hash: String,
+        /// What the node is.
+        role: String,
+        /// Its id.
+        node: u64,
+        /// SHA-256 of its request for a certificate, hex.
+        request: String,
+        /// Now.
+        at: UnixMs,
+    },
     /// A client's command, carried out once however often it is proposed. Of level 1 (`raft::Machine::LEVEL`).
     Once {
         /// The client's choice, different for each of its operations.

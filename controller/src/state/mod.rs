@@ -13,6 +13,7 @@ pub mod reply;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod tokens;
 
 use std::collections::BTreeSet;
 
@@ -31,6 +32,7 @@ use grants::Grants;
 use nodes::Nodes;
 use once::Once;
 use reply::{Effect, Reply};
+use tokens::{JoinTokens, Joining};
 
 /// Everything the controllers agree on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct State {
     /// Outcomes of the newest commands that are carried out once.
     #[serde(default, skip_serializing_if = "Once::is_empty")]
     pub once: Once,
+    /// Tokens with which nodes join.
+    #[serde(default, skip_serializing_if = "JoinTokens::is_empty")]
+    pub join_tokens: JoinTokens,
 }
 
 /// Answer and effects of one command.
@@ -110,6 +115,8 @@ impl State {
             Command::ChangeGrants { .. } => Ok((Reply::Superseded, Vec::new())),
             Command::Once { token, command } => Ok(self.apply_once(index, token, command)),
             Command::SetDrain { role, node, drain } => Ok(self.set_drain(*role, *node, *drain)),
+            Command::CreateJoinToken { .. } => self.create_join_token(command),
+            Command::UseJoinToken { .. } => self.use_join_token(command),
         }
     }
 
@@ -399,6 +406,45 @@ impl State {
             drop(self.forget_worker(index, worker));
         }
         self.leader_term = term;
+    }
+
+    fn create_join_token(&mut self, command: &Command) -> Result<Outcome> {
+        let Command::CreateJoinToken {
+            hash,
+            role,
+            node,
+            expires_at,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        self.join_tokens
+            .create(hash, role, *node, *expires_at, *at)?;
+        Ok(done())
+    }
+
+    fn use_join_token(&mut self, command: &Command) -> Result<Outcome> {
+        let Command::UseJoinToken {
+            hash,
+            role,
+            node,
+            request,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        let is_known = role == "worker" && self.nodes.worker(NodeId(*node)).is_some();
+        let joining = Joining {
+            hash,
+            role,
+            node: *node,
+            request,
+            at: *at,
+        };
+        self.join_tokens.admit(&joining, is_known)?;
+        Ok(done())
     }
 
     fn set_unreserved(&mut self, index: u64, account: &AccountId) {

@@ -66,6 +66,10 @@ data:
     set -eu
     ordinal="${POD_NAME##*-}"
     sed -e "s/@NODE_ID@/$((NODE_ID_BASE + ordinal))/" -e "s/@POD_NAME@/$POD_NAME/" "$1" > "$2"
+  certify.sh: |
+    # certify.sh ROLE CA_DIR TARGET_DIR: the pod's certificate, in the name that its TOML file gives it.
+    set -eu
+    exec hearth ca issue --ca "$2" --cluster-id "$CLUSTER_ID" --role "$1" --id "$((NODE_ID_BASE + ${POD_NAME##*-}))" --out "$3"
   {{ .role }}.toml: |
     {{- .head | nindent 4 }}
     {{- include "hearth.toml" (dict "path" "" "table" .options) | trim | nindent 4 }}

@@ -1,17 +1,19 @@
 //! The options of each node of a cluster on one machine, as values and as the TOML files of the children.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use hearth_node::config::HumanDuration;
 use hearth_node::data_dir::write_atomic;
 use hearth_node::telemetry::TelemetryOptions;
+use hearth_node::tls::{TlsMode, TlsOptions};
 use serde::Serialize;
 
 use super::plan::{Cluster, Node, Role};
-use crate::cli::{AuthMode, UpArgs};
+use crate::cli::{AuthMode, UpArgs, UpTls};
 use crate::credentials::Credentials;
+use crate::trust::ca::CaDir;
 
 /// Share of the machine's memory for all workers together, percent.
 const MEMORY_SHARE_PERCENT: u64 = 80;
@@ -21,6 +23,35 @@ fn telemetry(args: &UpArgs, node: &Node) -> TelemetryOptions {
         service_instance: Some(format!("{}-{}", node.role.as_str(), node.id)),
         ..super::telemetry_options(args)
     }
+}
+
+/// How often a node of a cluster on one machine looks for replaced files and CAs: both are a step away.
+const CHECK_EVERY: HumanDuration = HumanDuration::from_secs(2);
+
+/// Where a node's certificate is.
+pub(crate) fn tls_dir(args: &UpArgs, node: &Node) -> PathBuf {
+    let name = format!("{}-{}", node.role.as_str(), node.id);
+    args.data_dir.join(name).join("tls")
+}
+
+/// Controllers sign, and trust what the CA's directory says; the others follow them.
+fn tls(args: &UpArgs, node: &Node) -> TlsOptions {
+    if args.tls == UpTls::Off {
+        return TlsOptions::off();
+    }
+    let mut options = TlsOptions {
+        mode: TlsMode::On,
+        dir: tls_dir(args, node),
+        certificate_life: args.certificate_life,
+        check_every: CHECK_EVERY,
+        ..TlsOptions::default()
+    };
+    if node.role == Role::Controller {
+        let ca = CaDir::new(&args.data_dir.join("ca"));
+        options.ca = ca.bundle;
+        options.ca_key = ca.key;
+    }
+    options
 }
 
 fn controllers(cluster: &Cluster) -> Vec<String> {
@@ -48,6 +79,7 @@ pub(crate) fn controller(
         data_dir: args.data_dir.join(format!("controller-{}", node.id)),
         region: cluster.region.clone(),
         peers,
+        tls: tls(args, node),
         telemetry: telemetry(args, node),
         ..hearth_controller::Options::default()
     }
@@ -76,6 +108,7 @@ pub(crate) fn worker(
         memory_mib: Some(memory / workers),
         allow_no_cgroups: args.allow_no_cgroups,
         region: cluster.region.clone(),
+        tls: tls(args, node),
         telemetry: telemetry(args, node),
         ..hearth_worker::Options::default()
     })
@@ -102,6 +135,7 @@ pub(crate) fn gateway(
         },
         // On one machine nobody needs longer to notice.
         drain_grace: HumanDuration::from_secs(1),
+        tls: tls(args, node),
         telemetry: telemetry(args, node),
         ..hearth_gateway::Options::default()
     };

@@ -15,14 +15,16 @@ use anyhow::{Context as _, bail};
 use hearth_node::Seams;
 use hearth_node::data_dir::{DataDir, write_atomic};
 use hearth_node::telemetry::{self, TelemetryOptions};
+use hearth_node::tls::NodeName;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use self::plan::{Cluster, Wanted};
 use self::ready::Announcement;
 use self::supervise::{Supervised, Supervisor};
-use crate::cli::{AuthMode, UpArgs};
+use crate::cli::{AuthMode, UpArgs, UpTls};
 use crate::credentials::{self, Credentials};
+use crate::trust::ca::{CaDir, ensure_issued};
 
 pub(crate) use self::plan::{Cluster as ClusterFile, Role};
 
@@ -46,6 +48,7 @@ pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
     let known = args.data_dir.join("cluster.json").exists();
     let cluster = plan_cluster(&args, &seams)?;
     check_free(&cluster, known, &seams).await?;
+    certify(&args, &cluster, &seams)?;
     let credentials = credentials::load_or_create(&args.data_dir.join("credentials.json"), &seams)?;
     if let Some(file) = &args.ready_file {
         // What an earlier run wrote is not true any more.
@@ -109,6 +112,31 @@ pub(crate) fn plan_restored(listen: SocketAddr, seams: &Seams) -> anyhow::Result
     };
     let free = |addr| is_free(addr).is_ok();
     Ok(plan::plan(&wanted, None, free, || seams.random.u64())?)
+}
+
+/// Makes the cluster's CA at the first start, and sees that each node has a certificate of it.
+fn certify(args: &UpArgs, cluster: &Cluster, seams: &Seams) -> anyhow::Result<()> {
+    if args.tls == UpTls::Off {
+        if !args.listen.ip().is_loopback() {
+            warn!(
+                "TLS BETWEEN NODES IS OFF (--tls off): whoever reaches {} can act as a node",
+                args.listen.ip()
+            );
+        }
+        return Ok(());
+    }
+    let now_ms = seams.clock.unix_ms();
+    let ca = CaDir::new(&args.data_dir.join("ca"));
+    let ca = ca
+        .ensure(&cluster.cluster_id, now_ms)
+        .context("the cluster's CA")?;
+    for node in &cluster.nodes {
+        let name = NodeName::new(&cluster.cluster_id, node.role.in_certificates(), node.id)?;
+        let dir = configs::tls_dir(args, node);
+        ensure_issued(&ca, &name, &dir, args.certificate_life.0, now_ms)
+            .with_context(|| format!("the certificate of {name}"))?;
+    }
+    Ok(())
 }
 
 /// `cluster.json` of a data dir, if there is one.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use hearth_node::tls::NodeRole;
 use serde::{Deserialize, Serialize};
 
 /// A role.
@@ -20,6 +21,14 @@ impl Role {
             Self::Controller => "controller",
             Self::Worker => "worker",
             Self::Gateway => "gateway",
+        }
+    }
+
+    pub(crate) fn in_certificates(self) -> NodeRole {
+        match self {
+            Self::Controller => NodeRole::Controller,
+            Self::Worker => NodeRole::Worker,
+            Self::Gateway => NodeRole::Gateway,
         }
     }
 

@@ -27,12 +27,15 @@ pub(crate) async fn run(
             .context("a cluster has a node of each role")
     };
     let options = configs::controller(args, cluster, node(Role::Controller)?);
+    let keep_controller = role::keep_controller(&options, seams).await?;
     let controller = hearth_controller::start(options, seams.clone())
         .await
         .context("starting the controller")?;
-    let worker =
-        role::start_worker(configs::worker(args, cluster, node(Role::Worker)?)?, seams).await?;
+    let options = configs::worker(args, cluster, node(Role::Worker)?)?;
+    let keep_worker = role::keep_worker(&options, seams).await?;
+    let worker = role::start_worker(options, seams).await?;
     let options = configs::gateway(args, cluster, node(Role::Gateway)?, Some(credentials));
+    let keep_gateway = role::keep_gateway(&options, seams).await?;
     let gateway = hearth_gateway::start(options, seams.clone())
         .await
         .context("starting the gateway")?;
@@ -46,6 +49,9 @@ pub(crate) async fn run(
     let outcome = tokio::select! {
         outcome = announcement.when_ready(&pids, seams) => outcome,
         outcome = interrupted() => outcome,
+        () = role::keep(keep_controller) => Ok(()),
+        () = role::keep(keep_worker) => Ok(()),
+        () = role::keep(keep_gateway) => Ok(()),
         reason = controller.fatal() => Err(anyhow::anyhow!("the controller cannot go on: {reason}")),
     };
     info!("stopping the cluster");

@@ -1,7 +1,8 @@
-//! Keeps clusters apart: a node says whose it is in each call, and refuses a peer that belongs to another.
+//! Keeps clusters and roles apart: a node says whose it is in each call, and refuses a peer that belongs to another, or
+//! whose certificate is of a role that may not make the call.
 //!
-//! Not here: authentication. The header protects from mistakes (a reused address, a wrong configuration), not from
-//! attackers.
+//! Not here: authentication, which is `crate::tls`'s. The header protects from mistakes (a reused address, a wrong
+//! configuration) where there is no TLS.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -14,9 +15,11 @@ use tonic::service::Interceptor;
 use tonic::{Request, Status};
 use tower::{Layer, Service};
 use tracing::instrument::Instrumented;
-use tracing::{Instrument as _, Span, debug_span};
+use tracing::{Instrument as _, Span, debug_span, warn};
 
+use crate::net::Peer;
 use crate::telemetry;
+use crate::tls::access;
 
 /// Metadata key that carries the caller's cluster id.
 pub const CLUSTER_ID_HEADER: &str = "hearth-cluster-id";
@@ -149,7 +152,8 @@ impl<S> Layer<S> for CheckClusterIdLayer {
     }
 }
 
-/// Answers FAILED_PRECONDITION to a peer of another cluster, before its message is read.
+/// Answers FAILED_PRECONDITION to a peer of another cluster and PERMISSION_DENIED to one of the wrong role, before its
+/// message is read.
 #[derive(Clone)]
 pub struct CheckClusterId<S> {
     inner: S,
@@ -177,18 +181,31 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if self
-            .identity
-            .accepts(request.headers().get(CLUSTER_ID_HEADER))
-        {
-            let span = span(&request);
-            let call = span.in_scope(|| self.inner.call(request));
-            return Either::Left(call.instrument(span));
+        if let Err(status) = self.check(&request) {
+            return Either::Right(ready(Ok(status.into_http())));
+        }
+        let span = span(&request);
+        let call = span.in_scope(|| self.inner.call(request));
+        Either::Left(call.instrument(span))
+    }
+}
+
+impl<S> CheckClusterId<S> {
+    fn check(&self, request: &http::Request<Body>) -> Result<(), Status> {
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            let path = request.uri().path();
+            access::check(&peer.caller, path).map_err(|refusal| {
+                warn!(peer = %peer.addr, refusal, "a call was refused");
+                Status::permission_denied(refusal)
+            })?;
+        }
+        let peer = request.headers().get(CLUSTER_ID_HEADER);
+        if self.identity.accepts(peer) {
+            return Ok(());
         }
         let own = self.identity.get().unwrap_or_default();
-        let status = Status::failed_precondition(format!(
+        Err(Status::failed_precondition(format!(
             "the caller belongs to another cluster; this node is of `{own}`"
-        ));
-        Either::Right(ready(Ok(status.into_http())))
+        )))
     }
 }

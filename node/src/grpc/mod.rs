@@ -28,11 +28,30 @@ pub async fn with_deadline<T>(
     limit: Duration,
 ) -> Result<T, Status> {
     match tokio::time::timeout(limit, call).await {
-        Ok(answer) => answer,
+        Ok(answer) => answer.map_err(explained),
         Err(_) => Err(Status::deadline_exceeded(format!(
             "no answer within {} ms",
             limit.as_millis()
         ))),
+    }
+}
+
+/// tonic says `transport error` for whatever went wrong with a connection and keeps the reason to itself. The innermost cause
+/// names it: a refused certificate, a refused connection.
+pub fn explained(status: Status) -> Status {
+    let mut cause = std::error::Error::source(&status);
+    let mut innermost = None;
+    while let Some(error) = cause {
+        innermost = Some(error.to_string());
+        cause = error.source();
+    }
+    match innermost {
+        Some(reason) if !status.message().contains(&reason) => {
+            let message = format!("{}: {reason}", status.message());
+            let (details, metadata) = (status.details().to_vec(), status.metadata().clone());
+            Status::with_details_and_metadata(status.code(), message, details.into(), metadata)
+        }
+        _ => status,
     }
 }
 
