@@ -25,6 +25,13 @@ impl IdError {
             value: value.to_owned(),
         }
     }
+    pub(crate) fn weight(value: &str) -> Self {
+        Self {
+            what: "weight",
+            rule: "a number from 0 to 1",
+            value: value.to_owned(),
+        }
+    }
     pub(crate) fn qualifier(value: &str) -> Self {
         Self {
             what: "qualifier",
@@ -238,16 +245,52 @@ impl From<Version> for String {
 pub struct PoolKey {
     /// The owner.
     pub account: AccountId,
-    /// The function whose reserved pool this is; `None` is the account's unreserved pool.
+    /// The function whose pool this is; `None` is the account's unreserved pool.
     pub function: Option<FunctionName>,
+    /// The published version whose provisioned concurrency this is; `None` is the function's reserved pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<u64>,
+}
+
+impl PoolKey {
+    /// What the account's functions without a reservation share.
+    pub fn unreserved(account: &AccountId) -> Self {
+        Self {
+            account: account.clone(),
+            function: None,
+            provisioned: None,
+        }
+    }
+
+    /// A function's reserved concurrency.
+    pub fn reserved(account: &AccountId, function: &FunctionName) -> Self {
+        Self {
+            account: account.clone(),
+            function: Some(function.clone()),
+            provisioned: None,
+        }
+    }
+
+    /// A version's provisioned concurrency.
+    pub fn provisioned(account: &AccountId, function: &FunctionName, version: u64) -> Self {
+        Self {
+            account: account.clone(),
+            function: Some(function.clone()),
+            provisioned: Some(version),
+        }
+    }
 }
 
 impl fmt::Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.function {
-            Some(function) => write!(f, "{}/{function}", self.account),
-            None => write!(f, "{}", self.account),
+        write!(f, "{}", self.account)?;
+        if let Some(function) = &self.function {
+            write!(f, "/{function}")?;
         }
+        if let Some(version) = self.provisioned {
+            write!(f, ":{version}")?;
+        }
+        Ok(())
     }
 }
 

@@ -172,6 +172,7 @@ mod tests {
         PoolKey {
             account: key().0,
             function: None,
+            provisioned: None,
         }
     }
 

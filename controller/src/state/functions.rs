@@ -329,6 +329,11 @@ pub(super) fn new_function(
         update: UpdateStatus::None,
         reserved_concurrency: None,
         tags: tags.clone(),
+        versions: BTreeMap::new(),
+        last_version: 0,
+        aliases: BTreeMap::new(),
+        provisioned: BTreeMap::new(),
+        changed: 0,
     }
 }
 

@@ -67,6 +67,7 @@ impl Grants {
         let pool = PoolKey {
             account: account.clone(),
             function: Some(name.clone()),
+            provisioned: None,
         };
         match reserved {
             Some(limit) => {
@@ -89,6 +90,7 @@ impl Grants {
         let pool = PoolKey {
             account: account.clone(),
             function: None,
+            provisioned: None,
         };
         if self.table.limit(&pool) != Some(limit) {
             self.table.set_limit(&pool, limit, sequence);
@@ -103,6 +105,7 @@ impl Grants {
                 let pool = PoolKey {
                     account: account.clone(),
                     function: Some(name.clone()),
+                    provisioned: None,
                 };
                 table.limit(&pool).is_some()
             });

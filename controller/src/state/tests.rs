@@ -131,6 +131,7 @@ pub(super) fn pool(function: Option<&str>) -> PoolKey {
     PoolKey {
         account: account(),
         function: function.map(name),
+        provisioned: None,
     }
 }
 

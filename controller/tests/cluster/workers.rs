@@ -18,6 +18,7 @@ pub(crate) fn reserved_pool(name: &str) -> PoolKey {
     PoolKey {
         account: account(),
         function: Some(name.parse().unwrap()),
+        provisioned: None,
     }
 }
 

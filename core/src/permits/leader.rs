@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::plan_grow;
+use super::provision::{Host, plan_provision};
 use super::{
     Candidate, Grant, GrantChange, GrantOutcome, GrantTable, Granted, GrowPlan, Need, PermitTiming,
     PoolReport, Renewal, RenewalReply, Shrink, ShrinkAnswer,
@@ -280,6 +281,27 @@ impl LeaderPermits {
         plan
     }
 
+    /// Gives out what is free of a version's provisioned concurrency. `hosts` lose the room that it takes.
+    pub fn plan_provision(
+        &mut self,
+        table: &GrantTable,
+        pool: &PoolKey,
+        memory_mib: u32,
+        hosts: &mut Vec<Host>,
+        now: MonotonicMs,
+    ) -> Vec<GrantChange> {
+        hosts.retain(|h| self.is_live(h.worker, now) && !self.draining.contains(&h.worker));
+        let under_way = self.committing.get(pool);
+        if under_way.is_some_and(|since| now.since(*since) < self.timing.resend_ms) {
+            return Vec::new();
+        }
+        let changes = plan_provision(table, pool, memory_mib, hosts);
+        if !changes.is_empty() {
+            self.committing.insert(pool.clone(), now);
+        }
+        changes
+    }
+
     fn idle_permits(&self, worker: NodeId, pool: &PoolKey) -> u32 {
         self.workers
             .get(&worker)
@@ -488,7 +510,9 @@ impl LeaderPermits {
                     want(key.clone(), granted.n, 0);
                 }
                 let has_other = live.iter().any(|w| *w != worker);
-                if limit > 1 && granted.n >= limit && has_other {
+                // Provisioned shares are spread when they are given: moving one would end a sandbox that is wanted.
+                let is_movable = pool.provisioned.is_none();
+                if is_movable && limit > 1 && granted.n >= limit && has_other {
                     want(key.clone(), granted.n, limit - 1);
                 }
                 if let Some((n, _)) = self.moves.get(&key) {

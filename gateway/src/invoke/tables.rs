@@ -274,6 +274,7 @@ mod tests {
         PoolKey {
             account: "000000000000".parse().unwrap(),
             function: None,
+            provisioned: None,
         }
     }
 

@@ -109,6 +109,7 @@ impl Line {
             pool: Arc::new(PoolKey {
                 account: key.account.clone(),
                 function: None,
+                provisioned: None,
             }),
             memory_mib: MEMORY_DEFAULT_MIB,
         };

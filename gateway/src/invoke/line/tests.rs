@@ -12,6 +12,7 @@ fn terms() -> Terms {
         pool: Arc::new(PoolKey {
             account: "000000000000".parse().unwrap(),
             function: None,
+            provisioned: None,
         }),
         memory_mib: 128,
     }
