@@ -190,6 +190,28 @@ impl MonotonicMs {
     }
 }
 
+impl Digest {
+    /// In base64, as AWS shows `CodeSha256`.
+    pub fn base64(&self) -> String {
+        const LETTERS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::with_capacity(44);
+        for three in self.0.chunks(3) {
+            let byte = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+            for i in 0..4 {
+                let letter = LETTERS[(bits >> (18 - 6 * i) & 63) as usize];
+                text.push(if i > three.len() {
+                    '='
+                } else {
+                    char::from(letter)
+                });
+            }
+        }
+        text
+    }
+}
+
 /// Which snapshot of a function: the mutable one or a published, immutable one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -347,6 +369,16 @@ mod tests {
             &"zz".repeat(32),
         ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_digest_in_base64_is_what_aws_shows() {
+        for (byte, text) in [
+            (7, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
+            (255, "//////////////////////////////////////////8="),
+        ] {
+            assert_eq!(Digest([byte; 32]).base64(), text);
         }
     }
 

@@ -40,7 +40,7 @@ fn a_reservation_moves_all_generations_to_the_functions_own_pool() {
     function.reserved_concurrency = Some(5);
     catalog.put(&function);
     for key in [old, new] {
-        let pool = &catalog.find(&key).unwrap().pool;
+        let pool = &catalog.find(&key).unwrap().pools.on_demand;
         assert_eq!(pool.function.as_ref(), Some(&function.name));
     }
 }

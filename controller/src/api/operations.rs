@@ -51,7 +51,11 @@ impl Operations {
 
     /// A function never names code that is nowhere. What is there stays: collection spares young blobs.
     async fn check_code(&self, command: &Command) -> Result<()> {
-        let code = match command {
+        let first = match command {
+            Command::ThenPublish { first, .. } => first,
+            other => other,
+        };
+        let code = match first {
             Command::CreateFunction { code, .. } | Command::UpdateFunctionCode { code, .. } => code,
             Command::Configure { .. }
             | Command::UpdateFunctionConfiguration { .. }
@@ -59,6 +63,8 @@ impl Operations {
             | Command::SettleFunction { .. }
             | Command::SetReservedConcurrency { .. }
             | Command::TagFunction { .. }
+            | Command::ThenPublish { .. }
+            | Command::ChangeVersions { .. }
             | Command::RegisterWorker { .. }
             | Command::SetWorkerHealth { .. }
             | Command::ForgetWorker { .. }
@@ -127,9 +133,14 @@ impl Operations {
         match request.clone() {
             ControlRequest::UpdateFunctionCode { dry_run: true, .. }
             | ControlRequest::GetFunction { .. }
+            | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }
             | ControlRequest::GetAccount { .. }
             | ControlRequest::ClusterStatus => None,
+            ControlRequest::ThenPublish { first } => Some(Command::ThenPublish {
+                first: Box::new(self.command(&first)?),
+                revision_id: self.random.uuid(),
+            }),
             ControlRequest::DeleteFunction { account, name } => {
                 Some(Command::DeleteFunction { account, name })
             }
@@ -147,6 +158,7 @@ impl Operations {
             request @ (ControlRequest::CreateFunction { .. }
             | ControlRequest::UpdateFunctionCode { dry_run: false, .. }
             | ControlRequest::UpdateFunctionConfiguration { .. }
+            | ControlRequest::ChangeVersions { .. }
             | ControlRequest::SetReservedConcurrency { .. }) => self.revising(request),
         }
     }
@@ -210,9 +222,23 @@ impl Operations {
                 reserved,
                 revision_id,
             },
+            ControlRequest::ChangeVersions {
+                account,
+                name,
+                change,
+            } => Command::ChangeVersions {
+                account,
+                name,
+                change: Box::new(change),
+                revision_id,
+                latest_revision_id: self.random.uuid(),
+                at,
+            },
             ControlRequest::DeleteFunction { .. }
             | ControlRequest::TagFunction { .. }
+            | ControlRequest::ThenPublish { .. }
             | ControlRequest::GetFunction { .. }
+            | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }
             | ControlRequest::GetAccount { .. }
             | ControlRequest::ClusterStatus => return None,
@@ -254,6 +280,9 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
         | ControlRequest::DeleteFunction { .. }
         | ControlRequest::SetReservedConcurrency { .. }
         | ControlRequest::TagFunction { .. }
+        | ControlRequest::ThenPublish { .. }
+        | ControlRequest::ChangeVersions { .. }
+        | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ClusterStatus => Err(Error::new(
             ErrorCode::Internal,
             "an operation that is not a read was taken for one",

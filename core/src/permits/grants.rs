@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::as_pairs;
 use super::carved::Carved;
 use super::change::{GrantChange, GrantError, GrantOutcome};
-use crate::ids::{GrantSequence, Incarnation, NodeId, PoolKey};
+use crate::ids::{AccountId, GrantSequence, Incarnation, NodeId, PoolKey};
+use crate::name::FunctionName;
 use crate::planted::{self, Bug};
 
 /// A committed share.
@@ -358,6 +359,26 @@ impl GrantTable {
     /// Every pool with its limit, those being removed included.
     pub fn pools(&self) -> impl Iterator<Item = (&PoolKey, u32)> + '_ {
         self.pools.iter().map(|(key, pool)| (key, pool.limit))
+    }
+
+    /// Pools of provisioned concurrency of which something is free.
+    pub fn unprovisioned(&self) -> impl Iterator<Item = &PoolKey> {
+        self.carved.parts().filter(|pool| self.free(pool) > 0)
+    }
+
+    /// Every pool of provisioned concurrency.
+    pub fn provisioned(&self) -> impl Iterator<Item = &PoolKey> {
+        self.carved.parts()
+    }
+
+    /// The pools that are one function's own.
+    pub fn pools_of(&self, account: &AccountId, function: &FunctionName) -> Vec<PoolKey> {
+        let first = PoolKey::reserved(account, function);
+        let pools = self.pools.range(&first..).map(|(key, _)| key);
+        let is_own = |key: &&PoolKey| {
+            key.account == first.account && key.function.as_ref() == first.function.as_ref()
+        };
+        pools.take_while(is_own).cloned().collect()
     }
 
     /// A pool's limit; `None` for an unknown pool.

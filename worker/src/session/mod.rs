@@ -176,6 +176,7 @@ impl Search {
             draining: self.engine.draining.load(Ordering::Acquire),
             session: renewal.session,
             runtimes,
+            kept: self.engine.kept_report(),
         }))
     }
 
