@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use hearth_core::control::{ControlReply, ControlRequest};
+use hearth_core::control::{ControlReply, ControlRequest, VersionChange};
 use hearth_core::error::{Error, ErrorCode, Result};
 use hearth_core::function::Function;
 use hearth_node::grpc::ClusterChannel as Channel;
@@ -176,7 +176,19 @@ fn is_repeatable(request: &ControlRequest) -> bool {
         | ControlRequest::TagFunction { .. }
         | ControlRequest::GetAccount { .. }
         | ControlRequest::ClusterStatus => true,
+        ControlRequest::GetProvisioned { .. } => true,
         ControlRequest::UpdateFunctionCode { dry_run, .. } => *dry_run,
+        ControlRequest::ChangeVersions { change, .. } => match change {
+            // The second finds nothing to be done and answers alike.
+            VersionChange::Publish { revision_id, .. }
+            | VersionChange::UpdateAlias { revision_id, .. } => revision_id.is_none(),
+            VersionChange::Delete { .. }
+            | VersionChange::DeleteAlias { .. }
+            | VersionChange::PutProvisioned { .. }
+            | VersionChange::DeleteProvisioned { .. } => true,
+            VersionChange::CreateAlias { .. } => false,
+        },
+        ControlRequest::ThenPublish { .. } => false,
         // The second would meet the first, in progress, and say conflict.
         ControlRequest::UpdateFunctionConfiguration { .. } => false,
     }
