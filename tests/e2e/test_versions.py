@@ -36,7 +36,7 @@ def document(answer):
 
 
 def test_a_version_is_a_snapshot_and_shows_its_number(client, name):
-    create(client, name, app("one"), Description="of the function", Environment={"Variables": {"A": "1"}})
+    create(client, name, app("one"), Description="of the function", Environment={"Variables": {"AB": "1"}})
     latest = document(client.get_function_configuration(FunctionName=name))
     published = document(client.publish_version(FunctionName=name, Description="of the version"))
     assert published["FunctionArn"] == latest["FunctionArn"] + ":1" and published["Version"] == "1"

@@ -141,6 +141,18 @@ impl Operations {
                 first: Box::new(self.command(&first)?),
                 revision_id: self.random.uuid(),
             }),
+            ControlRequest::ChangeVersions {
+                account,
+                name,
+                change,
+            } => Some(Command::ChangeVersions {
+                account,
+                name,
+                change: Box::new(change),
+                revision_id: self.random.uuid(),
+                latest_revision_id: self.random.uuid(),
+                at: UnixMs(self.clock.unix_ms()),
+            }),
             ControlRequest::DeleteFunction { account, name } => {
                 Some(Command::DeleteFunction { account, name })
             }
@@ -158,7 +170,6 @@ impl Operations {
             request @ (ControlRequest::CreateFunction { .. }
             | ControlRequest::UpdateFunctionCode { dry_run: false, .. }
             | ControlRequest::UpdateFunctionConfiguration { .. }
-            | ControlRequest::ChangeVersions { .. }
             | ControlRequest::SetReservedConcurrency { .. }) => self.revising(request),
         }
     }
@@ -222,21 +233,10 @@ impl Operations {
                 reserved,
                 revision_id,
             },
-            ControlRequest::ChangeVersions {
-                account,
-                name,
-                change,
-            } => Command::ChangeVersions {
-                account,
-                name,
-                change: Box::new(change),
-                revision_id,
-                latest_revision_id: self.random.uuid(),
-                at,
-            },
             ControlRequest::DeleteFunction { .. }
             | ControlRequest::TagFunction { .. }
             | ControlRequest::ThenPublish { .. }
+            | ControlRequest::ChangeVersions { .. }
             | ControlRequest::GetFunction { .. }
             | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }

@@ -43,6 +43,7 @@ pub(crate) async fn need(
         function: name.into(),
         wanted,
         refused_by: refused_by.to_vec(),
+        memory_mib: 0,
     };
     until("an answer about capacity", async || {
         // The leader may be about to change.
