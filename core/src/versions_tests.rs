@@ -1,3 +1,5 @@
+//! Which version a name means, which one chance picks, and how an allocation stands.
+
 use super::*;
 use crate::function::{CodeRef, FunctionConfig, UpdateStatus};
 use crate::ids::Digest;

@@ -292,4 +292,51 @@ pub(crate) mod tests {
             (3, 77, 9)
         );
     }
+
+    #[test]
+    fn qualifiers_find_versions_and_an_alias_finds_one_by_chance() {
+        use hearth_core::versions::{PublishedVersion, Weight};
+        let mut function = function("f", 9);
+        for n in [1, 2] {
+            let mut snapshot = function.latest.clone();
+            (snapshot.version, snapshot.generation) = (Version::Number(n), 3 + n);
+            let version = PublishedVersion {
+                snapshot,
+                source: 3,
+                state: if n == 1 {
+                    State::Active
+                } else {
+                    State::Pending
+                },
+            };
+            function.versions.insert(n, version);
+        }
+        let alias = Alias {
+            version: Version::Number(1),
+            description: String::new(),
+            weights: [(2, Weight::new(0.5).unwrap())].into(),
+            revision_id: "r".into(),
+        };
+        function.aliases.insert("live".into(), alias);
+        function.changed = 12;
+        let record = Record::new(&function, "us-east-1");
+        assert_eq!(record.generation, 12);
+        let find = |qualifier: &str, chance| {
+            let qualifier: Qualifier = qualifier.parse().unwrap();
+            record.find(Some(&qualifier), chance).map(|e| e.key.version)
+        };
+        for (qualifier, chance, version) in [
+            ("1", 0, Some(Version::Number(1))),
+            ("3", 0, None),
+            ("$LATEST", 0, Some(Version::Latest)),
+            ("live", 0, Some(Version::Number(2))),
+            ("live", u64::MAX, Some(Version::Number(1))),
+            ("nobody", 0, None),
+        ] {
+            assert_eq!(find(qualifier, chance), version, "{qualifier} {chance}");
+        }
+        let pending = record.version(Version::Number(2)).unwrap();
+        let refused = pending.check_invocable().unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ResourceConflict);
+    }
 }
