@@ -175,8 +175,8 @@ fn is_repeatable(request: &ControlRequest) -> bool {
         | ControlRequest::SetReservedConcurrency { .. }
         | ControlRequest::TagFunction { .. }
         | ControlRequest::GetAccount { .. }
+        | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ClusterStatus => true,
-        ControlRequest::GetProvisioned { .. } => true,
         ControlRequest::UpdateFunctionCode { dry_run, .. } => *dry_run,
         ControlRequest::ChangeVersions { change, .. } => match change {
             // The second finds nothing to be done and answers alike.
@@ -233,6 +233,7 @@ fn perhaps_done(error: &Error) -> Error {
 fn is_read(request: &ControlRequest) -> bool {
     match request {
         ControlRequest::GetFunction { .. }
+        | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ListFunctions { .. }
         | ControlRequest::GetAccount { .. }
         | ControlRequest::ClusterStatus => true,
@@ -241,6 +242,8 @@ fn is_read(request: &ControlRequest) -> bool {
         | ControlRequest::DeleteFunction { .. }
         | ControlRequest::SetReservedConcurrency { .. }
         | ControlRequest::TagFunction { .. }
+        | ControlRequest::ThenPublish { .. }
+        | ControlRequest::ChangeVersions { .. }
         | ControlRequest::UpdateFunctionConfiguration { .. } => false,
     }
 }

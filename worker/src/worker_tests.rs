@@ -218,7 +218,9 @@ impl Fixture {
         loop {
             if let Hear::Pulse(pulse) = self.next_frame().await {
                 let sent_at_ms = pulse.sent_at_ms;
-                return self.tell(Tell::PulseAnswer(pb::PulseAnswer { sent_at_ms })).await;
+                return self
+                    .tell(Tell::PulseAnswer(pb::PulseAnswer { sent_at_ms }))
+                    .await;
             }
         }
     }
