@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::plan_grow;
-use super::provision::{Host, plan_provision};
 use super::{
     Candidate, Grant, GrantChange, GrantOutcome, GrantTable, Granted, GrowPlan, Need, PermitTiming,
     PoolReport, Renewal, RenewalReply, Shrink, ShrinkAnswer,
@@ -55,10 +54,10 @@ struct Heard {
 /// See the module's text.
 #[derive(Clone, Debug)]
 pub struct LeaderPermits {
-    timing: PermitTiming,
+    pub(super) timing: PermitTiming,
     elected_at: MonotonicMs,
     workers: BTreeMap<NodeId, Heard>,
-    draining: BTreeSet<NodeId>,
+    pub(super) draining: BTreeSet<NodeId>,
     /// When something was last sent or proposed for a share; bounds repetition.
     attempted: BTreeMap<Key, MonotonicMs>,
     /// Shares being lowered at the moment; not to be repaired upwards.
@@ -68,7 +67,7 @@ pub struct LeaderPermits {
     /// Proposed reclaims: a grant up to this sequence is not to be sent any more.
     reclaiming: BTreeMap<Key, GrantSequence>,
     /// Pools with a commit under way, and since when.
-    committing: BTreeMap<PoolKey, MonotonicMs>,
+    pub(super) committing: BTreeMap<PoolKey, MonotonicMs>,
 }
 
 impl LeaderPermits {
@@ -279,27 +278,6 @@ impl LeaderPermits {
             GrowPlan::UseIdle(_) | GrowPlan::Wait | GrowPlan::NoRoom | GrowPlan::Throttle => {}
         }
         plan
-    }
-
-    /// Gives out what is free of a version's provisioned concurrency. `hosts` lose the room that it takes.
-    pub fn plan_provision(
-        &mut self,
-        table: &GrantTable,
-        pool: &PoolKey,
-        memory_mib: u32,
-        hosts: &mut Vec<Host>,
-        now: MonotonicMs,
-    ) -> Vec<GrantChange> {
-        hosts.retain(|h| self.is_live(h.worker, now) && !self.draining.contains(&h.worker));
-        let under_way = self.committing.get(pool);
-        if under_way.is_some_and(|since| now.since(*since) < self.timing.resend_ms) {
-            return Vec::new();
-        }
-        let changes = plan_provision(table, pool, memory_mib, hosts);
-        if !changes.is_empty() {
-            self.committing.insert(pool.clone(), now);
-        }
-        changes
     }
 
     fn idle_permits(&self, worker: NodeId, pool: &PoolKey) -> u32 {

@@ -2,8 +2,8 @@
 //! sandboxes it keeps initialised. A pure function of table and rooms; what is granted too much is taken back by the
 //! rules that hold for every pool.
 
-use super::{GrantChange, GrantTable};
-use crate::ids::{Incarnation, NodeId, PoolKey};
+use super::{GrantChange, GrantTable, LeaderPermits};
+use crate::ids::{Incarnation, MonotonicMs, NodeId, PoolKey};
 
 /// A live worker that takes work and could run the version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Host {
 
 /// Gives what is free of a pool to hosts with room: each unit to whom has the least of it, so that a lost host costs
 /// little. What finds no room stays free.
-pub(super) fn plan_provision(
+fn plan_provision(
     table: &GrantTable,
     pool: &PoolKey,
     memory_mib: u32,
@@ -49,6 +49,29 @@ pub(super) fn plan_provision(
             incarnation: host.incarnation,
         })
         .collect()
+}
+
+impl LeaderPermits {
+    /// Gives out what is free of a version's provisioned concurrency. `hosts` lose the room that it takes.
+    pub fn plan_provision(
+        &mut self,
+        table: &GrantTable,
+        pool: &PoolKey,
+        memory_mib: u32,
+        hosts: &mut Vec<Host>,
+        now: MonotonicMs,
+    ) -> Vec<GrantChange> {
+        hosts.retain(|h| self.is_live(h.worker, now) && !self.draining.contains(&h.worker));
+        let under_way = self.committing.get(pool);
+        if under_way.is_some_and(|since| now.since(*since) < self.timing.resend_ms) {
+            return Vec::new();
+        }
+        let changes = plan_provision(table, pool, memory_mib, hosts);
+        if !changes.is_empty() {
+            self.committing.insert(pool.clone(), now);
+        }
+        changes
+    }
 }
 
 #[cfg(test)]
