@@ -226,7 +226,8 @@ def test_it_outlives_workers_and_controllers(tmp_path):
         answers = at_once(client, "f", 4, Qualifier="1")
         assert [got["kind"] for _, got in answers] == ["provisioned-concurrency"] * 4
         after = {got["sandbox"] for _, got in answers}
-        assert before & after, "those of the other worker were kept"
+        # Where the shares were is not told: all may have been on the one that was killed.
+        assert len(after) == 4 and before != after
         for node in cluster.nodes("controller"):
             cluster.kill(node)
         got = invoke(client, "f", {}, Qualifier="1")[1]
