@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::function::{CodeRef, ConfigPatch, Function, FunctionConfig};
-use crate::ids::AccountId;
-use crate::name::FunctionName;
+use crate::ids::{AccountId, Version};
+use crate::name::{FunctionName, Qualifier};
+use crate::versions::{ProvisionedStatus, Weight};
 
 /// A metadata operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +95,27 @@ pub enum ControlRequest {
         /// Tags to take away.
         remove: Vec<String>,
     },
+    /// Makes or updates a function and publishes a version of what it then is: answered as `first` is.
+    ThenPublish {
+        /// `CreateFunction` or `UpdateFunctionCode`.
+        first: Box<Self>,
+    },
+    /// Answered by [`ControlReply::Function`].
+    ChangeVersions {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// What is to be done.
+        change: VersionChange,
+    },
+    /// Answered by [`ControlReply::Provisioned`], with what the leader knows of the workers.
+    GetProvisioned {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+    },
     /// Answered by [`ControlReply::Account`].
     GetAccount {
         /// Which.
@@ -101,6 +123,67 @@ pub enum ControlRequest {
     },
     /// Answered by [`ControlReply::Cluster`].
     ClusterStatus,
+}
+
+/// A change of a function's versions, aliases or provisioned concurrency. It stands in the log as it is: variants and
+/// fields keep their meaning, and are only ever added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VersionChange {
+    /// Publishes `$LATEST`, unless nothing has changed since the last time.
+    Publish {
+        /// Refuse unless the code has this digest, in base64.
+        code_sha256: Option<String>,
+        /// In place of the function's own.
+        description: Option<String>,
+        /// Refuse unless this is the revision.
+        revision_id: Option<String>,
+    },
+    /// Takes a version away; one that does not exist is gone already.
+    Delete {
+        /// Its number.
+        version: u64,
+    },
+    /// Makes an alias.
+    CreateAlias {
+        /// The name, which must be free.
+        alias: String,
+        /// The version it points to.
+        version: Version,
+        /// Free text.
+        description: String,
+        /// Shares of other versions.
+        weights: BTreeMap<u64, Weight>,
+    },
+    /// Changes what was sent of an alias.
+    UpdateAlias {
+        /// Its name.
+        alias: String,
+        /// The version it points to.
+        version: Option<Version>,
+        /// Free text.
+        description: Option<String>,
+        /// Shares of other versions.
+        weights: Option<BTreeMap<u64, Weight>>,
+        /// Refuse unless this is the revision.
+        revision_id: Option<String>,
+    },
+    /// Takes an alias away; one that does not exist is gone already.
+    DeleteAlias {
+        /// Its name.
+        alias: String,
+    },
+    /// Has sandboxes of a version kept initialised.
+    PutProvisioned {
+        /// A version or alias.
+        qualifier: Qualifier,
+        /// How many.
+        requested: u32,
+    },
+    /// Has none kept any more.
+    DeleteProvisioned {
+        /// A version or alias.
+        qualifier: Qualifier,
+    },
 }
 
 /// The answer to a [`ControlRequest`].
@@ -114,6 +197,13 @@ pub enum ControlReply {
         functions: Vec<Function>,
         /// Whether there are more after the last one.
         more: bool,
+    },
+    /// Provisioned concurrency.
+    Provisioned {
+        /// The function, with what was asked for.
+        function: Box<Function>,
+        /// How it stands, by version.
+        status: BTreeMap<u64, ProvisionedStatus>,
     },
     /// Account limits and usage.
     Account(AccountSummary),

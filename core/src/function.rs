@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AccountId, Digest, PoolKey, UnixMs, Version, VersionKey};
 use crate::limits;
-use crate::name::FunctionName;
+use crate::name::{FunctionName, Qualifier};
+use crate::versions::{Alias, ProvisionedConcurrency, PublishedVersion};
 
 /// How code arrives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +223,26 @@ pub struct Function {
     /// Tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// Published versions, by number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<u64, PublishedVersion>,
+    /// The newest number ever given to a version; none is given twice. Zero before the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_version: u64,
+    /// Aliases, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, Alias>,
+    /// Provisioned concurrency, by the version or alias it was asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub provisioned: BTreeMap<Qualifier, ProvisionedConcurrency>,
+    /// Log index of the newest change of versions, aliases or provisioned concurrency.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub changed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Function {
@@ -235,11 +256,11 @@ impl Function {
         }
     }
 
-    /// The pool its invocations draw from.
+    /// The pool that invocations of the function draw from unless they find a provisioned permit.
     pub fn pool(&self) -> PoolKey {
-        PoolKey {
-            account: self.account.clone(),
-            function: self.reserved_concurrency.map(|_| self.name.clone()),
+        match self.reserved_concurrency {
+            Some(_) => PoolKey::reserved(&self.account, &self.name),
+            None => PoolKey::unreserved(&self.account),
         }
     }
 }

@@ -25,6 +25,13 @@ impl IdError {
             value: value.to_owned(),
         }
     }
+    pub(crate) fn weight(value: &str) -> Self {
+        Self {
+            what: "weight",
+            rule: "a number from 0 to 1",
+            value: value.to_owned(),
+        }
+    }
     pub(crate) fn qualifier(value: &str) -> Self {
         Self {
             what: "qualifier",
@@ -183,6 +190,28 @@ impl MonotonicMs {
     }
 }
 
+impl Digest {
+    /// In base64, as AWS shows `CodeSha256`.
+    pub fn base64(&self) -> String {
+        const LETTERS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::with_capacity(44);
+        for three in self.0.chunks(3) {
+            let byte = |i: usize| u32::from(three.get(i).copied().unwrap_or(0));
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+            for i in 0..4 {
+                let letter = LETTERS[(bits >> (18 - 6 * i) & 63) as usize];
+                text.push(if i > three.len() {
+                    '='
+                } else {
+                    char::from(letter)
+                });
+            }
+        }
+        text
+    }
+}
+
 /// Which snapshot of a function: the mutable one or a published, immutable one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -238,16 +267,52 @@ impl From<Version> for String {
 pub struct PoolKey {
     /// The owner.
     pub account: AccountId,
-    /// The function whose reserved pool this is; `None` is the account's unreserved pool.
+    /// The function whose pool this is; `None` is the account's unreserved pool.
     pub function: Option<FunctionName>,
+    /// The published version whose provisioned concurrency this is; `None` is the function's reserved pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<u64>,
+}
+
+impl PoolKey {
+    /// What the account's functions without a reservation share.
+    pub fn unreserved(account: &AccountId) -> Self {
+        Self {
+            account: account.clone(),
+            function: None,
+            provisioned: None,
+        }
+    }
+
+    /// A function's reserved concurrency.
+    pub fn reserved(account: &AccountId, function: &FunctionName) -> Self {
+        Self {
+            account: account.clone(),
+            function: Some(function.clone()),
+            provisioned: None,
+        }
+    }
+
+    /// A version's provisioned concurrency.
+    pub fn provisioned(account: &AccountId, function: &FunctionName, version: u64) -> Self {
+        Self {
+            account: account.clone(),
+            function: Some(function.clone()),
+            provisioned: Some(version),
+        }
+    }
 }
 
 impl fmt::Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.function {
-            Some(function) => write!(f, "{}/{function}", self.account),
-            None => write!(f, "{}", self.account),
+        write!(f, "{}", self.account)?;
+        if let Some(function) = &self.function {
+            write!(f, "/{function}")?;
         }
+        if let Some(version) = self.provisioned {
+            write!(f, ":{version}")?;
+        }
+        Ok(())
     }
 }
 
@@ -304,6 +369,16 @@ mod tests {
             &"zz".repeat(32),
         ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_digest_in_base64_is_what_aws_shows() {
+        for (byte, text) in [
+            (7, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
+            (255, "//////////////////////////////////////////8="),
+        ] {
+            assert_eq!(Digest([byte; 32]).base64(), text);
         }
     }
 

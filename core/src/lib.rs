@@ -19,5 +19,6 @@ pub mod retry;
 pub mod routing;
 pub mod sandbox;
 pub mod standing;
+pub mod versions;
 
 pub use error::{Error, ErrorCode, Result};

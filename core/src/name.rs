@@ -64,7 +64,8 @@ impl fmt::Debug for FunctionName {
 }
 
 /// Version or alias part of a function's name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Qualifier {
     /// `$LATEST` or a number.
     Version(Version),
@@ -86,6 +87,19 @@ impl FromStr for Qualifier {
         } else {
             Err(IdError::qualifier(s))
         }
+    }
+}
+
+impl TryFrom<String> for Qualifier {
+    type Error = IdError;
+    fn try_from(value: String) -> Result<Self, IdError> {
+        value.parse()
+    }
+}
+
+impl From<Qualifier> for String {
+    fn from(qualifier: Qualifier) -> Self {
+        qualifier.to_string()
     }
 }
 

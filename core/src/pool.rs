@@ -29,6 +29,15 @@ pub struct PoolCounts {
     pub busy: u32,
 }
 
+/// How many sandboxes of a version a worker keeps for its provisioned concurrency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptCounts {
+    /// Their init phase is over.
+    pub ready: u32,
+    /// Being made or in their init phase.
+    pub starting: u32,
+}
+
 /// See the module's text. A sandbox is in exactly one of the four sets.
 #[derive(Clone, Debug, Default)]
 pub struct WarmPool {
@@ -37,29 +46,72 @@ pub struct WarmPool {
     failed: VecDeque<(MonotonicMs, SandboxId)>,
     starting: BTreeSet<SandboxId>,
     busy: BTreeSet<SandboxId>,
+    /// Those of the above that are never given up: provisioned concurrency.
+    kept: BTreeSet<SandboxId>,
 }
 
 impl WarmPool {
     /// A sandbox is being made, or goes through its init phase again after a reset.
     pub fn on_starting(&mut self, id: SandboxId) {
-        self.remove(id);
+        self.take_out(id);
         self.starting.insert(id);
     }
 
     /// A sandbox asked for its next event.
     pub fn on_idle(&mut self, id: SandboxId, now: MonotonicMs) {
-        self.remove(id);
+        self.take_out(id);
         self.idle.push_back((now, id));
     }
 
     /// Its init phase failed; the error waits for one invocation.
     pub fn on_init_failed(&mut self, id: SandboxId, now: MonotonicMs) {
-        self.remove(id);
+        self.take_out(id);
         self.failed.push_back((now, id));
+    }
+
+    /// One that is in the pool is not to be given up, whatever it costs.
+    pub fn keep(&mut self, id: SandboxId) {
+        self.kept.insert(id);
+    }
+
+    /// Whether it is not to be given up.
+    pub fn is_kept(&self, id: SandboxId) -> bool {
+        self.kept.contains(&id)
+    }
+
+    /// How many are kept.
+    pub fn kept(&self) -> KeptCounts {
+        let starting = self.kept.intersection(&self.starting).count();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        KeptCounts {
+            ready: count(self.kept.len() - starting),
+            starting: count(starting),
+        }
+    }
+
+    /// So many need not be kept any more: those that wait for nothing first, then those being made. Returns those to be
+    /// stopped, which are out of the pool; the others may be given up as any.
+    pub fn keep_fewer(&mut self, count: usize) -> Vec<SandboxId> {
+        let rank = |id: &SandboxId| (self.busy.contains(id), self.starting.contains(id), *id);
+        let mut kept: Vec<SandboxId> = self.kept.iter().copied().collect();
+        kept.sort_by_key(rank);
+        kept.truncate(count);
+        for id in &kept {
+            self.kept.remove(id);
+        }
+        kept.retain(|id| !self.busy.contains(id) && self.remove(*id));
+        kept
     }
 
     /// It is stopped or stopping. Returns whether the pool had it.
     pub fn remove(&mut self, id: SandboxId) -> bool {
+        let kept = self.kept.remove(&id);
+        let removed = self.take_out(id);
+        debug_assert!(removed || !kept, "what is kept is in the pool");
+        removed
+    }
+
+    fn take_out(&mut self, id: SandboxId) -> bool {
         // The common case, and the one on the invoke path.
         if self.busy.remove(&id) || self.starting.remove(&id) {
             return true;
@@ -80,9 +132,18 @@ impl WarmPool {
     }
 
     /// Serves an invocation. The most recently used first: its pages and caches are warm, and the others
-    /// grow old enough to be given up. An init error only when nothing is warm, the oldest first.
-    pub fn take(&mut self) -> Take {
-        if let Some((_, id)) = self.idle.pop_back() {
+    /// grow old enough to be given up. An init error only when nothing is warm, the oldest first. An invocation with a
+    /// permit of provisioned concurrency has a kept one if it can, any other leaves those alone if it can.
+    pub fn take(&mut self, provisioned: bool) -> Take {
+        let preferred = self.idle.iter().rposition(|(_, id)| {
+            // Nothing is looked for where nothing is kept.
+            self.kept.is_empty() || self.kept.contains(id) == provisioned
+        });
+        let warm = match preferred {
+            Some(index) => self.idle.remove(index),
+            None => self.idle.pop_back(),
+        };
+        if let Some((_, id)) = warm {
             self.busy.insert(id);
             Take::Warm(id)
         } else if let Some((_, id)) = self.failed.pop_front() {
@@ -95,20 +156,28 @@ impl WarmPool {
     /// Takes out those that did nothing for `idle_timeout_ms`, oldest first.
     pub fn expire(&mut self, now: MonotonicMs, idle_timeout_ms: u64) -> Vec<SandboxId> {
         let mut expired = Vec::new();
+        let kept = &self.kept;
         for set in [&mut self.idle, &mut self.failed] {
-            while let Some((since, id)) = set.front().copied()
-                && now.since(since) >= idle_timeout_ms
-            {
-                set.pop_front();
-                expired.push(id);
-            }
+            set.retain(|(since, id)| {
+                let is_over = now.since(*since) >= idle_timeout_ms && !kept.contains(id);
+                if is_over {
+                    expired.push(*id);
+                }
+                !is_over
+            });
         }
         expired
     }
 
+    /// Free sandboxes, counting init errors that wait for an invocation.
+    pub fn free(&self) -> usize {
+        self.idle.len() + self.failed.len()
+    }
+
     /// Sandboxes that could be given up for their memory, and since when they are idle.
     pub fn evictable(&self) -> impl Iterator<Item = (MonotonicMs, SandboxId)> + '_ {
-        self.failed.iter().chain(&self.idle).copied()
+        let all = self.failed.iter().chain(&self.idle).copied();
+        all.filter(|(_, id)| !self.kept.contains(id))
     }
 
     /// For the report.
@@ -178,12 +247,12 @@ mod tests {
             busy: 0,
         };
         assert_eq!(pool.counts(), counts);
-        assert_eq!(pool.take(), Take::Warm(id(2)));
+        assert_eq!(pool.take(false), Take::Warm(id(2)));
         pool.on_idle(id(2), MonotonicMs(40));
-        assert_eq!(pool.take(), Take::Warm(id(2)));
-        assert_eq!(pool.take(), Take::Warm(id(1)));
-        assert_eq!(pool.take(), Take::InitError(id(3)));
-        assert_eq!(pool.take(), Take::Nothing);
+        assert_eq!(pool.take(false), Take::Warm(id(2)));
+        assert_eq!(pool.take(false), Take::Warm(id(1)));
+        assert_eq!(pool.take(false), Take::InitError(id(3)));
+        assert_eq!(pool.take(false), Take::Nothing);
         let counts = PoolCounts {
             idle: 0,
             starting: 1,
@@ -201,10 +270,41 @@ mod tests {
         pool.on_idle(id(2), MonotonicMs(20));
         pool.on_init_failed(id(3), MonotonicMs(5));
         assert_eq!(pool.expire(MonotonicMs(109), 100), [id(3)]);
-        assert_eq!(pool.take(), Take::Warm(id(2)));
+        assert_eq!(pool.take(false), Take::Warm(id(2)));
         assert_eq!(pool.expire(MonotonicMs(1_000), 100), [id(1)]);
         assert_eq!(pool.expire(MonotonicMs(1_000), 100), []);
         assert_eq!(pool.counts().busy, 1);
+    }
+
+    #[test]
+    fn kept_ones_are_never_given_up_and_serve_provisioned_permits_first() {
+        let mut pool = WarmPool::default();
+        for n in 1..=4 {
+            pool.on_starting(id(n));
+        }
+        pool.keep(id(1));
+        pool.keep(id(4));
+        for n in 1..=3 {
+            pool.on_idle(id(n), MonotonicMs(n));
+        }
+        let (ready, starting) = (1, 1);
+        assert_eq!(pool.kept(), KeptCounts { ready, starting });
+        assert_eq!(pool.take(true), Take::Warm(id(1)));
+        assert_eq!(pool.take(true), Take::Warm(id(3)), "better than none");
+        pool.on_idle(id(3), MonotonicMs(4));
+        pool.on_idle(id(1), MonotonicMs(5));
+        assert_eq!(pool.take(false), Take::Warm(id(3)));
+        assert_eq!(
+            pool.evictable().collect::<Vec<_>>(),
+            [(MonotonicMs(2), id(2))]
+        );
+        assert_eq!(pool.expire(MonotonicMs(1_000), 0), [id(2)]);
+        assert_eq!(pool.free(), 1);
+        assert_eq!(pool.take(false), Take::Warm(id(1)), "the last one");
+        assert_eq!(pool.keep_fewer(2), [id(4)], "a busy one ends its work");
+        pool.on_idle(id(1), MonotonicMs(6));
+        assert_eq!(pool.expire(MonotonicMs(1_000), 0), [id(1)]);
+        assert_eq!(pool.kept(), KeptCounts::default());
     }
 
     #[test]

@@ -80,6 +80,7 @@ mod tests {
             Sabotage::ForgetSequences,
             Sabotage::ShrinkUnderInFlight,
             Sabotage::NoFence,
+            Sabotage::ForgetWhole,
         ] {
             let seed = first_to_notice(sabotage);
             assert!(seed.is_some(), "{sabotage:?} is never noticed");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use hearth_core::control::{ControlReply, ControlRequest};
+use hearth_core::control::{ControlReply, ControlRequest, VersionChange};
 use hearth_core::error::{Error, ErrorCode, Result};
 use hearth_core::function::Function;
 use hearth_core::hedge::{self, ASKED_MAX, HEDGE_AFTER_MS, Known};
@@ -387,9 +387,12 @@ fn is_write(request: &ControlRequest) -> bool {
         | ControlRequest::UpdateFunctionConfiguration { .. }
         | ControlRequest::DeleteFunction { .. }
         | ControlRequest::SetReservedConcurrency { .. }
-        | ControlRequest::TagFunction { .. } => true,
+        | ControlRequest::TagFunction { .. }
+        | ControlRequest::ThenPublish { .. }
+        | ControlRequest::ChangeVersions { .. } => true,
         ControlRequest::UpdateFunctionCode { dry_run, .. } => !dry_run,
         ControlRequest::GetFunction { .. }
+        | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ListFunctions { .. }
         | ControlRequest::GetAccount { .. }
         | ControlRequest::ClusterStatus => false,
@@ -421,8 +424,20 @@ fn is_repeatable(request: &ControlRequest) -> bool {
         | ControlRequest::SetReservedConcurrency { .. }
         | ControlRequest::TagFunction { .. }
         | ControlRequest::GetAccount { .. }
+        | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ClusterStatus => true,
         ControlRequest::UpdateFunctionCode { dry_run, .. } => *dry_run,
+        ControlRequest::ChangeVersions { change, .. } => match change {
+            // The second finds nothing to be done and answers alike.
+            VersionChange::Publish { revision_id, .. }
+            | VersionChange::UpdateAlias { revision_id, .. } => revision_id.is_none(),
+            VersionChange::Delete { .. }
+            | VersionChange::DeleteAlias { .. }
+            | VersionChange::PutProvisioned { .. }
+            | VersionChange::DeleteProvisioned { .. } => true,
+            VersionChange::CreateAlias { .. } => false,
+        },
+        ControlRequest::ThenPublish { .. } => false,
         // The second would meet the first, in progress, and say conflict.
         ControlRequest::UpdateFunctionConfiguration { .. } => false,
     }

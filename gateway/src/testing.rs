@@ -34,6 +34,11 @@ pub(crate) fn function(name: &str, generation: u64) -> Function {
         update: UpdateStatus::Successful,
         reserved_concurrency: None,
         tags: BTreeMap::new(),
+        versions: BTreeMap::new(),
+        last_version: 0,
+        aliases: BTreeMap::new(),
+        provisioned: BTreeMap::new(),
+        changed: 0,
     }
 }
 

@@ -91,14 +91,18 @@ pub fn decode_function(bytes: &[u8]) -> Result<Function, ConvertError> {
     serde_json::from_slice(bytes).map_err(|e| ConvertError::new("function", e))
 }
 
+/// A provisioned pool is written `function:version`: a release that does not know of them reads no function's name in
+/// it and leaves the message alone, where it would take another field's absence for the reserved pool.
 impl From<&PoolKey> for pb::Pool {
     fn from(key: &PoolKey) -> Self {
+        let function = match (&key.function, key.provisioned) {
+            (Some(function), Some(version)) => format!("{function}:{version}"),
+            (Some(function), None) => function.as_str().to_owned(),
+            (None, _) => String::new(),
+        };
         Self {
             account: key.account.as_str().to_owned(),
-            function: key
-                .function
-                .as_ref()
-                .map_or_else(String::new, |f| f.as_str().to_owned()),
+            function,
         }
     }
 }
@@ -106,16 +110,16 @@ impl From<&PoolKey> for pb::Pool {
 impl TryFrom<&pb::Pool> for PoolKey {
     type Error = ConvertError;
     fn try_from(pool: &pb::Pool) -> Result<Self, ConvertError> {
-        let function = match pool.function.as_str() {
-            "" => None,
-            name => Some(name.parse().map_err(|e| ConvertError::new("pool", e))?),
-        };
-        Ok(Self {
-            account: pool
-                .account
-                .parse()
-                .map_err(|e| ConvertError::new("pool", e))?,
-            function,
+        let account = pool.account.parse();
+        let account = account.map_err(|e| ConvertError::new("pool", e))?;
+        let name = |name: &str| name.parse().map_err(|e| ConvertError::new("pool", e));
+        Ok(match pool.function.split_once(':') {
+            None if pool.function.is_empty() => Self::unreserved(&account),
+            None => Self::reserved(&account, &name(&pool.function)?),
+            Some((function, version)) => {
+                let version = version.parse().map_err(|e| ConvertError::new("pool", e))?;
+                Self::provisioned(&account, &name(function)?, version)
+            }
         })
     }
 }
@@ -169,4 +173,28 @@ pub fn version_key(
             .map_err(|e| ConvertError::new("version", e))?,
         generation,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_pool_travels() {
+        let (account, name) = ("123456789012".parse().unwrap(), "f".parse().unwrap());
+        for pool in [
+            PoolKey::unreserved(&account),
+            PoolKey::reserved(&account, &name),
+            PoolKey::provisioned(&account, &name, 7),
+        ] {
+            assert_eq!(PoolKey::try_from(&pb::Pool::from(&pool)).unwrap(), pool);
+        }
+        for function in ["f:", "f:x", ":7", "f:7:8"] {
+            let pool = pb::Pool {
+                account: account.as_str().to_owned(),
+                function: function.to_owned(),
+            };
+            assert!(PoolKey::try_from(&pool).is_err(), "{function}");
+        }
+    }
 }

@@ -28,6 +28,9 @@ IMPLEMENTED = [
     "CreateFunction", "GetFunction", "GetFunctionConfiguration", "ListFunctions", "UpdateFunctionCode",
     "UpdateFunctionConfiguration", "DeleteFunction", "Invoke", "PutFunctionConcurrency", "GetFunctionConcurrency",
     "DeleteFunctionConcurrency", "GetAccountSettings", "TagResource", "UntagResource", "ListTags",
+    "PublishVersion", "ListVersionsByFunction", "CreateAlias", "GetAlias", "ListAliases", "UpdateAlias", "DeleteAlias",
+    "PutProvisionedConcurrencyConfig", "GetProvisionedConcurrencyConfig", "ListProvisionedConcurrencyConfigs",
+    "DeleteProvisionedConcurrencyConfig",
 ]
 NAMES = ["fuzz-1", "nobody", "fuzz-2", "fuzz-3"]
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
@@ -92,6 +95,10 @@ class Maker:
             one = self.random.choice(self.names)
             forms = [one, one, ARN + one, "000000000000:function:" + one, one + ":$LATEST", one + ":7", one + ":live"]
             return ARN + one if name == "Resource" else self.random.choice(forms)
+        if name in ("Qualifier", "FunctionVersion", "AdditionalVersion") and dice > 0.9:
+            return self.random.choice(["1", "1", "2", "7", "$LATEST", "fuzz-1", "live"])
+        if name == "Alias" and dice > 0.9:
+            return "live"
         if name == "Role" and dice > 0.9:
             return ROLE
         if name == "Runtime" and dice > 0.9:
@@ -107,9 +114,12 @@ class Maker:
         letters = string.ascii_letters + string.digits + "-_.:/$ ü"
         return "".join(self.random.choices(letters if dice < 0.6 else letters[:62], k=min(length, 3000)))
 
-    def integer(self, shape, _name, _depth):
+    def integer(self, shape, name, _depth):
         least, most = bounds(shape, 100)
         if self.random.random() > self.wild * 2:
+            if name == "ProvisionedConcurrentExecutions":
+                # Each is a sandbox that is started.
+                return self.random.randint(1, 3)
             return self.random.randint(least, min(most, least + 50))
         near = [least - 1, least, least + 1, most - 1, most, most + 1]
         return self.random.choice(near * 2 + NUMBERS)

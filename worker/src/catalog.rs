@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hearth_core::function::{Function, FunctionVersion};
-use hearth_core::ids::{AccountId, PoolKey, VersionKey};
+use hearth_core::ids::{AccountId, PoolKey, Version, VersionKey};
 use hearth_core::name::FunctionName;
+use hearth_core::versions::Pools;
 use hearth_node::Seams;
 use hearth_proto::convert::decode_function;
 use hearth_proto::internal::v1 as pb;
@@ -32,7 +33,7 @@ const UPDATE_MAX_BYTES: usize = 64 << 20;
 pub(crate) struct Runnable {
     pub(crate) version: Arc<FunctionVersion>,
     /// What its invocations are counted over.
-    pub(crate) pool: PoolKey,
+    pub(crate) pools: Pools,
 }
 
 type FunctionKey = (AccountId, FunctionName);
@@ -62,6 +63,17 @@ impl Catalog {
     pub(crate) fn find(&self, key: &VersionKey) -> Option<Arc<Runnable>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         state.runnable.get(key).cloned()
+    }
+
+    /// The version whose provisioned concurrency a pool is.
+    pub(crate) fn find_provisioned(&self, pool: &PoolKey) -> Option<(VersionKey, Arc<Runnable>)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let name = (pool.account.clone(), pool.function.clone()?);
+        let version = Version::Number(pool.provisioned?);
+        let mut keys = state.keys.get(&name)?.now.iter();
+        let key = keys.find(|key| key.version == version)?;
+        let runnable = state.runnable.get(key)?;
+        Some((key.clone(), Arc::clone(runnable)))
     }
 
     pub(crate) fn contains(&self, key: &VersionKey) -> bool {
@@ -103,16 +115,14 @@ impl State {
         if let Some(picture) = &mut self.picture {
             picture.insert(name.clone());
         }
-        let mut versions = vec![&function.latest];
-        versions.extend(&function.serving);
+        let published = function.versions.values().map(|v| &v.snapshot);
+        let versions = std::iter::once(&function.latest)
+            .chain(&function.serving)
+            .chain(published);
         let mut now: Vec<VersionKey> = Vec::new();
         for version in versions {
             let key = function.version_key(version);
-            let runnable = Runnable {
-                version: Arc::new(version.clone()),
-                pool: function.pool(),
-            };
-            self.runnable.insert(key.clone(), Arc::new(runnable));
+            self.put_version(&key, version, function.pools(key.version));
             now.push(key);
         }
         let keys = self.keys.entry(name).or_default();
@@ -130,10 +140,21 @@ impl State {
             if let Some(old) = self.runnable.get_mut(key) {
                 *old = Arc::new(Runnable {
                     version: Arc::clone(&old.version),
-                    pool: function.pool(),
+                    pools: function.pools(key.version),
                 });
             }
         }
+    }
+
+    /// A published version is never another under the same key, and mostly in the same pools.
+    fn put_version(&mut self, key: &VersionKey, version: &FunctionVersion, pools: Pools) {
+        let known = self.runnable.get(key);
+        if known.is_some_and(|known| known.pools == pools && *known.version == *version) {
+            return;
+        }
+        let version = Arc::new(version.clone());
+        self.runnable
+            .insert(key.clone(), Arc::new(Runnable { version, pools }));
     }
 
     fn delete(&mut self, name: &FunctionKey) {

@@ -40,7 +40,7 @@ fn a_reservation_moves_all_generations_to_the_functions_own_pool() {
     function.reserved_concurrency = Some(5);
     catalog.put(&function);
     for key in [old, new] {
-        let pool = &catalog.find(&key).unwrap().pool;
+        let pool = &catalog.find(&key).unwrap().pools.on_demand;
         assert_eq!(pool.function.as_ref(), Some(&function.name));
     }
 }
@@ -68,4 +68,37 @@ fn a_full_picture_forgets_what_it_does_not_name_only_when_complete() {
         ..Default::default()
     });
     assert!(!catalog.contains(&kept));
+}
+
+#[test]
+fn a_published_version_is_runnable_and_draws_from_its_provisioned_pool_first() {
+    use hearth_core::function::State;
+    use hearth_core::versions::{ProvisionedConcurrency, PublishedVersion};
+
+    let catalog = Catalog::default();
+    let (_, mut function) = at("f", 7);
+    let mut snapshot = function.latest.clone();
+    (snapshot.version, snapshot.generation) = (Version::Number(1), 5);
+    let key = function.version_key(&snapshot);
+    let version = PublishedVersion {
+        snapshot,
+        source: 4,
+        state: State::Active,
+    };
+    function.versions.insert(1, version);
+    catalog.apply(&update(&[function.clone()]));
+    let pool = PoolKey::provisioned(&function.account, &function.name, 1);
+    let pools = |catalog: &Catalog| catalog.find(&key).map(|r| r.pools.provisioned.clone());
+    assert_eq!(pools(&catalog), Some(None));
+    let wanted = ProvisionedConcurrency {
+        requested: 2,
+        last_modified: hearth_core::ids::UnixMs(0),
+    };
+    function.provisioned.insert("1".parse().unwrap(), wanted);
+    catalog.apply(&update(&[function.clone()]));
+    assert_eq!(pools(&catalog), Some(Some(pool.clone())));
+    assert_eq!(catalog.find_provisioned(&pool).unwrap().0, key);
+    function.versions.clear();
+    catalog.apply(&update(&[function]));
+    assert!(catalog.find_provisioned(&pool).is_none());
 }

@@ -100,6 +100,11 @@ pub(crate) fn function(name: &str, version: FunctionVersion) -> Function {
         update: UpdateStatus::Successful,
         reserved_concurrency: None,
         tags: Default::default(),
+        versions: Default::default(),
+        last_version: 0,
+        aliases: Default::default(),
+        provisioned: Default::default(),
+        changed: 0,
     }
 }
 

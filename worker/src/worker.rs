@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, RwLock};
 use std::time::Duration;
 
 use hearth_core::function::Function;
@@ -41,6 +41,9 @@ use crate::session::{self, incarnation};
 
 /// Time between looks at what is idle or deleted.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Time between looks at what is kept for provisioned concurrency.
+const PROVISION_EVERY: Duration = Duration::from_millis(100);
 
 /// Refused starts not yet told to a gateway; more are dropped and come again.
 const REFUSALS: usize = 64;
@@ -281,6 +284,7 @@ fn engine(
         refusals: broadcast::Sender::new(REFUSALS),
         next_sandbox: AtomicU64::new(1),
         pools: RwLock::new(HashMap::new()),
+        kept: Mutex::default(),
     }))
 }
 
@@ -311,6 +315,15 @@ impl Worker {
                 tokio::select! {
                     () = token.cancelled() => return,
                     () = tokio::time::sleep(SWEEP_EVERY) => engine.sweep(),
+                }
+            }
+        });
+        let (engine, token) = (Arc::clone(&self.engine), self.streams.clone());
+        self.shutdown.spawn("provisioned concurrency", async move {
+            loop {
+                tokio::select! {
+                    () = token.cancelled() => return,
+                    () = tokio::time::sleep(PROVISION_EVERY) => engine.tend_provisioned(),
                 }
             }
         });

@@ -128,6 +128,7 @@ impl Fixture {
             pool: PoolKey {
                 account: key.account.clone(),
                 function: None,
+                provisioned: None,
             },
             n: permits,
             sequence: GrantSequence(1),

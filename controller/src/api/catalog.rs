@@ -283,6 +283,9 @@ impl Feed {
             if let Some(serving) = &mut function.serving {
                 serving.config.environment = None;
             }
+            for version in function.versions.values_mut() {
+                version.snapshot.config.environment = None;
+            }
             convert::encode_function(&function)
         };
         let length = bytes.len();

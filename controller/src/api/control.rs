@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use hearth_core::control::{ClusterSummary, ControlReply, ControlRequest, NodeSummary};
 use hearth_core::error::{Error, ErrorCode, Result};
-use hearth_core::ids::NodeId;
+use hearth_core::ids::{AccountId, NodeId};
+use hearth_core::name::FunctionName;
 use hearth_node::grpc;
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::{convert, status};
@@ -49,6 +50,9 @@ impl Control for ControlService {
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         if request == ControlRequest::ClusterStatus {
             return self.status(call).await;
+        }
+        if let ControlRequest::GetProvisioned { account, name } = request {
+            return self.provisioned(call, account, name).await;
         }
         let call = call.into_inner();
         let takes_once = self.operations.takes_once();
@@ -118,6 +122,46 @@ impl ControlService {
             None => Vec::new(),
         };
         let answer = Ok(ControlReply::Cluster(self.summary(workers).await));
+        Ok(Response::new(convert::encode_answer(&answer)))
+    }
+
+    /// What was asked for is in the state; how it stands, the leader knows from the workers.
+    async fn provisioned(
+        &self,
+        call: Request<pb::ControlCall>,
+        account: AccountId,
+        name: FunctionName,
+    ) -> Result<Response<pb::ControlAnswer>, Status> {
+        let leader = self.leader.borrow().clone();
+        let Some(leader) = leader else {
+            let channel = self.controllers.to_leader_once(&call)?;
+            let mut client = ControlClient::new(channel);
+            let call = client.execute(forwarded(call.into_inner()));
+            return grpc::with_deadline(call, STATUS_TIMEOUT).await;
+        };
+        let request = ControlRequest::GetFunction {
+            account: account.clone(),
+            name: name.clone(),
+        };
+        let function = match self.operations.execute(request, None).await {
+            Ok(ControlReply::Function(function)) => function,
+            Ok(_) => {
+                return Err(Status::internal(
+                    "a function was answered with something else",
+                ));
+            }
+            Err(error) => return Ok(Response::new(convert::encode_answer(&Err(error)))),
+        };
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Provisioned {
+            account,
+            name,
+            reply,
+        };
+        leader.send(event).await;
+        let lost = |_| unavailable("the leader has just changed");
+        let status = answer.await.map_err(lost)?;
+        let answer = Ok(ControlReply::Provisioned { function, status });
         Ok(Response::new(convert::encode_answer(&answer)))
     }
 

@@ -68,7 +68,11 @@ impl Operations {
 
     /// A function never names code that is nowhere. What is there stays: collection spares young blobs.
     async fn check_code(&self, command: &Command) -> Result<()> {
-        let code = match command {
+        let first = match command {
+            Command::ThenPublish { first, .. } => first,
+            other => other,
+        };
+        let code = match first {
             Command::CreateFunction { code, .. } | Command::UpdateFunctionCode { code, .. } => code,
             Command::Configure { .. }
             | Command::UpdateFunctionConfiguration { .. }
@@ -76,6 +80,8 @@ impl Operations {
             | Command::SettleFunction { .. }
             | Command::SetReservedConcurrency { .. }
             | Command::TagFunction { .. }
+            | Command::ThenPublish { .. }
+            | Command::ChangeVersions { .. }
             | Command::RegisterWorker { .. }
             | Command::SetWorkerHealth { .. }
             | Command::ForgetWorker { .. }
@@ -150,9 +156,26 @@ impl Operations {
         match request.clone() {
             ControlRequest::UpdateFunctionCode { dry_run: true, .. }
             | ControlRequest::GetFunction { .. }
+            | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }
             | ControlRequest::GetAccount { .. }
             | ControlRequest::ClusterStatus => None,
+            ControlRequest::ThenPublish { first } => Some(Command::ThenPublish {
+                first: Box::new(self.command(&first)?),
+                revision_id: self.random.uuid(),
+            }),
+            ControlRequest::ChangeVersions {
+                account,
+                name,
+                change,
+            } => Some(Command::ChangeVersions {
+                account,
+                name,
+                change: Box::new(change),
+                revision_id: self.random.uuid(),
+                latest_revision_id: self.random.uuid(),
+                at: UnixMs(self.clock.unix_ms()),
+            }),
             ControlRequest::DeleteFunction { account, name } => {
                 Some(Command::DeleteFunction { account, name })
             }
@@ -235,7 +258,10 @@ impl Operations {
             },
             ControlRequest::DeleteFunction { .. }
             | ControlRequest::TagFunction { .. }
+            | ControlRequest::ThenPublish { .. }
+            | ControlRequest::ChangeVersions { .. }
             | ControlRequest::GetFunction { .. }
+            | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }
             | ControlRequest::GetAccount { .. }
             | ControlRequest::ClusterStatus => return None,
@@ -277,6 +303,9 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
         | ControlRequest::DeleteFunction { .. }
         | ControlRequest::SetReservedConcurrency { .. }
         | ControlRequest::TagFunction { .. }
+        | ControlRequest::ThenPublish { .. }
+        | ControlRequest::ChangeVersions { .. }
+        | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ClusterStatus => Err(Error::new(
             ErrorCode::Internal,
             "an operation that is not a read was taken for one",

@@ -41,6 +41,7 @@ impl Term {
         };
         let waiter = Waiter {
             wanted: request.wanted,
+            memory_mib: request.memory_mib,
             refused_by: request.refused_by.into_iter().map(NodeId).collect(),
             reply,
             until: self.now().plus(NEED_DEADLINE_MS),
@@ -68,6 +69,7 @@ impl Term {
 
     fn plan_need(&mut self, key: &NeedKey, wanted: u32, now: MonotonicMs) -> Planned {
         let since = self.heard_since(now);
+        let asked_mib = self.needs.memory_mib(key);
         let (permits, observed) = (&mut self.permits, &self.observed);
         self.deps.consensus.read(|m| {
             let state = m.state();
@@ -75,7 +77,8 @@ impl Term {
                 return Planned::NotFound;
             };
             let serving = function.serving.as_ref().unwrap_or(&function.latest);
-            let candidates = observed.candidates(serving.config.memory_mib, since);
+            let memory_mib = asked_mib.unwrap_or(serving.config.memory_mib);
+            let candidates = observed.candidates(memory_mib, since);
             let need = Need {
                 pool: function.pool(),
                 count: wanted,
@@ -171,7 +174,7 @@ impl Term {
         self.carry_out(shrinks);
     }
 
-    pub(super) fn push_commits(&mut self, changes: impl IntoIterator<Item = GrantChange>) {
+    pub(crate) fn push_commits(&mut self, changes: impl IntoIterator<Item = GrantChange>) {
         for change in changes {
             let pool = change.key().1.clone();
             if !self.commits.push(change) {

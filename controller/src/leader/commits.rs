@@ -71,6 +71,7 @@ mod tests {
             pool: PoolKey {
                 account: "123456789012".parse().unwrap(),
                 function: None,
+                provisioned: None,
             },
             n,
             base: GrantSequence(1),
@@ -97,6 +98,7 @@ mod tests {
         let pool = PoolKey {
             account: "123456789012".parse().unwrap(),
             function: Some("f".repeat(64).parse().unwrap()),
+            provisioned: None,
         };
         for worker in 0..1_000 {
             commits.push(GrantChange::Shrink {

@@ -18,8 +18,12 @@ mod sessions;
 mod term;
 mod terms;
 
-use hearth_core::ids::NodeId;
+use std::collections::BTreeMap;
+
+use hearth_core::ids::{AccountId, NodeId};
+use hearth_core::name::FunctionName;
 use hearth_core::permits::PermitTiming;
+use hearth_core::versions::ProvisionedStatus;
 use hearth_proto::internal::v1 as pb;
 use tokio::sync::{mpsc, oneshot};
 
@@ -62,6 +66,13 @@ pub(crate) enum Event {
     /// An operator asks how the workers are.
     Status {
         reply: oneshot::Sender<Vec<WorkerStatus>>,
+    },
+    /// Somebody asks how a function's provisioned concurrency stands.
+    Provisioned {
+        account: AccountId,
+        name: FunctionName,
+        /// By version.
+        reply: oneshot::Sender<BTreeMap<u64, ProvisionedStatus>>,
     },
     /// A gateway needs capacity. Dropping `reply` means: ask again.
     Need {

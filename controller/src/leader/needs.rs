@@ -23,6 +23,8 @@ pub(crate) type NeedKey = (AccountId, FunctionName);
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(crate) wanted: u32,
+    /// Memory of a sandbox, MB; zero: as the function's `$LATEST`.
+    pub(crate) memory_mib: u32,
     pub(crate) refused_by: BTreeSet<NodeId>,
     pub(crate) reply: oneshot::Sender<pb::NeedCapacityReply>,
     pub(crate) until: MonotonicMs,
@@ -74,6 +76,13 @@ impl Needs {
                 (key.clone(), wanted.fold(0, u32::saturating_add))
             })
             .collect()
+    }
+
+    /// The largest sandbox that somebody asks for, MB.
+    pub(crate) fn memory_mib(&self, key: &NeedKey) -> Option<u32> {
+        let waiters = &self.groups.get(key)?.waiters;
+        let largest = waiters.iter().map(|w| w.memory_mib).max();
+        largest.filter(|mib| *mib > 0)
     }
 
     /// Grants of the pool are under way for this function.
@@ -172,6 +181,7 @@ mod tests {
         PoolKey {
             account: key().0,
             function: None,
+            provisioned: None,
         }
     }
 
@@ -179,6 +189,7 @@ mod tests {
         let (reply, answer) = oneshot::channel();
         let waiter = Waiter {
             wanted,
+            memory_mib: 0,
             refused_by: BTreeSet::new(),
             reply,
             until: MonotonicMs(NEED_DEADLINE_MS),

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::term::{Done, Term};
 use crate::raft::ProposeError;
-use crate::reconcile::observed::Worker;
+use crate::reconcile::observed::{Kept, Worker};
 use crate::state::command::{Command, Registration, Role};
 use crate::state::reply::Reply;
 
@@ -122,6 +122,7 @@ impl Term {
             told_to_drain: None,
             last_heard: now,
             pools: BTreeMap::new(),
+            kept: BTreeMap::new(),
         };
         self.observed.insert(worker, observed);
         self.sessions.last_heard.insert(worker, now);
@@ -198,6 +199,7 @@ impl Term {
             observed.runtimes.clone_from(&runtimes.names);
         }
         observed.pools.clone_from(&pools);
+        observed.kept = kept(&heartbeat.kept);
         let incarnation = observed.incarnation;
         self.permits.set_draining(worker, draining);
         let renewal = Renewal {
@@ -421,6 +423,22 @@ fn registration(register: pb::RegisterWorker) -> Option<Registration> {
         runtimes: register.runtimes,
         labels: register.labels.into_iter().collect(),
     })
+}
+
+/// Kept sandboxes of a report.
+fn kept(kept: &[pb::Kept]) -> BTreeMap<PoolKey, Kept> {
+    kept.iter()
+        .filter_map(|kept| {
+            let pool = convert::required_pool(kept.pool.as_ref()).ok()?;
+            let failure = kept.failure.chars().take(TEXT_MAX).collect::<String>();
+            let kept = Kept {
+                ready: kept.ready,
+                starting: kept.starting,
+                failure: Some(failure).filter(|text| !text.is_empty()),
+            };
+            Some((pool, kept))
+        })
+        .collect()
 }
 
 /// Pools of a report; one that cannot be read is left out.

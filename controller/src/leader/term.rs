@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hearth_core::ids::{MonotonicMs, NodeId};
+use hearth_core::ids::{MonotonicMs, NodeId, PoolKey};
 use hearth_core::permits::{GrantChange, LeaderPermits};
 use hearth_proto::internal::v1 as pb;
 use tokio::sync::mpsc;
@@ -72,6 +72,8 @@ pub(crate) struct Term {
     pub(super) commits: Commits,
     pub(super) needs: Needs,
     pub(crate) preparations: Preparations,
+    /// Provisioned pools of which something finds no worker, and why.
+    pub(crate) unplaced: BTreeMap<PoolKey, String>,
     /// When a change of a worker's health was last proposed; bounds repetition.
     pub(super) health_proposed: BTreeMap<NodeId, MonotonicMs>,
     /// Renewals that arrived since the last confirmation of leadership began.
@@ -100,6 +102,7 @@ impl Term {
             commits: Commits::default(),
             needs: Needs::default(),
             preparations: Preparations::default(),
+            unplaced: BTreeMap::new(),
             health_proposed: BTreeMap::new(),
             renewals: Vec::new(),
             is_confirming: false,
@@ -174,6 +177,14 @@ impl Term {
                 });
                 // Who asked may have gone.
                 let _ = reply.send(status.collect());
+            }
+            Event::Provisioned {
+                account,
+                name,
+                reply,
+            } => {
+                // Who asked may have gone.
+                let _ = reply.send(self.provisioned_status(&account, &name));
             }
             Event::Need { request, reply } => self.on_need(request, reply),
         }

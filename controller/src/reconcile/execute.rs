@@ -29,6 +29,7 @@ impl Term {
         for action in self.preparations.plan(&unsettled, &hosts, now) {
             self.act(action);
         }
+        self.provision();
     }
 
     fn act(&mut self, action: Action) {

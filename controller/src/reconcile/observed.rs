@@ -22,6 +22,17 @@ pub(crate) struct Worker {
     /// When the newest report came.
     pub(crate) last_heard: MonotonicMs,
     pub(crate) pools: BTreeMap<PoolKey, PoolReport>,
+    pub(crate) kept: BTreeMap<PoolKey, Kept>,
+}
+
+/// Sandboxes a worker keeps for a version's provisioned concurrency.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Their init phase is over.
+    pub(crate) ready: u32,
+    pub(crate) starting: u32,
+    /// Why the last try to make one failed.
+    pub(crate) failure: Option<String>,
 }
 
 /// All workers in session.
@@ -52,7 +63,7 @@ impl Observed {
     }
 
     /// Workers that were heard at `since` or later and take work.
-    fn available(&self, since: MonotonicMs) -> impl Iterator<Item = (NodeId, &Worker)> {
+    pub(super) fn available(&self, since: MonotonicMs) -> impl Iterator<Item = (NodeId, &Worker)> {
         self.iter()
             .filter(move |(_, w)| !w.draining && w.last_heard >= since)
     }

@@ -30,14 +30,14 @@ impl AccountLimits {
         u32::try_from(left).expect("at most the limit, which is a u32")
     }
 
-    /// Whether an account may go from `before` to `after` reserved executions in all.
-    pub(super) fn check_reserved(&self, before: u64, after: u64) -> Result<(), Error> {
+    /// Whether an account may go from `before` to `after` executions set aside in all. `what` names the parameter.
+    pub(super) fn check_set_aside(&self, what: &str, before: u64, after: u64) -> Result<(), Error> {
         // An account whose limit was lowered below its reservations may still give some back.
         if after > before && self.unreserved(after) < limits::UNRESERVED_MIN {
             return Err(Error::new(
                 ErrorCode::InvalidParameterValue,
                 format!(
-                    "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{}].",
+                    "Specified {what} for function decreases account's UnreservedConcurrentExecution below its minimum value of [{}].",
                     limits::UNRESERVED_MIN
                 ),
             ));
@@ -74,7 +74,7 @@ mod tests {
             (0, u64::from(u32::MAX) * 2, false),
         ] {
             assert_eq!(
-                limits.check_reserved(before, after).is_ok(),
+                limits.check_set_aside("X", before, after).is_ok(),
                 fits,
                 "{before} -> {after}"
             );

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use hearth_core::control::VersionChange;
 use hearth_core::function::{CodeRef, ConfigPatch, FunctionConfig, StateReason};
 use hearth_core::ids::{AccountId, Incarnation, NodeId, UnixMs};
 use hearth_core::name::FunctionName;
@@ -114,6 +115,28 @@ pub enum Command {
         set: BTreeMap<String, String>,
         /// Tags to take away, before.
         remove: Vec<String>,
+    },
+    /// Makes or updates a function, then publishes a version of what it is.
+    ThenPublish {
+        /// `CreateFunction` or `UpdateFunctionCode`.
+        first: Box<Self>,
+        /// The version's revision.
+        revision_id: String,
+    },
+    /// Changes a function's versions, aliases or provisioned concurrency.
+    ChangeVersions {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// What is to be done.
+        change: Box<VersionChange>,
+        /// The next revision of what is made or changed.
+        revision_id: String,
+        /// The next revision of `$LATEST`, if that changes too.
+        latest_revision_id: String,
+        /// Now.
+        at: UnixMs,
     },
     /// Begins a worker's life, or confirms it: what earlier lives held is free.
     RegisterWorker {

@@ -11,6 +11,7 @@ use hearth_core::name::{FunctionName, function_arn};
 use serde::{Deserialize, Serialize};
 
 use super::command::Settled;
+use super::published;
 
 type ByName = BTreeMap<FunctionName, Function>;
 
@@ -144,6 +145,7 @@ impl Functions {
             .find_mut(account, name)
             .filter(|f| f.latest.generation == generation && is_unsettled(f))?;
         function.latest.revision_id = revision_id.to_owned();
+        published::settle(function, generation, outcome);
         match outcome {
             Settled::Successful => {
                 function.state = State::Active;
@@ -227,7 +229,11 @@ impl Functions {
         self.accounts.get(account)?.get(name)
     }
 
-    fn find_mut(&mut self, account: &AccountId, name: &FunctionName) -> Option<&mut Function> {
+    pub(super) fn find_mut(
+        &mut self,
+        account: &AccountId,
+        name: &FunctionName,
+    ) -> Option<&mut Function> {
         self.accounts.get_mut(account)?.get_mut(name)
     }
 
@@ -276,16 +282,14 @@ impl Functions {
     /// Bytes of code of an account: "the total size of deployment packages", each version counting once.
     pub fn code_bytes(&self, account: &AccountId) -> u64 {
         self.of(account)
-            .map(|f| f.latest.code.size_bytes)
+            .flat_map(|f| std::iter::once(&f.latest).chain(published::snapshots(f)))
+            .map(|v| v.code.size_bytes)
             .fold(0, u64::saturating_add)
     }
 
-    /// Executions reserved by an account's functions.
-    pub fn reserved(&self, account: &AccountId) -> u64 {
-        self.of(account)
-            .filter_map(|f| f.reserved_concurrency)
-            .map(u64::from)
-            .sum()
+    /// Executions set aside for single functions of an account: reserved, or provisioned without a reservation.
+    pub fn set_aside(&self, account: &AccountId) -> u64 {
+        self.of(account).map(Function::set_aside).sum()
     }
 
     /// Blobs that functions refer to.
@@ -302,7 +306,10 @@ impl Functions {
 
     fn codes(&self) -> impl Iterator<Item = &CodeRef> {
         self.iter()
-            .flat_map(|f| std::iter::once(&f.latest).chain(&f.serving))
+            .flat_map(|f| {
+                let latest = std::iter::once(&f.latest).chain(&f.serving);
+                latest.chain(published::snapshots(f))
+            })
             .map(|v| &v.code)
     }
 }
@@ -339,10 +346,15 @@ pub(super) fn new_function(
         update: UpdateStatus::None,
         reserved_concurrency: None,
         tags: tags.clone(),
+        versions: BTreeMap::new(),
+        last_version: 0,
+        aliases: BTreeMap::new(),
+        provisioned: BTreeMap::new(),
+        changed: 0,
     }
 }
 
-fn not_found(region: &str, account: &AccountId, name: &FunctionName) -> Error {
+pub(super) fn not_found(region: &str, account: &AccountId, name: &FunctionName) -> Error {
     Error::new(
         ErrorCode::NotFound,
         format!(

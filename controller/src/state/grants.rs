@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use hearth_core::function::Function;
 use hearth_core::ids::{AccountId, GrantSequence, PoolKey};
 use hearth_core::name::FunctionName;
 use hearth_core::permits::GrantTable;
@@ -17,6 +18,8 @@ pub struct Grants {
     /// lower it, since longer invocations may still run.
     unreserved_timeouts_s: BTreeMap<AccountId, u32>,
     reserved_timeouts_s: BTreeMap<AccountId, BTreeMap<FunctionName, u32>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    provisioned_timeouts_s: BTreeMap<AccountId, BTreeMap<FunctionName, u32>>,
 }
 
 impl Grants {
@@ -27,32 +30,44 @@ impl Grants {
 
     /// Milliseconds the longest invocation of the pool may run.
     pub fn longest_timeout_ms(&self, pool: &PoolKey) -> u64 {
-        let seconds = match &pool.function {
+        let by_name = match (&pool.function, pool.provisioned) {
+            (None, _) => None,
+            (Some(name), None) => Some((&self.reserved_timeouts_s, name)),
+            (Some(name), Some(_)) => Some((&self.provisioned_timeouts_s, name)),
+        };
+        let seconds = match by_name {
             None => self.unreserved_timeouts_s.get(&pool.account),
-            Some(name) => self
-                .reserved_timeouts_s
+            Some((timeouts, name)) => timeouts
                 .get(&pool.account)
                 .and_then(|names| names.get(name)),
         };
         u64::from(seconds.copied().unwrap_or_default()) * 1_000
     }
 
-    /// A function of the account may run for so long. Its reserved pool, if any, is raised as well.
-    pub(super) fn raise_timeout(
-        &mut self,
-        account: &AccountId,
-        reserved: Option<&FunctionName>,
-        timeout_s: u32,
-    ) {
+    /// The function may run for so long, on whatever pools it has.
+    pub(super) fn raise_timeout(&mut self, function: &Function) {
+        let timeout_s = function.longest_timeout_s();
         let raise = |known: &mut u32| *known = (*known).max(timeout_s);
+        let account = &function.account;
         raise(
             self.unreserved_timeouts_s
                 .entry(account.clone())
                 .or_default(),
         );
-        if let Some(name) = reserved {
-            let names = self.reserved_timeouts_s.entry(account.clone()).or_default();
-            raise(names.entry(name.clone()).or_default());
+        for (has_pool, timeouts) in [
+            (
+                function.reserved_concurrency.is_some(),
+                &mut self.reserved_timeouts_s,
+            ),
+            (
+                !function.provisioned.is_empty(),
+                &mut self.provisioned_timeouts_s,
+            ),
+        ] {
+            if has_pool {
+                let names = timeouts.entry(account.clone()).or_default();
+                raise(names.entry(function.name.clone()).or_default());
+            }
         }
     }
 
@@ -64,10 +79,7 @@ impl Grants {
         reserved: Option<u32>,
         sequence: GrantSequence,
     ) {
-        let pool = PoolKey {
-            account: account.clone(),
-            function: Some(name.clone()),
-        };
+        let pool = PoolKey::reserved(account, name);
         match reserved {
             Some(limit) => {
                 self.table.set_limit(&pool, limit, sequence);
@@ -86,28 +98,51 @@ impl Grants {
         limit: u32,
         sequence: GrantSequence,
     ) {
-        let pool = PoolKey {
-            account: account.clone(),
-            function: None,
-        };
+        let pool = PoolKey::unreserved(account);
         if self.table.limit(&pool) != Some(limit) {
             self.table.set_limit(&pool, limit, sequence);
         }
     }
 
-    /// Timeouts of reserved pools are kept while the pool is, which outlives its function by its grants.
+    /// Makes the pools of the function's provisioned concurrency what they are wanted to be, all carved out of
+    /// `whole`, and takes away those that are not wanted any more.
+    pub(super) fn set_provisioned(
+        &mut self,
+        account: &AccountId,
+        name: &FunctionName,
+        whole: &PoolKey,
+        wanted: &BTreeMap<u64, u32>,
+        sequence: GrantSequence,
+    ) {
+        for (version, limit) in wanted {
+            let part = PoolKey::provisioned(account, name, *version);
+            self.table.set_part(&part, whole, *limit, sequence);
+        }
+        let is_gone = |pool: &PoolKey| pool.provisioned.is_some_and(|v| !wanted.contains_key(&v));
+        for pool in self.table.pools_of(account, name) {
+            if is_gone(&pool) {
+                self.table.remove_pool(&pool, sequence);
+            }
+        }
+        self.drop_old_timeouts(account);
+    }
+
+    /// Timeouts of a function's pools are kept while the pools are, which outlive it by their grants.
     fn drop_old_timeouts(&mut self, account: &AccountId) {
         let table = &self.table;
-        if let Some(names) = self.reserved_timeouts_s.get_mut(account) {
-            names.retain(|name, _| {
-                let pool = PoolKey {
-                    account: account.clone(),
-                    function: Some(name.clone()),
-                };
-                table.limit(&pool).is_some()
-            });
-            if names.is_empty() {
-                self.reserved_timeouts_s.remove(account);
+        let is_kept = |name: &FunctionName, provisioned: bool| {
+            let pools = table.pools_of(account, name);
+            pools.iter().any(|p| p.provisioned.is_some() == provisioned)
+        };
+        for (provisioned, timeouts) in [
+            (false, &mut self.reserved_timeouts_s),
+            (true, &mut self.provisioned_timeouts_s),
+        ] {
+            if let Some(names) = timeouts.get_mut(account) {
+                names.retain(|name, _| is_kept(name, provisioned));
+                if names.is_empty() {
+                    timeouts.remove(account);
+                }
             }
         }
     }

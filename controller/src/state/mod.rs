@@ -9,11 +9,15 @@ pub mod nodes;
 pub mod once;
 #[cfg(test)]
 mod properties;
+mod provisioned;
+mod published;
 pub mod reply;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod tokens;
+#[cfg(test)]
+mod versions_tests;
 
 use std::collections::BTreeSet;
 
@@ -102,6 +106,10 @@ impl State {
                 let effect = Effect::Function(account.clone(), name.clone());
                 Ok((Reply::Done, vec![effect]))
             }
+            Command::ThenPublish { first, revision_id } => {
+                self.then_publish(index, first, revision_id)
+            }
+            Command::ChangeVersions { .. } => self.change_versions(index, command),
             Command::RegisterWorker {
                 worker,
                 registration,
@@ -169,7 +177,7 @@ impl State {
         let function = functions::new_function(account, name, config, code, tags);
         let function = self.functions.create(function, &change)?;
         self.set_unreserved(index, account);
-        self.note_timeout(&function);
+        self.grants.raise_timeout(&function);
         Ok(changed(function))
     }
 
@@ -249,7 +257,7 @@ impl State {
         let Some(function) = function else {
             return Ok(done());
         };
-        self.note_timeout(&function);
+        self.grants.raise_timeout(&function);
         Ok(changed(function))
     }
 
@@ -260,9 +268,15 @@ impl State {
         name: &FunctionName,
     ) -> Result<Outcome> {
         let function = self.functions.delete(&self.region, account, name)?;
+        let has_own_pools = function.set_aside() > 0 || function.reserved_concurrency.is_some();
         if function.reserved_concurrency.is_some() {
             self.grants
                 .set_reserved(account, name, None, GrantSequence(index));
+        }
+        if !function.provisioned.is_empty() {
+            self.set_pools(index, account, name);
+        }
+        if has_own_pools {
             self.set_unreserved(index, account);
         }
         Ok((
@@ -298,20 +312,30 @@ impl State {
             return Ok(done());
         };
         let function = self.functions.find(&self.region, account, name)?;
-        let before = self.functions.reserved(account);
-        let own = u64::from(function.reserved_concurrency.unwrap_or(0));
-        let after = before - own + u64::from(reserved.unwrap_or(0));
-        self.limits.check_reserved(before, after)?;
+        let provisioned = function.provisioned_total();
+        let before = self.functions.set_aside(account);
+        let wanted = reserved.map_or(provisioned, u64::from);
+        let after = before - function.set_aside() + wanted;
+        self.limits
+            .check_set_aside("ReservedConcurrentExecutions", before, after)?;
+        provisioned::check_reserved(*reserved, provisioned)?;
         let function = self
             .functions
             .set_reserved(account, name, *reserved, revision_id);
         let Some(function) = function else {
             return Ok(done());
         };
+        let on_demand = reserved.map(|n| {
+            let provisioned = u32::try_from(provisioned).unwrap_or(u32::MAX);
+            n.saturating_sub(provisioned)
+        });
         self.grants
-            .set_reserved(account, name, *reserved, GrantSequence(index));
+            .set_reserved(account, name, on_demand, GrantSequence(index));
+        if !function.provisioned.is_empty() {
+            self.set_pools(index, account, name);
+        }
         self.set_unreserved(index, account);
-        self.note_timeout(&function);
+        self.grants.raise_timeout(&function);
         Ok(changed(function))
     }
 
@@ -448,24 +472,16 @@ impl State {
     }
 
     fn set_unreserved(&mut self, index: u64, account: &AccountId) {
-        let limit = self.limits.unreserved(self.functions.reserved(account));
+        let limit = self.limits.unreserved(self.functions.set_aside(account));
         self.grants
             .set_unreserved(account, limit, GrantSequence(index));
-    }
-
-    fn note_timeout(&mut self, function: &Function) {
-        let reserved = function.reserved_concurrency.map(|_| &function.name);
-        let timeouts = std::iter::once(&function.latest).chain(&function.serving);
-        let longest = timeouts.map(|v| v.config.timeout_s).max();
-        self.grants
-            .raise_timeout(&function.account, reserved, longest.unwrap_or(0));
     }
 
     /// Limits and usage of an account.
     pub fn account(&self, account: &AccountId) -> AccountSummary {
         AccountSummary {
             concurrency_limit: self.limits.concurrency,
-            unreserved: self.limits.unreserved(self.functions.reserved(account)),
+            unreserved: self.limits.unreserved(self.functions.set_aside(account)),
             code_storage_limit_bytes: self.limits.code_storage_bytes,
             code_bytes: self.functions.code_bytes(account),
             functions: self.functions.of(account).map(|_| 1).sum(),

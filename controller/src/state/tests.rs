@@ -15,7 +15,7 @@ use super::State;
 use super::command::{Command, Registration, Settled};
 use super::reply::{Effect, Reply};
 
-const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:f";
+pub(super) const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:f";
 
 pub(super) fn account() -> AccountId {
     "123456789012".parse().unwrap()
@@ -131,17 +131,18 @@ pub(super) fn pool(function: Option<&str>) -> PoolKey {
     PoolKey {
         account: account(),
         function: function.map(name),
+        provisioned: None,
     }
 }
 
-fn function(reply: (Reply, Vec<Effect>)) -> Function {
+pub(super) fn function(reply: (Reply, Vec<Effect>)) -> Function {
     match reply.0 {
         Reply::Function(function) => *function,
         other => panic!("{other:?}"),
     }
 }
 
-fn error(reply: (Reply, Vec<Effect>)) -> (ErrorCode, String) {
+pub(super) fn error(reply: (Reply, Vec<Effect>)) -> (ErrorCode, String) {
     match reply.0 {
         Reply::Refused(error) => (error.code, error.message),
         other => panic!("{other:?}"),

@@ -212,6 +212,7 @@ impl Task {
             draining: false,
             session: renewal.session,
             runtimes: None,
+            kept: Vec::new(),
         }
     }
 

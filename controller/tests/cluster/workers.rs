@@ -18,6 +18,7 @@ pub(crate) fn reserved_pool(name: &str) -> PoolKey {
     PoolKey {
         account: account(),
         function: Some(name.parse().unwrap()),
+        provisioned: None,
     }
 }
 
@@ -42,6 +43,7 @@ pub(crate) async fn need(
         function: name.into(),
         wanted,
         refused_by: refused_by.to_vec(),
+        memory_mib: 0,
     };
     until("an answer about capacity", async || {
         // The leader may be about to change.

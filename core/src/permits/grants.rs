@@ -3,63 +3,19 @@
 //!
 //! Invariants (checked by [`GrantTable::check`]): the sum of a pool's grants never rises above its limit;
 //! it is above only right after the limit was lowered, and then can only fall. A grant belongs to the
-//! registered incarnation of a worker. No grant is of size zero. Sequences only rise.
+//! registered incarnation of a worker. No grant is of size zero. Sequences only rise. The same holds of a pool and
+//! the parts carved out of it taken together.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GrantSequence, Incarnation, NodeId, PoolKey};
+use super::as_pairs;
+use super::carved::Carved;
+use super::change::{GrantChange, GrantError, GrantOutcome};
+use crate::ids::{AccountId, GrantSequence, Incarnation, NodeId, PoolKey};
+use crate::name::FunctionName;
 use crate::planted::{self, Bug};
-
-/// A change of grants as it is proposed to the log. Many travel in one entry and share its index, so a
-/// batch names a (worker, pool) at most once; a second change of it in the same entry is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GrantChange {
-    /// The worker's share becomes `n`, which is not less than it was. The same `n` gives the share a new
-    /// sequence: that is how a share is handed to a worker that lost it.
-    Grow {
-        /// To whom.
-        worker: NodeId,
-        /// Of what.
-        pool: PoolKey,
-        /// The whole new share.
-        n: u32,
-        /// The life of the worker the proposer planned for.
-        incarnation: Incarnation,
-    },
-    /// The worker has answered that it can do with `n`.
-    Shrink {
-        /// Whose share.
-        worker: NodeId,
-        /// Of what.
-        pool: PoolKey,
-        /// The whole new share.
-        n: u32,
-        /// The grant the answer was about.
-        base: GrantSequence,
-    },
-    /// The worker was silent for longer than it can have used its share.
-    Reclaim {
-        /// Whose share.
-        worker: NodeId,
-        /// Of what.
-        pool: PoolKey,
-        /// The grant the silence was measured for.
-        base: GrantSequence,
-    },
-}
-
-impl GrantChange {
-    /// The share this is about.
-    pub fn key(&self) -> (NodeId, &PoolKey) {
-        match self {
-            Self::Grow { worker, pool, .. }
-            | Self::Shrink { worker, pool, .. }
-            | Self::Reclaim { worker, pool, .. } => (*worker, pool),
-        }
-    }
-}
 
 /// A committed share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,21 +25,6 @@ pub struct Granted {
     /// Log index of the entry that set it.
     pub sequence: GrantSequence,
     /// The life of the worker it was given to.
-    pub incarnation: Incarnation,
-}
-
-/// Result of a [`GrantChange`] that was applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrantOutcome {
-    /// Whose share.
-    pub worker: NodeId,
-    /// Of what.
-    pub pool: PoolKey,
-    /// The share now; zero means that it is gone.
-    pub n: u32,
-    /// Log index of the change.
-    pub sequence: GrantSequence,
-    /// The worker's life.
     pub incarnation: Incarnation,
 }
 
@@ -98,35 +39,6 @@ pub struct ShrinkWanted {
     pub n: u32,
     /// The grant as committed.
     pub base: GrantSequence,
-}
-
-/// Why a change was refused. Nothing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum GrantError {
-    /// The pool has no limit set.
-    #[error("pool is unknown")]
-    UnknownPool,
-    /// The worker is not registered.
-    #[error("worker is not registered")]
-    UnknownWorker,
-    /// The worker has another life by now.
-    #[error("incarnation is not the registered one")]
-    StaleIncarnation,
-    /// The grant has changed since the proposer looked.
-    #[error("grant has changed since")]
-    StaleBase,
-    /// A grow that would take permits away; only the worker may agree to that.
-    #[error("a grow cannot lower a grant")]
-    WouldLower,
-    /// A shrink that would give permits.
-    #[error("a shrink cannot raise a grant")]
-    WouldRaise,
-    /// The sum of the pool would exceed its limit.
-    #[error("pool has only {free} permits free")]
-    OverLimit {
-        /// What is free.
-        free: u32,
-    },
 }
 
 /// A worker as the log knows it.
@@ -162,9 +74,10 @@ impl Pool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantTable {
     workers: BTreeMap<NodeId, Registration>,
-    /// As pairs, since formats like JSON have no maps keyed by structs.
     #[serde(with = "as_pairs")]
     pools: BTreeMap<PoolKey, Pool>,
+    #[serde(default, skip_serializing_if = "Carved::is_empty")]
+    carved: Carved,
     last_sequence: GrantSequence,
 }
 
@@ -224,6 +137,22 @@ impl GrantTable {
         self.excess(pool)
     }
 
+    /// As [`Self::set_limit`], of a pool carved out of another, whose limit the caller lowers by as much. Saying the
+    /// same again changes nothing.
+    pub fn set_part(
+        &mut self,
+        part: &PoolKey,
+        whole: &PoolKey,
+        limit: u32,
+        sequence: GrantSequence,
+    ) {
+        self.carved.set(part, whole);
+        let known = self.pools.get(part);
+        if known.is_none_or(|pool| pool.retired || pool.limit != limit) {
+            self.set_limit(part, limit, sequence);
+        }
+    }
+
     /// Takes a pool away. It disappears when its last grant does; the answer is as of [`Self::set_limit`].
     pub fn remove_pool(&mut self, pool: &PoolKey, sequence: GrantSequence) -> Vec<ShrinkWanted> {
         self.last_sequence = self.last_sequence.max(sequence);
@@ -273,6 +202,7 @@ impl GrantTable {
         if self.incarnation(worker).ok_or(GrantError::UnknownWorker)? != incarnation {
             return Err(GrantError::StaleIncarnation);
         }
+        let free = self.free(pool);
         let entry = self.pools.get_mut(pool).ok_or(GrantError::UnknownPool)?;
         let before = entry.grants.get(&worker);
         if before.is_some_and(|g| g.sequence >= sequence) {
@@ -280,7 +210,6 @@ impl GrantTable {
         }
         let has = before.map_or(0, |g| g.n);
         let more = n.checked_sub(has).ok_or(GrantError::WouldLower)?;
-        let free = entry.free();
         if more > free {
             return Err(GrantError::OverLimit { free });
         }
@@ -340,6 +269,8 @@ impl GrantTable {
             pool.grants.remove(&worker);
             !(pool.retired && pool.grants.is_empty())
         });
+        let pools = &self.pools;
+        self.carved.retain(|part| pools.contains_key(part));
     }
 
     fn drop_if_done(&mut self, pool: &PoolKey) {
@@ -349,6 +280,7 @@ impl GrantTable {
             .is_some_and(|p| p.retired && p.grants.is_empty())
         {
             self.pools.remove(pool);
+            self.carved.remove(pool);
         }
     }
 
@@ -429,14 +361,42 @@ impl GrantTable {
         self.pools.iter().map(|(key, pool)| (key, pool.limit))
     }
 
+    /// Pools of provisioned concurrency of which something is free.
+    pub fn unprovisioned(&self) -> impl Iterator<Item = &PoolKey> {
+        self.carved.parts().filter(|pool| self.free(pool) > 0)
+    }
+
+    /// Every pool of provisioned concurrency.
+    pub fn provisioned(&self) -> impl Iterator<Item = &PoolKey> {
+        self.carved.parts()
+    }
+
+    /// The pools that are one function's own.
+    pub fn pools_of(&self, account: &AccountId, function: &FunctionName) -> Vec<PoolKey> {
+        let first = PoolKey::reserved(account, function);
+        let pools = self.pools.range(&first..).map(|(key, _)| key);
+        let is_own = |key: &&PoolKey| {
+            key.account == first.account && key.function.as_ref() == first.function.as_ref()
+        };
+        pools.take_while(is_own).cloned().collect()
+    }
+
     /// A pool's limit; `None` for an unknown pool.
     pub fn limit(&self, pool: &PoolKey) -> Option<u32> {
         self.pools.get(pool).map(|p| p.limit)
     }
 
-    /// Permits of a pool that no worker holds.
+    /// Permits of a pool that no worker holds, and that no worker holds of a pool it shares with.
     pub fn free(&self, pool: &PoolKey) -> u32 {
-        self.pools.get(pool).map_or(0, Pool::free)
+        let own = self.pools.get(pool).map_or(0, Pool::free);
+        let Some(family) = self.carved.family(pool) else {
+            return own;
+        };
+        let members = || family.iter().filter_map(|key| self.pools.get(*key));
+        let limits: u64 = members().map(|p| u64::from(p.limit)).sum();
+        let granted: u64 = members().map(Pool::sum).sum();
+        let left = limits.saturating_sub(granted);
+        own.min(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
     /// Permits of a pool that workers hold.
@@ -470,6 +430,9 @@ impl GrantTable {
                 );
             }
         }
+        for part in self.carved.parts() {
+            assert!(self.pools.contains_key(part), "{part}: part without a pool");
+        }
     }
 }
 
@@ -492,30 +455,6 @@ fn level(pool: &Pool) -> u32 {
         }
     }
     low
-}
-
-mod as_pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
-        map: &BTreeMap<K, V>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map)
-    }
-
-    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
-    where
-        K: Deserialize<'de> + Ord,
-        V: Deserialize<'de>,
-        D: Deserializer<'de>,
-    {
-        Ok(Vec::<(K, V)>::deserialize(deserializer)?
-            .into_iter()
-            .collect())
-    }
 }
 
 #[cfg(test)]

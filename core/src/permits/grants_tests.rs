@@ -11,6 +11,7 @@ fn pool(name: &str) -> PoolKey {
     PoolKey {
         account: "123456789012".parse().unwrap(),
         function: name.parse().ok(),
+        provisioned: None,
     }
 }
 

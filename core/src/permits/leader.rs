@@ -54,10 +54,10 @@ struct Heard {
 /// See the module's text.
 #[derive(Clone, Debug)]
 pub struct LeaderPermits {
-    timing: PermitTiming,
+    pub(super) timing: PermitTiming,
     elected_at: MonotonicMs,
     workers: BTreeMap<NodeId, Heard>,
-    draining: BTreeSet<NodeId>,
+    pub(super) draining: BTreeSet<NodeId>,
     /// When something was last sent or proposed for a share; bounds repetition.
     attempted: BTreeMap<Key, MonotonicMs>,
     /// Shares being lowered at the moment; not to be repaired upwards.
@@ -67,7 +67,7 @@ pub struct LeaderPermits {
     /// Proposed reclaims: a grant up to this sequence is not to be sent any more.
     reclaiming: BTreeMap<Key, GrantSequence>,
     /// Pools with a commit under way, and since when.
-    committing: BTreeMap<PoolKey, MonotonicMs>,
+    pub(super) committing: BTreeMap<PoolKey, MonotonicMs>,
 }
 
 impl LeaderPermits {
@@ -488,7 +488,9 @@ impl LeaderPermits {
                     want(key.clone(), granted.n, 0);
                 }
                 let has_other = live.iter().any(|w| *w != worker);
-                if limit > 1 && granted.n >= limit && has_other {
+                // Provisioned shares are spread when they are given: moving one would end a sandbox that is wanted.
+                let is_movable = pool.provisioned.is_none();
+                if is_movable && limit > 1 && granted.n >= limit && has_other {
                     want(key.clone(), granted.n, limit - 1);
                 }
                 if let Some((n, _)) = self.moves.get(&key) {

@@ -31,10 +31,18 @@
 //! A reply to a renewal must leave only after the leader has confirmed, *later than the renewal's arrival*,
 //! that it still leads (a linearizable read will do), else a deposed leader could keep a worker alive that
 //! the new leader believes silent.
+//!
+//! **Provisioned concurrency** is a pool of its own, carved out of the function's reserved or the account's unreserved
+//! pool. A worker's share of it is also the number of sandboxes it keeps initialised. An invocation takes a permit of
+//! the provisioned pool or, if there is none, of the other: of exactly one.
 
+mod as_pairs;
+mod carved;
+mod change;
 mod grants;
 mod leader;
 mod plan;
+mod provision;
 mod worker;
 
 use serde::{Deserialize, Serialize};
@@ -42,9 +50,11 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{GrantSequence, Incarnation, MonotonicMs, NodeId, PoolKey};
 use crate::limits::WORKER_LEASE_MS;
 
-pub use grants::{GrantChange, GrantError, GrantOutcome, GrantTable, Granted, ShrinkWanted};
+pub use change::{GrantChange, GrantError, GrantOutcome};
+pub use grants::{GrantTable, Granted, ShrinkWanted};
 pub use leader::{LeaderPermits, PermitAction};
 pub use plan::{Candidate, GrowPlan, Need};
+pub use provision::Host;
 pub use worker::{
     Acquire, Permit, PoolGate, PoolReport, SessionView, WorkerPermits, WorkerSession,
 };

@@ -10,6 +10,7 @@ fn pool() -> PoolKey {
     PoolKey {
         account: "123456789012".parse().unwrap(),
         function: "f".parse().ok(),
+        provisioned: None,
     }
 }
 

@@ -248,6 +248,12 @@ impl PoolGate {
         }
     }
 
+    /// The ceiling as it was last given, and whether in the present session. One of an earlier session lets nothing in,
+    /// and will be given again unless the share has gone to others.
+    pub fn last_ceiling(&self, session: SessionView) -> (u32, bool) {
+        (self.ceiling, self.session == session.number)
+    }
+
     /// Whether the gate may be thrown away, its sequence going into the floor of later ones: nothing runs
     /// and nothing may.
     pub fn is_idle_and_closed(&self) -> bool {

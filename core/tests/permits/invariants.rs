@@ -1,5 +1,7 @@
 //! What must hold after every step, each as one function named by its sentence.
 
+use hearth_core::ids::PoolKey;
+
 use crate::parts::pools;
 use crate::world::World;
 
@@ -9,7 +11,8 @@ type Check = Result<(), String>;
 pub(crate) fn check(world: &World) -> Check {
     in_flight_is_within_the_committed_grant(world)?;
     table_is_consistent(world)?;
-    granted_is_within_the_limit_or_falling(world)
+    granted_is_within_the_limit_or_falling(world)?;
+    a_pool_and_its_part_are_within_their_limits_together_or_falling(world)
 }
 
 /// I2: on each worker, what a reserved pool has in flight is covered by the committed grant of this very
@@ -50,6 +53,21 @@ fn granted_is_within_the_limit_or_falling(world: &World) -> Check {
         if sum > limit && sum > *before {
             return Err(format!("{pool}: granted {sum} of {limit}, was {before}"));
         }
+    }
+    Ok(())
+}
+
+/// I7: what was one pool before a part was carved out of it never lets in more for that.
+fn a_pool_and_its_part_are_within_their_limits_together_or_falling(world: &World) -> Check {
+    let [_, whole, _, part] = pools();
+    let both = |of: &dyn Fn(&PoolKey) -> u64| of(&whole) + of(&part);
+    let sum = both(&|pool| world.table.granted_sum(pool));
+    let limit = both(&|pool| u64::from(world.table.limit(pool).unwrap_or(0)));
+    let before = both(&|pool| world.sums.get(pool).copied().unwrap_or(0));
+    if sum > limit && sum > before {
+        return Err(format!(
+            "{whole} with its part: granted {sum} of {limit}, was {before}"
+        ));
     }
     Ok(())
 }

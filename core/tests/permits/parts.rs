@@ -3,8 +3,8 @@
 
 use hearth_core::ids::{Incarnation, MonotonicMs, NodeId, PoolKey};
 use hearth_core::permits::{
-    Grant, GrantTable, LeaderPermits, Permit, Renewal, RenewalReply, Shrink, ShrinkAnswer,
-    WorkerPermits,
+    Candidate, Grant, GrantTable, Host, LeaderPermits, Permit, PermitTiming, Renewal, RenewalReply,
+    Shrink, ShrinkAnswer, WorkerPermits,
 };
 
 /// A safeguard taken away, to see that the invariants notice.
@@ -23,14 +23,50 @@ pub(crate) enum Sabotage {
     ShrinkUnderInFlight,
     /// Workers never stop for want of renewals.
     NoFence,
+    /// A pool that is carved out of another counts on its own.
+    ForgetWhole,
 }
 
-pub(crate) fn pools() -> [PoolKey; 3] {
+pub(crate) fn host(candidate: &Candidate) -> Host {
+    Host {
+        worker: candidate.worker,
+        incarnation: candidate.incarnation,
+        room_mib: if candidate.has_room { 512 } else { 0 },
+    }
+}
+
+/// TTL_w of the workers that keep it.
+pub(crate) const TTL_MS: u64 = 2_000;
+
+pub(crate) fn timing(sabotage: Sabotage) -> PermitTiming {
+    let worker_ttl_ms = match sabotage {
+        Sabotage::ReclaimEarly => TTL_MS / 4,
+        Sabotage::None
+        | Sabotage::UnconfirmedLeader
+        | Sabotage::ForgetSessions
+        | Sabotage::ForgetSequences
+        | Sabotage::ShrinkUnderInFlight
+        | Sabotage::ForgetWhole
+        | Sabotage::NoFence => TTL_MS,
+    };
+    PermitTiming {
+        worker_ttl_ms,
+        margin_ms: 100,
+        resend_ms: 200,
+        settle_ms: 600,
+    }
+}
+
+/// A reserved pool of one, a reserved pool, the unreserved pool, and a part carved out of the second.
+pub(crate) fn pools() -> [PoolKey; 4] {
     let account = "123456789012".parse().expect("12 digits");
-    ["one", "many", ""].map(|name| PoolKey {
-        account: Clone::clone(&account),
-        function: name.parse().ok(),
-    })
+    let name = |name: &str| name.parse().expect("a name");
+    [
+        PoolKey::reserved(&account, &name("one")),
+        PoolKey::reserved(&account, &name("many")),
+        PoolKey::unreserved(&account),
+        PoolKey::provisioned(&account, &name("many"), 1),
+    ]
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a few lines, and the same on every platform.

@@ -6,15 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use hearth_core::ids::{GrantSequence, Incarnation, MonotonicMs, NodeId, PoolKey};
 use hearth_core::permits::{
     Acquire, Candidate, Grant, GrantChange, GrantOutcome, GrantTable, GrowPlan, LeaderPermits,
-    Need, Permit, PermitAction, PermitTiming, Renewal, Shrink, WorkerPermits,
+    Need, Permit, PermitAction, Renewal, Shrink, WorkerPermits,
 };
 
 use crate::invariants;
-use crate::parts::{Chance, Leader, Message, Node, Sabotage, pools};
+use crate::parts::{Chance, Leader, Message, Node, Sabotage, TTL_MS, host, pools, timing};
 
 const STEP_MS: u64 = 20;
 const WORKERS: u64 = 4;
-const TTL_MS: u64 = 2_000;
 const TIMEOUT_MS: u64 = 1_500;
 
 #[derive(Debug)]
@@ -46,24 +45,6 @@ pub(crate) struct World {
     faults: bool,
 }
 
-fn timing(sabotage: Sabotage) -> PermitTiming {
-    let worker_ttl_ms = match sabotage {
-        Sabotage::ReclaimEarly => TTL_MS / 4,
-        Sabotage::None
-        | Sabotage::UnconfirmedLeader
-        | Sabotage::ForgetSessions
-        | Sabotage::ForgetSequences
-        | Sabotage::ShrinkUnderInFlight
-        | Sabotage::NoFence => TTL_MS,
-    };
-    PermitTiming {
-        worker_ttl_ms,
-        margin_ms: 100,
-        resend_ms: 200,
-        settle_ms: 600,
-    }
-}
-
 impl World {
     pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
         let mut world = Self {
@@ -82,10 +63,13 @@ impl World {
             reclaimed: BTreeSet::new(),
             faults: true,
         };
-        for (pool, limit) in pools().iter().zip([1, 10, 24]) {
+        for (pool, limit) in pools().iter().zip([1, 6, 24]) {
             let sequence = world.next_index();
             world.table.set_limit(pool, limit, sequence);
         }
+        let sequence = world.next_index();
+        let [_, whole, _, part] = pools();
+        world.table.set_part(&part, &whole, 4, sequence);
         world.elect();
         for id in 1..=WORKERS {
             let node = world.new_node(NodeId(id));
@@ -111,7 +95,8 @@ impl World {
             | Sabotage::UnconfirmedLeader
             | Sabotage::ForgetSessions
             | Sabotage::ForgetSequences
-            | Sabotage::ShrinkUnderInFlight => TTL_MS,
+            | Sabotage::ShrinkUnderInFlight
+            | Sabotage::ForgetWhole => TTL_MS,
         };
         let rate = 980 + self.chance.below(41);
         let local = MonotonicMs(100_000 + self.now * rate / 1_000);
@@ -222,10 +207,23 @@ impl World {
             }
         }
         if self.chance.per_mille(2) {
-            let pool = pools()[1].clone();
-            let limit = u32::try_from(self.chance.below(14)).expect("small");
-            let sequence = self.next_index();
-            self.table.set_limit(&pool, limit, sequence);
+            self.change_limits();
+        }
+    }
+
+    /// Another limit of the pool that has a part, and another size of the part.
+    fn change_limits(&mut self) {
+        let [_, whole, _, part] = pools();
+        let limit = u32::try_from(self.chance.below(14)).expect("small");
+        let carved = u32::try_from(self.chance.below(u64::from(limit) + 1)).expect("small");
+        let sequence = self.next_index();
+        self.table.set_limit(&whole, limit - carved, sequence);
+        if self.sabotage == Sabotage::ForgetWhole {
+            self.table.set_part(&part, &part, carved, sequence);
+        } else {
+            self.table.set_part(&part, &whole, carved, sequence);
+        }
+        for pool in [whole, part] {
             let sum = self.table.granted_sum(&pool);
             self.sums.insert(pool, sum);
         }
@@ -398,6 +396,7 @@ impl World {
                 | Sabotage::ForgetSessions
                 | Sabotage::ForgetSequences
                 | Sabotage::ShrinkUnderInFlight
+                | Sabotage::ForgetWhole
                 | Sabotage::NoFence => TIMEOUT_MS,
             };
             let reclaims = leader
@@ -412,7 +411,7 @@ impl World {
     }
 
     fn need_capacity(&mut self, i: usize) {
-        let pool = pools()[usize::try_from(self.chance.below(3)).expect("small")].clone();
+        let pool = pools()[usize::try_from(self.chance.below(4)).expect("small")].clone();
         let count = u32::try_from(1 + self.chance.below(3)).expect("small");
         let candidates: Vec<Candidate> = self
             .nodes
@@ -427,6 +426,14 @@ impl World {
             .collect();
         let leader = &mut self.leaders[i];
         let at = leader.clock(self.now);
+        if pool.provisioned.is_some() {
+            let mut hosts = candidates.iter().map(host).collect();
+            let changes = leader
+                .permits
+                .plan_provision(&leader.table, &pool, 128, &mut hosts, at);
+            self.propose(i, changes);
+            return;
+        }
         let need = Need { pool, count };
         let plan = leader
             .permits
@@ -458,7 +465,7 @@ impl World {
     }
 
     fn finish_and_accept(&mut self, i: usize) {
-        let pool = pools()[usize::try_from(self.chance.below(3)).expect("small")].clone();
+        let pool = pools()[usize::try_from(self.chance.below(4)).expect("small")].clone();
         let duration = 1 + self.chance.below(TIMEOUT_MS - 1);
         let wants = self.chance.per_mille(500);
         let node = &mut self.nodes[i];

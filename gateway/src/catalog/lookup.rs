@@ -12,7 +12,7 @@ use hearth_core::error::{Error, ErrorCode};
 use hearth_core::ids::MonotonicMs;
 use hearth_core::name::FunctionRef;
 
-use super::{Catalog, Entry, FunctionKey, not_found};
+use super::{Catalog, FunctionKey, Record, not_found};
 use crate::controllers::Controllers;
 
 /// How long "no such function" is taken as still true.
@@ -20,7 +20,7 @@ const MISSING_TTL_MS: u64 = 200;
 /// Functions remembered as missing, or being asked for. A flood of made-up names is answered without memory beyond.
 const KEYS_MAX: usize = 4_096;
 
-type Asking = Shared<BoxFuture<'static, Result<Arc<Entry>, Error>>>;
+type Asking = Shared<BoxFuture<'static, Result<Arc<Record>, Error>>>;
 
 #[derive(Debug)]
 enum Slot {
@@ -49,18 +49,21 @@ impl Lookups {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The function: from the catalog, else from a controller.
+    /// The function: from the catalog, else from a controller, which may know of a version or alias that has not come
+    /// here yet.
     pub(crate) async fn find(
         &self,
         function: &FunctionRef,
         now: MonotonicMs,
-    ) -> Result<Arc<Entry>, Error> {
+    ) -> Result<Arc<Record>, Error> {
         let key = FunctionKey {
             account: function.account.clone(),
             name: function.name.clone(),
         };
-        if let Some(entry) = self.catalog.find(&key) {
-            return Ok(entry);
+        if let Some(record) = self.catalog.find(&key)
+            && record.find(function.qualifier.as_ref(), 0).is_some()
+        {
+            return Ok(record);
         }
         let missing = || not_found(function, &self.catalog.region);
         if self.catalog.is_deleted(&key) {
@@ -118,7 +121,7 @@ impl Lookups {
             match controllers.execute(&request).await? {
                 ControlReply::Function(function) => {
                     catalog.merge([&*function]);
-                    Ok(Arc::new(Entry::new(&function, &catalog.region)))
+                    Ok(Arc::new(Record::new(&function, &catalog.region)))
                 }
                 other => Err(Error::new(
                     ErrorCode::Internal,

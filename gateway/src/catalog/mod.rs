@@ -5,13 +5,14 @@
 mod lookup;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hearth_core::error::{Error, ErrorCode};
 use hearth_core::function::{Function, FunctionVersion, State};
 use hearth_core::ids::{AccountId, Version, VersionKey};
 use hearth_core::name::{FunctionName, FunctionRef, Qualifier, function_arn};
+use hearth_core::versions::Alias;
 
 use crate::invoke::Terms;
 use crate::sharded::Sharded;
@@ -26,57 +27,44 @@ pub(crate) struct FunctionKey {
     pub(crate) name: FunctionName,
 }
 
-/// A function with what each invocation needs of it worked out.
+/// A version with what each invocation needs of it worked out.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// The version that serves `$LATEST`.
+    /// The version; of `$LATEST` the one that serves.
     pub(crate) key: VersionKey,
-    /// Pool and memory.
+    /// Pools and memory.
     pub(crate) terms: Terms,
     pub(crate) timeout_s: u32,
-    /// Without a qualifier.
+    /// Of the function, without a qualifier.
     pub(crate) arn: String,
     state: State,
-    /// Log index of the newest change that is in here.
-    generation: u64,
 }
 
 impl Entry {
-    fn new(function: &Function, region: &str) -> Self {
-        let serving: &FunctionVersion = function.serving.as_ref().unwrap_or(&function.latest);
+    fn new(function: &Function, version: &FunctionVersion, state: &State, region: &str) -> Self {
+        let key = function.version_key(version);
         Self {
-            key: function.version_key(serving),
             terms: Terms {
-                pool: Arc::new(function.pool()),
-                memory_mib: serving.config.memory_mib,
+                pools: Arc::new(function.pools(key.version)),
+                memory_mib: version.config.memory_mib,
             },
-            timeout_s: serving.config.timeout_s,
+            key,
+            timeout_s: version.config.timeout_s,
             arn: function_arn(region, &function.account, &function.name),
-            state: function.state.clone(),
-            generation: function.latest.generation,
+            state: state.clone(),
         }
     }
 
-    /// AWS's reason when its pool is exhausted.
+    /// AWS's reason when its pools are exhausted.
     pub(crate) fn throttle_reason(&self) -> &'static str {
-        match self.terms.pool.function {
+        match self.terms.pools.on_demand.function {
             Some(_) => "ReservedFunctionConcurrentInvocationLimitExceeded",
             None => "ConcurrentInvocationLimitExceeded",
         }
     }
 
-    /// Whether it may be invoked under this qualifier.
-    pub(crate) fn check_invocable(
-        &self,
-        function: &FunctionRef,
-        region: &str,
-    ) -> Result<(), Error> {
-        match &function.qualifier {
-            None | Some(Qualifier::Version(Version::Latest)) => {}
-            Some(Qualifier::Version(Version::Number(_)) | Qualifier::Alias(_)) => {
-                return Err(not_found(function, region));
-            }
-        }
+    /// Whether it may be invoked.
+    pub(crate) fn check_invocable(&self) -> Result<(), Error> {
         let state = match &self.state {
             State::Active => return Ok(()),
             State::Pending => "Pending",
@@ -91,6 +79,51 @@ impl Entry {
     }
 }
 
+/// A function: its versions, and what its aliases point to.
+#[derive(Debug)]
+pub(crate) struct Record {
+    latest: Arc<Entry>,
+    published: HashMap<u64, Arc<Entry>>,
+    aliases: BTreeMap<String, Alias>,
+    /// Log index of the newest change that is in here.
+    generation: u64,
+}
+
+impl Record {
+    fn new(function: &Function, region: &str) -> Self {
+        let serving = function.serving.as_ref().unwrap_or(&function.latest);
+        let entry = |version: &FunctionVersion, state: &State| {
+            Arc::new(Entry::new(function, version, state, region))
+        };
+        let published = function.versions.iter();
+        Self {
+            latest: entry(serving, &function.state),
+            published: published
+                .map(|(n, version)| (*n, entry(&version.snapshot, &version.state)))
+                .collect(),
+            aliases: function.aliases.clone(),
+            generation: function.news(),
+        }
+    }
+
+    /// The version that a qualifier names; of an alias by its weights. `chance` is uniform over all values.
+    pub(crate) fn find(&self, qualifier: Option<&Qualifier>, chance: u64) -> Option<Arc<Entry>> {
+        let version = match qualifier {
+            None => Version::Latest,
+            Some(Qualifier::Version(version)) => *version,
+            Some(Qualifier::Alias(alias)) => self.aliases.get(alias)?.route(chance),
+        };
+        self.version(version)
+    }
+
+    fn version(&self, version: Version) -> Option<Arc<Entry>> {
+        match version {
+            Version::Latest => Some(Arc::clone(&self.latest)),
+            Version::Number(n) => self.published.get(&n).cloned(),
+        }
+    }
+}
+
 /// AWS's text for a function that does not exist.
 pub(crate) fn not_found(function: &FunctionRef, region: &str) -> Error {
     Error::new(
@@ -101,7 +134,7 @@ pub(crate) fn not_found(function: &FunctionRef, region: &str) -> Error {
 
 #[derive(Clone, Debug)]
 enum Known {
-    Live(Arc<Entry>),
+    Live(Arc<Record>),
     /// Deleted through this gateway; older news of it are not believed.
     Deleted {
         generation: u64,
@@ -111,7 +144,7 @@ enum Known {
 impl Known {
     fn generation(&self) -> u64 {
         match self {
-            Self::Live(entry) => entry.generation,
+            Self::Live(record) => record.generation,
             Self::Deleted { generation } => generation.saturating_add(1),
         }
     }
@@ -133,20 +166,20 @@ impl Catalog {
     }
 
     /// The function, if it is known.
-    pub(crate) fn find(&self, key: &FunctionKey) -> Option<Arc<Entry>> {
+    pub(crate) fn find(&self, key: &FunctionKey) -> Option<Arc<Record>> {
         match self.functions.get(key)? {
-            Known::Live(entry) => Some(entry),
+            Known::Live(record) => Some(record),
             Known::Deleted { .. } => None,
         }
     }
 
-    /// What serves the function of a version now; `None` when it is gone.
+    /// What serves under a version's name now; `None` when it is gone.
     pub(crate) fn serving(&self, version: &VersionKey) -> Option<Arc<Entry>> {
         let function = FunctionKey {
             account: version.account.clone(),
             name: version.function.clone(),
         };
-        self.find(&function)
+        self.find(&function)?.version(version.version)
     }
 
     /// Whether this gateway deleted it and has heard nothing newer.
@@ -161,15 +194,15 @@ impl Catalog {
                 account: function.account.clone(),
                 name: function.name.clone(),
             };
-            (key, Arc::new(Entry::new(function, &self.region)))
+            (key, Arc::new(Record::new(function, &self.region)))
         });
         self.functions
-            .update_many(items.collect(), |map, key, entry| {
+            .update_many(items.collect(), |map, key, record| {
                 if map
                     .get(&key)
-                    .is_none_or(|known| known.generation() <= entry.generation)
+                    .is_none_or(|known| known.generation() <= record.generation)
                 {
-                    map.insert(key, Known::Live(entry));
+                    map.insert(key, Known::Live(record));
                 }
             });
     }
@@ -177,8 +210,8 @@ impl Catalog {
     /// This gateway deleted the function.
     pub(crate) fn deleted_here(&self, key: &FunctionKey) {
         self.functions.update(key, |map| {
-            if let Some(Known::Live(entry)) = map.get(key) {
-                let generation = entry.generation;
+            if let Some(Known::Live(record)) = map.get(key) {
+                let generation = record.generation;
                 map.insert(key.clone(), Known::Deleted { generation });
             }
         });
@@ -217,7 +250,7 @@ pub(crate) mod tests {
     }
 
     fn found(catalog: &Catalog) -> Option<u64> {
-        catalog.find(&key()).map(|entry| entry.generation)
+        catalog.find(&key()).map(|record| record.generation)
     }
 
     #[test]
@@ -252,10 +285,58 @@ pub(crate) mod tests {
         old.generation = 3;
         old.config.timeout_s = 77;
         function.serving = Some(old);
-        let entry = Entry::new(&function, "us-east-1");
+        let record = Record::new(&function, "us-east-1");
+        let entry = record.find(None, 0).unwrap();
         assert_eq!(
-            (entry.key.generation, entry.timeout_s, entry.generation),
+            (entry.key.generation, entry.timeout_s, record.generation),
             (3, 77, 9)
         );
+    }
+
+    #[test]
+    fn qualifiers_find_versions_and_an_alias_finds_one_by_chance() {
+        use hearth_core::versions::{PublishedVersion, Weight};
+        let mut function = function("f", 9);
+        for n in [1, 2] {
+            let mut snapshot = function.latest.clone();
+            (snapshot.version, snapshot.generation) = (Version::Number(n), 3 + n);
+            let version = PublishedVersion {
+                snapshot,
+                source: 3,
+                state: if n == 1 {
+                    State::Active
+                } else {
+                    State::Pending
+                },
+            };
+            function.versions.insert(n, version);
+        }
+        let alias = Alias {
+            version: Version::Number(1),
+            description: String::new(),
+            weights: [(2, Weight::new(0.5).unwrap())].into(),
+            revision_id: "r".into(),
+        };
+        function.aliases.insert("live".into(), alias);
+        function.changed = 12;
+        let record = Record::new(&function, "us-east-1");
+        assert_eq!(record.generation, 12);
+        let find = |qualifier: &str, chance| {
+            let qualifier: Qualifier = qualifier.parse().unwrap();
+            record.find(Some(&qualifier), chance).map(|e| e.key.version)
+        };
+        for (qualifier, chance, version) in [
+            ("1", 0, Some(Version::Number(1))),
+            ("3", 0, None),
+            ("$LATEST", 0, Some(Version::Latest)),
+            ("live", 0, Some(Version::Number(2))),
+            ("live", u64::MAX, Some(Version::Number(1))),
+            ("nobody", 0, None),
+        ] {
+            assert_eq!(find(qualifier, chance), version, "{qualifier} {chance}");
+        }
+        let pending = record.version(Version::Number(2)).unwrap();
+        let refused = pending.check_invocable().unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ResourceConflict);
     }
 }

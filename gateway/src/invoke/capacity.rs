@@ -108,6 +108,7 @@ impl Capacity {
             account: need.pool.account.to_string(),
             function: function.to_string(),
             wanted: need.wanted,
+            memory_mib: need.memory_mib,
             refused_by: need.refused_by.iter().map(|id| id.0).collect(),
         };
         let controllers = Arc::clone(&self.controllers);

@@ -300,9 +300,9 @@ impl Invoker {
             payload: call.payload.clone(),
             last: false,
         };
-        let (pool, now) = (&call.entry.terms.pool, self.now());
+        let (pools, now) = (&call.entry.terms.pools, self.now());
         let sending =
-            debug_span!("send").in_scope(|| slot.worker.send(line, slot.row(), pool, frame, now));
+            debug_span!("send").in_scope(|| slot.worker.send(line, slot.row(), pools, frame, now));
         let Ok(sent) = sending else {
             return Ok(Err(AttemptFailure::LostBeforeTaken));
         };

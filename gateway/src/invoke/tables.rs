@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use hearth_core::ids::{NodeId, PoolKey};
 use hearth_core::placement::Room;
 use hearth_core::standing::Standing;
+use hearth_core::versions::Pools;
 
 /// A worker's share of a pool.
 #[derive(Debug, Default)]
@@ -232,9 +233,26 @@ impl Tables {
         self.pools.load().get(pool).cloned()
     }
 
-    /// Free permits of a pool.
-    pub(crate) fn permits_free(&self, pool: &PoolKey) -> u32 {
-        self.pools.load().get(pool).map_or(0, |slot| slot.free())
+    /// The pool that an invocation sent now will probably draw from: the worker takes the first with a permit.
+    pub(crate) fn drawn_from(&self, pools: &Pools) -> Option<Arc<PoolSlot>> {
+        let slots = || pools.iter().filter_map(|pool| self.pool(pool));
+        slots()
+            .find(|slot| slot.free() > 0)
+            .or_else(|| slots().last())
+    }
+
+    /// Free permits of pools, together.
+    pub(crate) fn permits_free(&self, pools: &Pools) -> u32 {
+        let known = self.pools.load();
+        let slots = pools.iter().filter_map(|pool| known.get(pool));
+        slots.map(|slot| slot.free()).fold(0, u32::saturating_add)
+    }
+
+    /// See [`PoolSlot::may_be_free`].
+    pub(crate) fn may_be_free(&self, pools: &Pools) -> bool {
+        let known = self.pools.load();
+        let mut slots = pools.iter().filter_map(|pool| known.get(pool));
+        slots.any(|slot| slot.may_be_free())
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -274,7 +292,39 @@ mod tests {
         PoolKey {
             account: "000000000000".parse().unwrap(),
             function: None,
+            provisioned: None,
         }
+    }
+
+    fn pools() -> Pools {
+        Pools {
+            provisioned: None,
+            on_demand: pool(),
+        }
+    }
+
+    #[test]
+    fn provisioned_permits_count_and_are_drawn_first() {
+        let tables = Tables::default();
+        let provisioned = PoolKey::provisioned(&pool().account, &"f".parse().unwrap(), 1);
+        let mut both = report(1, 0, true);
+        both.pools.push((provisioned.clone(), 2, 1));
+        tables.on_report(both);
+        let pools = Pools {
+            provisioned: Some(provisioned.clone()),
+            ..pools()
+        };
+        assert_eq!(tables.permits_free(&pools), 2);
+        for (key, left) in [(&provisioned, 1), (&pool(), 0)] {
+            let drawn = tables.drawn_from(&pools).unwrap();
+            assert!(Arc::ptr_eq(&drawn, &tables.pool(key).unwrap()));
+            drawn.on_sent();
+            assert_eq!(tables.permits_free(&pools), left);
+        }
+        assert!(
+            tables.drawn_from(&pools).is_some(),
+            "the worker has the last word"
+        );
     }
 
     fn report(ceiling: u32, in_flight: u32, complete: bool) -> Report {
@@ -291,19 +341,19 @@ mod tests {
     #[test]
     fn reports_are_absolute_and_own_sends_move_them_on() {
         let tables = Tables::default();
-        assert_eq!(tables.permits_free(&pool()), 0);
+        assert_eq!(tables.permits_free(&pools()), 0);
         tables.on_report(report(2, 0, true));
         let slot = tables.pool(&pool()).unwrap();
         slot.on_sent();
-        assert_eq!(tables.permits_free(&pool()), 1);
+        assert_eq!(tables.permits_free(&pools()), 1);
         slot.on_exhausted();
-        assert_eq!(tables.permits_free(&pool()), 0);
+        assert_eq!(tables.permits_free(&pools()), 0);
         tables.on_report(report(3, 1, false));
-        assert_eq!(tables.permits_free(&pool()), 2);
+        assert_eq!(tables.permits_free(&pools()), 2);
         slot.on_ended();
         slot.on_ended();
         assert_eq!(
-            tables.permits_free(&pool()),
+            tables.permits_free(&pools()),
             3,
             "never below zero in flight"
         );
@@ -313,9 +363,9 @@ mod tests {
     fn the_leaders_word_makes_one_permit_until_the_worker_reports() {
         let tables = Tables::default();
         tables.on_granted(&pool());
-        assert_eq!(tables.permits_free(&pool()), 1);
+        assert_eq!(tables.permits_free(&pools()), 1);
         tables.set_connected(false);
-        assert_eq!(tables.permits_free(&pool()), 0);
+        assert_eq!(tables.permits_free(&pools()), 0);
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use hearth_core::ids::{Incarnation, MonotonicMs, NodeId, PoolKey, VersionKey};
+use hearth_core::ids::{Incarnation, MonotonicMs, NodeId, VersionKey};
 use hearth_core::limits::{FRAME_BYTES, LOG_TAIL_BYTES, SYNC_RESPONSE_MAX_BYTES};
 use hearth_core::retry::AttemptFailure;
 use hearth_core::standing::Answers;
+use hearth_core::versions::Pools;
 use hearth_proto::internal::v1 as pb;
 use pb::gateway_frame::Frame;
 use tokio::sync::oneshot;
@@ -101,14 +102,14 @@ impl Worker {
         self: &Arc<Self>,
         line: &Arc<Line>,
         row: u64,
-        pool: &PoolKey,
+        pools: &Pools,
         mut invoke: pb::Invoke,
         now: MonotonicMs,
     ) -> Result<InFlight, NotTaken> {
         let id = self.next_id.fetch_add(1, Relaxed);
         invoke.id = id;
         let (sender, reply) = oneshot::channel();
-        let pool = self.tables.pool(pool);
+        let pool = self.tables.drawn_from(pools);
         if let Some(pool) = &pool {
             pool.on_sent();
         }

@@ -8,8 +8,10 @@ use hearth_aws_api::lambda::{
     SnapStart, SnapStartResponse, TracingConfig, TracingConfigResponse, VpcConfig,
     VpcConfigResponse,
 };
-use hearth_core::function::{Function, FunctionConfig, PackageType, State, UpdateStatus};
-use hearth_core::ids::UnixMs;
+use hearth_core::function::{
+    Function, FunctionConfig, FunctionVersion, PackageType, State, UpdateStatus,
+};
+use hearth_core::ids::{UnixMs, Version};
 use hearth_core::name::{Qualifier, function_arn};
 use serde::de::DeserializeOwned;
 use sha2::Digest as _;
@@ -26,17 +28,93 @@ pub(super) fn configuration(
     region: &str,
     qualifier: Option<&Qualifier>,
 ) -> FunctionConfiguration {
-    let latest = &function.latest;
-    let config = &latest.config;
     let arn = function_arn(region, &function.account, &function.name);
-    let (state, state_reason, state_reason_code) = state(&function.state);
-    let (update, update_reason, update_code) = update(&function.update);
+    let arn = match qualifier {
+        Some(qualifier) => format!("{arn}:{qualifier}"),
+        None => arn,
+    };
+    let states = (&function.state, &function.update);
+    snapshot(
+        &function.latest,
+        states,
+        function.name.as_str(),
+        arn,
+        region,
+    )
+}
+
+/// The document of any version, with the version in its ARN.
+pub(super) fn version(
+    function: &Function,
+    version: Version,
+    region: &str,
+) -> FunctionConfiguration {
+    let qualifier = Qualifier::Version(version);
+    named(function, version, region, Some(&qualifier))
+}
+
+/// The document of a version, with what it was asked for by in its ARN. A published one that does not exist is shown as
+/// `$LATEST`: callers have looked.
+pub(super) fn named(
+    function: &Function,
+    version: Version,
+    region: &str,
+    qualifier: Option<&Qualifier>,
+) -> FunctionConfiguration {
+    let published = match version {
+        Version::Latest => None,
+        Version::Number(n) => function.versions.get(&n),
+    };
+    let Some(published) = published else {
+        return configuration(function, region, qualifier);
+    };
+    let arn = function_arn(region, &function.account, &function.name);
+    let arn = match qualifier {
+        Some(qualifier) => format!("{arn}:{qualifier}"),
+        None => arn,
+    };
+    let update = match &published.state {
+        State::Pending => UpdateStatus::None,
+        State::Active => UpdateStatus::Successful,
+        State::Failed(why) => UpdateStatus::Failed(why.clone()),
+    };
+    let states = (&published.state, &update);
+    snapshot(
+        &published.snapshot,
+        states,
+        function.name.as_str(),
+        arn,
+        region,
+    )
+}
+
+/// "The ListFunctions operation returns a subset of the FunctionConfiguration fields."
+pub(super) fn listed(document: FunctionConfiguration) -> FunctionConfiguration {
     FunctionConfiguration {
-        function_name: Some(function.name.to_string()),
-        function_arn: Some(match qualifier {
-            Some(qualifier) => format!("{arn}:{qualifier}"),
-            None => arn,
-        }),
+        state: None,
+        state_reason: None,
+        state_reason_code: None,
+        last_update_status: None,
+        last_update_status_reason: None,
+        last_update_status_reason_code: None,
+        runtime_version_config: None,
+        ..document
+    }
+}
+
+fn snapshot(
+    latest: &FunctionVersion,
+    states: (&State, &UpdateStatus),
+    name: &str,
+    arn: String,
+    region: &str,
+) -> FunctionConfiguration {
+    let config = &latest.config;
+    let (state, state_reason, state_reason_code) = state(states.0);
+    let (update, update_reason, update_code) = update(states.1);
+    FunctionConfiguration {
+        function_name: Some(name.to_owned()),
+        function_arn: Some(arn),
         runtime: config.runtime.clone(),
         role: Some(config.role.clone()),
         handler: config.handler.clone(),
@@ -70,7 +148,7 @@ pub(super) fn configuration(
             .runtime
             .as_deref()
             .map(|runtime| runtime_version(runtime, region)),
-        ..kept(config, function.name.as_str())
+        ..kept(config, name)
     }
 }
 

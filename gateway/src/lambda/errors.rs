@@ -9,9 +9,11 @@ use crate::invoke::InvokeError;
 const RETRY_AFTER_S: u32 = 1;
 
 /// Texts of `InvalidParameterValueException` that AWS sends without a `Type`.
-const UNTYPED: [&str; 2] = [
+const UNTYPED: [&str; 4] = [
     "Specified ReservedConcurrentExecutions",
     "Specified ConcurrentExecutions",
+    " ReservedConcurrentExecutions",
+    "$LATEST is not supported for an alias",
 ];
 
 /// The one answer to a part of an operation that Hearth does not do yet.

@@ -15,6 +15,7 @@ use serde::de::IgnoredAny;
 use super::errors::{api_error, invoke_error, unsupported};
 use super::{Answer, Call, Caller, resolve};
 use crate::app::App;
+use crate::catalog::not_found;
 use crate::invoke::{InvokeCall, InvokeOutcome};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -121,14 +122,15 @@ pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<Inv
     let function = resolve(app, invocation.caller, name, invocation.qualifier, "Invoke")?;
     check_payload(&invocation.payload)?;
     check_client_context(&invocation.client_context)?;
-    let entry = app
+    let record = app
         .lookups
         .find(&function, app.now())
         .await
         .map_err(api_error)?;
-    entry
-        .check_invocable(&function, region)
-        .map_err(api_error)?;
+    let entry = record
+        .find(function.qualifier.as_ref(), app.seams.random.u64())
+        .ok_or_else(|| api_error(not_found(&function, region)))?;
+    entry.check_invocable().map_err(api_error)?;
     let header = |name: &str| {
         let value = invocation.headers.get(name).and_then(|v| v.to_str().ok());
         value.unwrap_or_default().to_owned()

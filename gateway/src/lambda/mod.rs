@@ -2,6 +2,7 @@
 //! it asks of the controllers. Routing, decoding and the wire form of errors are `hearth_aws_api`'s.
 
 mod account;
+mod aliases;
 mod code;
 mod concurrency;
 mod configuration;
@@ -10,7 +11,10 @@ mod documents;
 pub(crate) mod errors;
 mod functions;
 pub(crate) mod invoke;
+mod page;
+mod provisioned;
 mod tags;
+mod versions;
 
 use bytes::Bytes;
 use hearth_aws_api::ApiError;
@@ -126,7 +130,10 @@ async fn control(
         .execute(request)
         .await
         .map_err(|error| match error.code {
-            ErrorCode::NotFound => api_error(crate::catalog::not_found(named, &app.catalog.region)),
+            // The controllers know the function, not the qualifier that it was named with.
+            ErrorCode::NotFound if error.message == unqualified_text(app, named) => {
+                api_error(crate::catalog::not_found(named, &app.catalog.region))
+            }
             _ => api_error(error),
         })?;
     if let ControlReply::Function(function) = &reply {
@@ -137,6 +144,14 @@ async fn control(
         });
     }
     Ok(reply)
+}
+
+fn unqualified_text(app: &App, function: &FunctionRef) -> String {
+    let function = FunctionRef {
+        qualifier: None,
+        ..function.clone()
+    };
+    crate::catalog::not_found(&function, &app.catalog.region).message
 }
 
 /// As [`control`], for operations answered by a function.

@@ -124,6 +124,7 @@ impl Controllers {
             function: name.to_string(),
             wanted: 1,
             refused_by: Vec::new(),
+            memory_mib: 0,
         };
         for _ in 0..NEED_TRIES {
             let mut control = self.control(turn);

@@ -10,6 +10,7 @@ use hearth_core::permits::{
     Acquire, Grant, Permit, PoolGate, PoolReport, Renewal, RenewalReply, SessionView, Shrink,
     ShrinkAnswer, WorkerSession,
 };
+use hearth_core::versions::Pools;
 use hearth_node::clock::SharedClock;
 
 use crate::pool::changes::Changes;
@@ -160,6 +161,31 @@ impl Gates {
             Acquire::NoPermit => Err(NoPermit::Full),
             Acquire::Fenced => Err(NoPermit::Fenced),
         }
+    }
+
+    /// One permit of the first of these pools that has one, and whether that is of provisioned concurrency.
+    pub(crate) fn try_acquire_any(&self, pools: &Pools) -> Result<(HeldPermit, bool), NoPermit> {
+        if let Some(provisioned) = &pools.provisioned
+            && let Ok(permit) = self.try_acquire(provisioned)
+        {
+            return Ok((permit, true));
+        }
+        self.try_acquire(&pools.on_demand)
+            .map(|permit| (permit, false))
+    }
+
+    /// Shares of provisioned concurrency as they were last given, and whether they may be given up: the session they
+    /// were given in is over, and the leader has answered in the one after it.
+    pub(crate) fn provisioned(&self) -> Vec<(PoolKey, u32, bool)> {
+        let view = self.current();
+        let gates = self.gates.read().unwrap_or_else(PoisonError::into_inner);
+        let provisioned = gates.iter().filter(|(pool, _)| pool.provisioned.is_some());
+        provisioned
+            .map(|(pool, gate)| {
+                let (ceiling, is_current) = gate.rules().last_ceiling(view);
+                (pool.clone(), ceiling, view.answered && !is_current)
+            })
+            .collect()
     }
 
     /// Returns whether the grant was news.

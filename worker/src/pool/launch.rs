@@ -159,6 +159,7 @@ fn specify(engine: &Engine, sandbox: &Sandbox, code: &CodeDir) -> Result<Sandbox
         manifest: &pack.manifest,
         region: &engine.region,
         day: &day(engine.seams.clock.unix_ms()),
+        is_provisioned: sandbox.is_provisioned,
         instance: &engine.seams.random.uuid().replace('-', ""),
     };
     Ok(SandboxSpec {

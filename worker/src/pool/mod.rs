@@ -7,14 +7,15 @@ pub(crate) mod gates;
 pub(crate) mod invocation;
 mod launch;
 pub(crate) mod memory;
+pub(crate) mod provisioned;
 pub(crate) mod sandbox;
 pub(crate) mod version;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use hearth_core::ids::VersionKey;
+use hearth_core::ids::{PoolKey, VersionKey};
 use hearth_core::planted::{self, Bug};
 use hearth_core::pool::{Evictable, plan_eviction};
 use hearth_core::sandbox::SandboxId;
@@ -68,6 +69,8 @@ pub(crate) struct Engine {
     pub(crate) refusals: broadcast::Sender<pb::StartRefused>,
     pub(crate) next_sandbox: AtomicU64,
     pub(crate) pools: RwLock<HashMap<VersionKey, Arc<VersionPool>>>,
+    /// Where sandboxes are kept for provisioned concurrency.
+    pub(crate) kept: Mutex<HashMap<PoolKey, Arc<VersionPool>>>,
 }
 
 /// A permit and a sandbox, taken in one step.
@@ -149,7 +152,8 @@ impl Engine {
             return Err(refuse(Reason::UnknownVersion, 0));
         };
         let pool = self.find_pool(key);
-        let permit = self.gates.try_acquire(&runnable.pool).map_err(|no| {
+        let acquired = self.gates.try_acquire_any(&runnable.pools);
+        let (permit, is_provisioned) = acquired.map_err(|no| {
             let idle = pool.as_ref().map_or(0, |pool| pool.free());
             match no {
                 NoPermit::Full => refuse(Reason::NoPermit, idle),
@@ -157,7 +161,7 @@ impl Engine {
             }
         })?;
         let pool = pool.ok_or_else(|| refuse(Reason::NoSandbox, 0))?;
-        match pool.take() {
+        match pool.take(is_provisioned) {
             Taken::Nothing => Err(refuse(Reason::NoSandbox, 0)),
             taken => Ok(Admitted {
                 permit,
@@ -207,7 +211,7 @@ impl Engine {
             return self.refuse(invocation, || pool.free());
         };
         let traceparent = traceparent(&invocation.span).unwrap_or_default();
-        self.begin(pool, memory, Some(invocation), traceparent);
+        self.begin(pool, memory, Some(invocation), traceparent, false);
     }
 
     /// Begins cold starts, up to `count`; at least one, or the reason why none.
@@ -237,7 +241,9 @@ impl Engine {
         let pool = self.find_or_make_pool(key, &runnable);
         for begun in 0..count.min(START_MAX) {
             match self.reserve(pool.memory_mib()) {
-                Some(memory) => self.begin(&pool, memory, None, traceparent.to_owned()),
+                Some(memory) => {
+                    self.begin(&pool, memory, None, traceparent.to_owned(), false);
+                }
                 None if begun > 0 => return Ok(begun),
                 None => {
                     let free = self.memory.free_mib();
@@ -255,6 +261,7 @@ impl Engine {
         memory: MemoryHold,
         pending: Option<Invocation>,
         traceparent: String,
+        is_provisioned: bool,
     ) {
         let id = SandboxId(self.next_sandbox.fetch_add(1, Ordering::Relaxed));
         let sandbox = Sandbox::new(
@@ -264,6 +271,7 @@ impl Engine {
             self.metrics.clone(),
             memory,
             pending,
+            is_provisioned,
         );
         pool.add(Arc::clone(&sandbox));
         self.metrics.cold_starts.inc();

@@ -63,6 +63,8 @@ pub(crate) enum Posted {
 pub(crate) struct Sandbox {
     pub(crate) id: SandboxId,
     pub(crate) pool: Arc<VersionPool>,
+    /// Made for provisioned concurrency, before anybody asked.
+    pub(crate) is_provisioned: bool,
     pub(crate) log: SandboxLog,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: WorkerMetrics,
@@ -130,6 +132,7 @@ impl Sandbox {
         metrics: WorkerMetrics,
         memory: MemoryHold,
         pending: Option<Invocation>,
+        is_provisioned: bool,
     ) -> Arc<Self> {
         let log = SandboxLog::new(Arc::clone(&pool.log));
         let life = Life {
@@ -152,6 +155,7 @@ impl Sandbox {
         Arc::new(Self {
             id,
             pool,
+            is_provisioned,
             log,
             clock,
             metrics,
@@ -209,7 +213,8 @@ impl Sandbox {
             life.deadline_us = None;
             if before == State::Starting {
                 let init_us = now.saturating_sub(life.started_us);
-                life.init_us = Some(init_us);
+                // "Init Duration" is told by the invocation that waited for it; nobody did.
+                life.init_us = (!self.is_provisioned).then_some(init_us);
                 life.start_slot = None;
                 life.init_span = Span::none();
                 self.metrics.init.observe(seconds(init_us));

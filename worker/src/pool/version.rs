@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hearth_core::function::FunctionVersion;
 use hearth_core::ids::{MonotonicMs, VersionKey};
 use hearth_core::limits::MEMORY_PER_VCPU_MIB;
-use hearth_core::pool::{Evictable, PoolCounts, Take, WarmPool};
+use hearth_core::pool::{Evictable, KeptCounts, PoolCounts, Take, WarmPool};
 use hearth_core::sandbox::SandboxId;
 use hearth_node::clock::SharedClock;
 
 use crate::logs::VersionLog;
 use crate::pool::changes::Changes;
+use crate::pool::provisioned::{INIT_FAILURE, Keeping, NOT_STARTED};
 use crate::pool::sandbox::Sandbox;
 
 /// See the module's text.
@@ -31,6 +32,7 @@ pub(crate) struct VersionPool {
 #[derive(Debug, Default)]
 struct Inner {
     warm: WarmPool,
+    keeping: Keeping,
     sandboxes: HashMap<SandboxId, Arc<Sandbox>>,
 }
 
@@ -100,6 +102,9 @@ impl VersionPool {
     pub(crate) fn add(&self, sandbox: Arc<Sandbox>) {
         let mut inner = self.inner();
         inner.warm.on_starting(sandbox.id);
+        if sandbox.is_provisioned {
+            inner.warm.keep(sandbox.id);
+        }
         inner.sandboxes.insert(sandbox.id, sandbox);
         self.touch(&inner);
     }
@@ -129,6 +134,18 @@ impl VersionPool {
     pub(crate) fn on_init_failed(&self, id: SandboxId) {
         let now = self.now();
         let mut inner = self.inner();
+        if inner.warm.is_kept(id) {
+            // Nobody waits for it: it is not kept for an invocation but made again after a while.
+            inner.warm.remove(id);
+            let failed = inner.sandboxes.remove(&id);
+            inner.keeping.on_failed(INIT_FAILURE, now);
+            self.touch(&inner);
+            drop(inner);
+            if let Some(failed) = failed {
+                failed.stop();
+            }
+            return;
+        }
         if inner.sandboxes.contains_key(&id) {
             inner.warm.on_init_failed(id, now);
         }
@@ -138,8 +155,13 @@ impl VersionPool {
     }
 
     pub(crate) fn remove(&self, id: SandboxId) {
+        let now = self.now();
         let mut inner = self.inner();
+        let starting = inner.warm.kept().starting;
         inner.warm.remove(id);
+        if inner.warm.kept().starting < starting {
+            inner.keeping.on_failed(NOT_STARTED, now);
+        }
         let removed = inner.sandboxes.remove(&id);
         self.touch(&inner);
         drop(inner);
@@ -147,9 +169,10 @@ impl VersionPool {
         drop(removed);
     }
 
-    pub(crate) fn take(&self) -> Taken {
+    /// A free sandbox, for an invocation with a permit of provisioned concurrency or without.
+    pub(crate) fn take(&self, provisioned: bool) -> Taken {
         let mut inner = self.inner();
-        let taken = match inner.warm.take() {
+        let taken = match inner.warm.take(provisioned) {
             Take::Warm(id) => inner.sandboxes.get(&id).cloned().map(Taken::Warm),
             Take::InitError(id) => inner.sandboxes.remove(&id).map(Taken::InitError),
             Take::Nothing => None,
@@ -190,9 +213,44 @@ impl VersionPool {
         candidates.filter(|c| c.memory_mib > 0).collect()
     }
 
-    /// Memory of the idle ones.
+    /// Memory of the idle ones that give way to others.
     pub(crate) fn idle_memory_mib(&self) -> u64 {
-        u64::from(self.inner().warm.counts().idle) * u64::from(self.memory_mib())
+        let inner = self.inner();
+        let idle = inner.warm.counts().idle;
+        let idle = if inner.warm.kept() == KeptCounts::default() {
+            idle
+        } else {
+            u32::try_from(inner.warm.evictable().count()).map_or(idle, |n| n.min(idle))
+        };
+        u64::from(idle) * u64::from(self.memory_mib())
+    }
+
+    /// What is kept here for provisioned concurrency, and how that goes.
+    pub(super) fn with_keeping<T>(
+        &self,
+        f: impl FnOnce(KeptCounts, &mut Keeping, MonotonicMs) -> T,
+    ) -> T {
+        let now = self.now();
+        let mut inner = self.inner();
+        let kept = inner.warm.kept();
+        f(kept, &mut inner.keeping, now)
+    }
+
+    /// Keeps so many fewer; those that do nothing are stopped.
+    pub(super) fn keep_fewer(&self, count: u32) {
+        let mut inner = self.inner();
+        let ids = inner
+            .warm
+            .keep_fewer(usize::try_from(count).unwrap_or(usize::MAX));
+        let stopped: Vec<_> = ids
+            .iter()
+            .filter_map(|id| inner.sandboxes.remove(id))
+            .collect();
+        self.touch(&inner);
+        drop(inner);
+        for sandbox in stopped {
+            sandbox.stop();
+        }
     }
 
     /// Stops what was idle for longer than this.
@@ -238,5 +296,5 @@ impl VersionPool {
 }
 
 fn free(warm: &WarmPool) -> u32 {
-    u32::try_from(warm.evictable().count()).unwrap_or(u32::MAX)
+    u32::try_from(warm.free()).unwrap_or(u32::MAX)
 }

@@ -19,6 +19,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) region: &'a str,
     /// Day of the start as `2006/01/02`, part of the log stream's name.
     pub(crate) day: &'a str,
+    /// Whether it is made for provisioned concurrency.
+    pub(crate) is_provisioned: bool,
     /// Distinguishes the log streams of sandboxes: 32 hexadecimal digits.
     pub(crate) instance: &'a str,
 }
@@ -62,7 +64,12 @@ pub(crate) fn environment(facts: &Facts<'_>) -> Vec<(String, String)> {
         &config.memory_mib.to_string(),
     );
     put("AWS_LAMBDA_FUNCTION_VERSION", &version);
-    put("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand");
+    let initialization = if facts.is_provisioned {
+        "provisioned-concurrency"
+    } else {
+        "on-demand"
+    };
+    put("AWS_LAMBDA_INITIALIZATION_TYPE", initialization);
     put("AWS_LAMBDA_LOG_GROUP_NAME", &format!("/aws/lambda/{name}"));
     put("AWS_LAMBDA_LOG_STREAM_NAME", &stream);
     put("AWS_LAMBDA_RUNTIME_API", RUNTIME_API_ADDRESS);
@@ -99,6 +106,7 @@ mod tests {
             manifest: &manifest,
             region: "us-east-1",
             day: "2030/01/02",
+            is_provisioned: false,
             instance: "ab",
         });
         let find = |name: &str| {

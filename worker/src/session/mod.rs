@@ -177,6 +177,7 @@ impl Search {
             draining: self.engine.is_draining(),
             session: renewal.session,
             runtimes,
+            kept: self.engine.kept_report(),
         }))
     }
 

@@ -14,6 +14,7 @@ use hearth_core::ids::{MonotonicMs, NodeId, PoolKey, VersionKey};
 use hearth_core::limits::{MEMORY_DEFAULT_MIB, QUEUE_PER_FUNCTION};
 use hearth_core::queue::{Ticket, WaitQueue};
 use hearth_core::routing::{Candidate, pick_warm};
+use hearth_core::versions::Pools;
 use tokio::sync::{Notify, oneshot};
 
 use self::row::Row;
@@ -45,7 +46,7 @@ pub(crate) enum StartRefusal {
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     /// What its invocations draw from.
-    pub(crate) pool: Arc<PoolKey>,
+    pub(crate) pools: Arc<Pools>,
     /// Memory of a sandbox, MB.
     pub(crate) memory_mib: u32,
 }
@@ -89,6 +90,8 @@ pub(crate) struct Plan {
 pub(crate) struct Need {
     pub(crate) pool: Arc<PoolKey>,
     pub(crate) wanted: u32,
+    /// Of a sandbox.
+    pub(crate) memory_mib: u32,
     pub(crate) refused_by: Vec<NodeId>,
 }
 
@@ -106,9 +109,9 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn new(key: VersionKey) -> Self {
         let terms = Terms {
-            pool: Arc::new(PoolKey {
-                account: key.account.clone(),
-                function: None,
+            pools: Arc::new(Pools {
+                provisioned: None,
+                on_demand: PoolKey::unreserved(&key.account),
             }),
             memory_mib: MEMORY_DEFAULT_MIB,
         };
@@ -141,7 +144,7 @@ impl Line {
         draws: [u64; 2],
     ) -> Grab {
         let mut state = self.state();
-        if !Arc::ptr_eq(&state.terms.pool, &terms.pool) {
+        if !Arc::ptr_eq(&state.terms.pools, &terms.pools) {
             state.terms = terms.clone();
         }
         if (again || state.queue.is_empty())
@@ -286,8 +289,8 @@ impl Line {
     /// The leader says that the pool's limit is reached: those for whom no permit is free are refused, the last first.
     pub(crate) fn throttle(&self, workers: &[Arc<Worker>], reason: &str) {
         let mut state = self.state();
-        let pool = Arc::clone(&state.terms.pool);
-        let free: u32 = workers.iter().map(|w| w.tables.permits_free(&pool)).sum();
+        let pools = Arc::clone(&state.terms.pools);
+        let free: u32 = workers.iter().map(|w| w.tables.permits_free(&pools)).sum();
         let kept = usize::try_from(free).unwrap_or(usize::MAX);
         let surplus = state.queue.len().saturating_sub(kept);
         let last: Vec<Ticket> = state.waiters.keys().rev().take(surplus).copied().collect();
@@ -356,22 +359,17 @@ impl State {
 
     /// The best free sandbox, promised.
     fn take(&mut self, tried: &[NodeId], now: MonotonicMs, draws: [u64; 2]) -> Option<Picked> {
-        let pool = Arc::clone(&self.terms.pool);
+        let pools = Arc::clone(&self.terms.pools);
         let (mut candidates, mut doubtful) = (Vec::new(), Vec::new());
         for row in &self.rows {
             let is_open = row.idle() > 0 && row.worker.tables.is_connected();
             if !is_open || tried.contains(&row.worker.id) {
                 continue;
             }
-            let candidate = row.candidate(&pool, now);
+            let candidate = row.candidate(&pools, now);
             if candidate.permits_free > 0 {
                 candidates.push(candidate);
-            } else if row
-                .worker
-                .tables
-                .pool(&pool)
-                .is_some_and(|slot| slot.may_be_free())
-            {
+            } else if row.worker.tables.may_be_free(&pools) {
                 doubtful.push(Candidate {
                     permits_free: 1,
                     ..candidate

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use hearth_core::ids::{MonotonicMs, PoolKey};
+use hearth_core::ids::MonotonicMs;
 use hearth_core::routing::Candidate;
+use hearth_core::versions::Pools;
 
 use super::super::worker::Worker;
 use super::StartRefusal;
@@ -56,14 +57,14 @@ impl Row {
         self.reported = free.idle;
     }
 
-    pub(super) fn candidate(&self, pool: &PoolKey, now: MonotonicMs) -> Candidate {
+    pub(super) fn candidate(&self, pools: &Pools, now: MonotonicMs) -> Candidate {
         let tables = &self.worker.tables;
         Candidate {
             worker: self.worker.id,
             idle: self.idle(),
             in_flight_own: tables.own_in_flight(),
             reported_load: tables.load(),
-            permits_free: tables.permits_free(pool),
+            permits_free: tables.permits_free(pools),
             draining: tables.is_draining(),
             standing: tables.standing(),
             // Reports come when something changes; that the worker lives is the stream's keep-alive to tell.

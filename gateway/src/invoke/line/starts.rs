@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use hearth_core::ids::{MonotonicMs, PoolKey};
+use hearth_core::ids::MonotonicMs;
 use hearth_core::placement::place;
 use hearth_core::queue::Demand;
+use hearth_core::versions::Pools;
 
 use super::super::worker::Worker;
 use super::{Need, Plan, Row, START_ASK_TTL_MS, StartRefusal, State};
@@ -37,7 +38,7 @@ impl State {
     /// What to ask of workers and leader for those who wait.
     pub(super) fn plan_starts(&mut self, now: MonotonicMs) -> Plan {
         let memory_mib = self.terms.memory_mib;
-        let pool = Arc::clone(&self.terms.pool);
+        let pools = Arc::clone(&self.terms.pools);
         for row in &mut self.rows {
             if now.since(row.asked_at) >= START_ASK_TTL_MS {
                 row.asked = 0;
@@ -46,7 +47,7 @@ impl State {
         let mut wanted = self.demand().starts_wanted();
         let mut starts: Vec<(Arc<Worker>, u32)> = Vec::new();
         while wanted > 0
-            && let Some(worker) = self.place_one(&pool, memory_mib, now)
+            && let Some(worker) = self.place_one(&pools, memory_mib, now)
         {
             wanted -= 1;
             match starts.iter_mut().find(|(w, _)| w.id == worker.id) {
@@ -54,7 +55,7 @@ impl State {
                 None => starts.push((worker, 1)),
             }
         }
-        let need = self.need(&pool, memory_mib, wanted);
+        let need = self.need(&pools, memory_mib, wanted);
         Plan { starts, need }
     }
 
@@ -72,7 +73,7 @@ impl State {
     /// A worker with room and a permit for one more; what it was asked for is noted.
     fn place_one(
         &mut self,
-        pool: &PoolKey,
+        pools: &Pools,
         memory_mib: u32,
         now: MonotonicMs,
     ) -> Option<Arc<Worker>> {
@@ -80,7 +81,7 @@ impl State {
             .rows
             .iter()
             .filter(|row| row.worker.tables.is_trusted() && row.may_start(now))
-            .filter(|row| row.worker.tables.permits_free(pool) > row.starting + row.asked)
+            .filter(|row| row.worker.tables.permits_free(pools) > row.starting + row.asked)
             .map(|row| {
                 row.worker
                     .tables
@@ -95,9 +96,9 @@ impl State {
         Some(Arc::clone(&row.worker))
     }
 
-    /// Permits to ask the leader for: sandboxes could be had, or are idle, where permits are lacking.
-    fn need(&self, pool: &Arc<PoolKey>, memory_mib: u32, unplaced: u32) -> Option<Need> {
-        let lacks = |row: &&Row| row.worker.tables.permits_free(pool) <= row.starting + row.asked;
+    /// Permits to ask the leader for, of the pool on demand; provisioned ones come by themselves: sandboxes could be had, or are idle, where permits are lacking.
+    fn need(&self, pools: &Pools, memory_mib: u32, unplaced: u32) -> Option<Need> {
+        let lacks = |row: &&Row| row.worker.tables.permits_free(pools) <= row.starting + row.asked;
         let could = |row: &&Row| {
             let tables = &row.worker.tables;
             let room = tables.room(row.worker.id, false);
@@ -118,11 +119,13 @@ impl State {
         let refused = |row: &&Row| {
             let tables = &row.worker.tables;
             // Permits of a worker that does not keep up are of no use here, though it did not refuse.
-            !tables.is_trusted() || tables.pool(pool).is_some_and(|slot| slot.is_exhausted())
+            let slot = tables.pool(&pools.on_demand);
+            !tables.is_trusted() || slot.is_some_and(|slot| slot.is_exhausted())
         };
         Some(Need {
-            pool: Arc::clone(pool),
+            pool: Arc::new(pools.on_demand.clone()),
             wanted: unplaced.max(1),
+            memory_mib,
             refused_by: reachable()
                 .filter(refused)
                 .map(|row| row.worker.id)

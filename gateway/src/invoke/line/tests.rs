@@ -3,15 +3,20 @@
 use super::*;
 use crate::invoke::tables::Report;
 use hearth_core::ids::{Incarnation, Version};
+use hearth_core::versions::Pools;
 
 const NOW: MonotonicMs = MonotonicMs(1_000);
 const LATER: MonotonicMs = MonotonicMs(31_000);
 
 fn terms() -> Terms {
     Terms {
-        pool: Arc::new(PoolKey {
-            account: "000000000000".parse().unwrap(),
-            function: None,
+        pools: Arc::new(Pools {
+            provisioned: None,
+            on_demand: PoolKey {
+                account: "000000000000".parse().unwrap(),
+                function: None,
+                provisioned: None,
+            },
         }),
         memory_mib: 128,
     }
@@ -34,7 +39,7 @@ fn worker(id: u64, permits: u32, memory: u64) -> Arc<Worker> {
         idle_memory_mib: 0,
         start_budget: 8,
         draining: false,
-        pools: vec![(PoolKey::clone(&terms().pool), permits, 0)],
+        pools: vec![(terms().pools.on_demand.clone(), permits, 0)],
         complete: true,
     });
     worker
@@ -175,7 +180,7 @@ fn a_lost_worker_is_not_chosen() {
 #[test]
 fn tables_that_lag_do_not_throttle_and_the_workers_word_does() {
     let (line, a) = (line(), worker(1, 1, 8_192));
-    let pool = a.tables.pool(&terms().pool).unwrap();
+    let pool = a.tables.pool(&terms().pools.on_demand).unwrap();
     pool.on_sent();
     line.on_report(&a, free(1, 0), [0, 0], NOW);
     let grab = || line.grab(&terms(), false, LATER, NOW, [0, 0]);
@@ -256,7 +261,7 @@ fn a_worker_full_of_idle_sandboxes_is_asked_to_start() {
         idle_memory_mib: 128,
         start_budget: 8,
         draining: false,
-        pools: vec![(PoolKey::clone(&terms().pool), 10, 0)],
+        pools: vec![(terms().pools.on_demand.clone(), 10, 0)],
         complete: true,
     });
     assert_eq!(line.plan(&workers, NOW).unwrap().starts.len(), 1);

@@ -3,6 +3,7 @@
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::{self, CreateFunctionRequest, FunctionCode};
 use hearth_core::control::ControlRequest;
+use hearth_core::ids::Version;
 
 use super::super::errors::unsupported;
 use super::super::{Answer, Call, code, configuration, control_function, documents, owned, tags};
@@ -15,9 +16,10 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
         let name = input.function_name.as_deref().unwrap_or_default();
         return Err(lambda::rules::qualified_name(name));
     }
-    if input.publish == Some(true) || input.publish_to.is_some() {
-        return Err(unsupported("publishing versions (Publish)"));
+    if input.publish_to.is_some() {
+        return Err(unsupported("publishing to $LATEST.PUBLISHED (PublishTo)"));
     }
+    let publish = input.publish.unwrap_or_default();
     let zip = zip_of(input.code.take().unwrap_or_default())?;
     let tags = input.tags.take().unwrap_or_default();
     tags::check_count(tags.len())?;
@@ -35,8 +37,21 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
         code,
         tags,
     };
+    let request = if publish {
+        ControlRequest::ThenPublish {
+            first: Box::new(request),
+        }
+    } else {
+        request
+    };
     let made = control_function(app, &request, &function).await?;
-    call.output(&documents::configuration(&made, &app.catalog.region, None))
+    // AWS shows the version that was published, under the function's own ARN.
+    let version = match made.last_version {
+        0 => Version::Latest,
+        number => Version::Number(number),
+    };
+    let region = &app.catalog.region;
+    call.output(&documents::named(&made, version, region, None))
 }
 
 fn zip_of(code: FunctionCode) -> Result<bytes::Bytes, ApiError> {

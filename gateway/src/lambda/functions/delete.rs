@@ -2,11 +2,11 @@
 
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::{DeleteFunctionRequest, DeleteFunctionResponse};
-use hearth_core::control::ControlRequest;
+use hearth_core::control::{ControlRequest, VersionChange};
 use hearth_core::ids::Version;
 use hearth_core::name::{FunctionRef, Qualifier};
 
-use super::super::{Answer, Call, control, owned, read};
+use super::super::{Answer, Call, control, owned};
 use crate::app::App;
 use crate::catalog::FunctionKey;
 
@@ -29,9 +29,19 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
                 "$LATEST version cannot be deleted without deleting the function.",
             ));
         }
-        // No version of an existing function has that name: there is nothing to delete, which is a success.
-        Some(Qualifier::Version(Version::Number(_)) | Qualifier::Alias(_)) => {
-            read(app, &function).await?;
+        Some(Qualifier::Version(Version::Number(version))) => {
+            let (account, name) = owned(&function);
+            let request = ControlRequest::ChangeVersions {
+                account,
+                name,
+                change: VersionChange::Delete { version },
+            };
+            control(app, &request, &function).await?;
+        }
+        Some(Qualifier::Alias(_)) => {
+            return Err(ApiError::invalid_parameter_value(
+                "Deletion of aliases is not currently supported.",
+            ));
         }
     }
     call.output(&DeleteFunctionResponse {

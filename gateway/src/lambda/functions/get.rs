@@ -7,7 +7,7 @@ use hearth_aws_api::lambda::{
 };
 use hearth_core::function::Function;
 use hearth_core::ids::Version;
-use hearth_core::name::{FunctionRef, Qualifier};
+use hearth_core::name::FunctionRef;
 
 use super::super::errors::api_error;
 use super::super::{Answer, Call, documents, read};
@@ -21,15 +21,15 @@ pub(in crate::lambda) async fn function(app: &App, call: &Call) -> Answer {
         input.function_name.as_deref(),
         input.qualifier.as_deref(),
     )?;
-    let function = qualified(app, &name).await?;
-    let location = app
-        .links
-        .make(&call.parts, &function.latest.code.digest, app.unix_ms());
+    let (function, version) = qualified(app, &name).await?;
+    let snapshot = function.version(version).unwrap_or(&function.latest);
+    let digest = snapshot.code.digest;
+    let location = app.links.make(&call.parts, &digest, app.unix_ms());
     let reserved = function
         .reserved_concurrency
         .and_then(|n| i32::try_from(n).ok());
-    let configuration =
-        documents::configuration(&function, &app.catalog.region, name.qualifier.as_ref());
+    let region = &app.catalog.region;
+    let configuration = documents::named(&function, version, region, name.qualifier.as_ref());
     call.output(&GetFunctionResponse {
         configuration: Some(configuration),
         code: Some(FunctionCodeLocation {
@@ -52,20 +52,20 @@ pub(in crate::lambda) async fn configuration(app: &App, call: &Call) -> Answer {
         input.function_name.as_deref(),
         input.qualifier.as_deref(),
     )?;
-    let function = qualified(app, &name).await?;
-    call.output(&documents::configuration(
+    let (function, version) = qualified(app, &name).await?;
+    call.output(&documents::named(
         &function,
+        version,
         &app.catalog.region,
         name.qualifier.as_ref(),
     ))
 }
 
-/// The function, if the qualifier names something that exists.
-async fn qualified(app: &App, name: &FunctionRef) -> Result<Function, ApiError> {
-    match &name.qualifier {
-        None | Some(Qualifier::Version(Version::Latest)) => read(app, name).await,
-        Some(Qualifier::Version(Version::Number(_)) | Qualifier::Alias(_)) => {
-            Err(api_error(not_found(name, &app.catalog.region)))
-        }
+/// The function and the version that the qualifier names: of an alias the one it points to without weights.
+async fn qualified(app: &App, name: &FunctionRef) -> Result<(Function, Version), ApiError> {
+    let function = read(app, name).await?;
+    match function.version_named(name.qualifier.as_ref()) {
+        Some(version) => Ok((function, version)),
+        None => Err(api_error(not_found(name, &app.catalog.region))),
     }
 }

@@ -3,6 +3,7 @@
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::{UpdateFunctionCodeRequest, UpdateFunctionConfigurationRequest};
 use hearth_core::control::ControlRequest;
+use hearth_core::ids::Version;
 
 use super::super::errors::{api_error, unsupported};
 use super::super::{
@@ -25,6 +26,7 @@ pub(in crate::lambda) async fn code(app: &App, call: &Call) -> Answer {
         ApiError::invalid_parameter_value("Please provide a source for function code.")
     })?;
     let dry_run = input.dry_run.unwrap_or_default();
+    let publish = input.publish.unwrap_or_default();
     let code = code::check(zip.clone()).await?;
     if !dry_run {
         app.blobs.put(&code.digest, zip).await.map_err(api_error)?;
@@ -38,17 +40,21 @@ pub(in crate::lambda) async fn code(app: &App, call: &Call) -> Answer {
         revision_id: input.revision_id,
         dry_run,
     };
+    let region = &app.catalog.region;
+    if publish && !dry_run {
+        let first = Box::new(request);
+        let request = ControlRequest::ThenPublish { first };
+        let updated = control_function(app, &request, &function).await?;
+        let newest = Version::Number(updated.last_version);
+        return call.output(&documents::version(&updated, newest, region));
+    }
     let updated = control_function(app, &request, &function).await?;
-    call.output(&documents::configuration(
-        &updated,
-        &app.catalog.region,
-        None,
-    ))
+    call.output(&documents::configuration(&updated, region, None))
 }
 
 fn check_source(input: &UpdateFunctionCodeRequest) -> Result<(), ApiError> {
-    if input.publish == Some(true) || input.publish_to.is_some() {
-        return Err(unsupported("publishing versions (Publish)"));
+    if input.publish_to.is_some() {
+        return Err(unsupported("publishing to $LATEST.PUBLISHED (PublishTo)"));
     }
     if input.s3_bucket.is_some() || input.s3_key.is_some() {
         return Err(unsupported("code from S3 (S3Bucket)"));
