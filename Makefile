@@ -16,6 +16,7 @@ FROM ?= 1
 JOBS ?= $(shell nproc)
 
 .PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control setup runtimes
+.PHONY: help demo test test-rust test-e2e check fix bench bench-overload bench-functions setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
@@ -25,6 +26,7 @@ help:
 	@echo "make fix     formatting and what clippy can mend"
 	@echo "make bench   warm and cold paths beside their floors, as a table and under target/bench/"
 	@echo "make bench-control  the control plane with 1,000 simulated workers and 10,000 functions (WORKERS=n FUNCTIONS=n)"
+	@echo "make bench-overload   ten times the capacity for a minute; make bench-functions   1, 100 and 1,000 functions"
 
 setup:
 	scripts/setup
@@ -91,3 +93,7 @@ bench-control: PROFILE = release
 bench-control: setup
 	cargo build --locked --release --bin hearth
 	cargo run --locked --release --package hearth-tests --bin bench-control
+bench-overload bench-functions: PROFILE = release
+bench-overload bench-functions: runtimes
+	scripts/build-examples
+	cargo run --locked --release --package hearth-tests --bin bench -- $(@:bench-%=%)

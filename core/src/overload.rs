@@ -57,6 +57,15 @@ pub fn may_wait(under_way: u32, served_per_second: u64, wait_ms: u64) -> usize {
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 
+/// How many may wait to be served within `left_ms`. Without a measured speed all may: nothing says that it is too late.
+pub fn in_time(served_per_second: u64, left_ms: u64) -> usize {
+    let most = match served_per_second {
+        0 => u64::MAX,
+        rate => rate.saturating_mul(left_ms) / 1_000,
+    };
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +82,13 @@ mod tests {
         for (name, under_way, rate, expected) in table {
             assert_eq!(may_wait(under_way, rate, WAIT_MAX_MS), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_too_late_does_not_wait() {
+        assert_eq!(in_time(100, 50), 5);
+        assert_eq!(in_time(100, 0), 0);
+        assert_eq!(in_time(0, 0), usize::MAX, "nothing is known");
     }
 
     #[test]

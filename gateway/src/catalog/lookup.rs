@@ -118,7 +118,11 @@ impl Lookups {
             match controllers.execute(&request).await? {
                 ControlReply::Function(function) => {
                     catalog.merge([&*function]);
-                    Ok(Arc::new(Entry::new(&function, &catalog.region)))
+                    Ok(Arc::new(Entry::new(
+                        &function,
+                        &catalog.region,
+                        &catalog.quotas,
+                    )))
                 }
                 other => Err(Error::new(
                     ErrorCode::Internal,

@@ -13,7 +13,7 @@ use hearth_core::function::{Function, FunctionVersion, State};
 use hearth_core::ids::{AccountId, Version, VersionKey};
 use hearth_core::name::{FunctionName, FunctionRef, Qualifier, function_arn};
 
-use crate::invoke::Terms;
+use crate::invoke::{Quotas, Terms};
 use crate::sharded::Sharded;
 
 pub(crate) use lookup::Lookups;
@@ -42,14 +42,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn new(function: &Function, region: &str) -> Self {
+    fn new(function: &Function, region: &str, quotas: &Quotas) -> Self {
         let serving: &FunctionVersion = function.serving.as_ref().unwrap_or(&function.latest);
         Self {
             key: function.version_key(serving),
-            terms: Terms {
-                pool: Arc::new(function.pool()),
-                memory_mib: serving.config.memory_mib,
-            },
+            terms: quotas.terms(function, serving.config.memory_mib),
             timeout_s: serving.config.timeout_s,
             arn: function_arn(region, &function.account, &function.name),
             state: function.state.clone(),
@@ -59,10 +56,7 @@ impl Entry {
 
     /// AWS's reason when its pool is exhausted.
     pub(crate) fn throttle_reason(&self) -> &'static str {
-        match self.terms.pool.function {
-            Some(_) => "ReservedFunctionConcurrentInvocationLimitExceeded",
-            None => "ConcurrentInvocationLimitExceeded",
-        }
+        self.terms.quota.concurrency_reason()
     }
 
     /// Whether it may be invoked under this qualifier.
@@ -121,6 +115,8 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Catalog {
     pub(crate) region: String,
+    /// Rates of the functions in it.
+    pub(crate) quotas: Quotas,
     functions: Sharded<FunctionKey, Known>,
 }
 
@@ -128,6 +124,7 @@ impl Catalog {
     pub(crate) fn new(region: String) -> Self {
         Self {
             region,
+            quotas: Quotas::default(),
             functions: Sharded::default(),
         }
     }
@@ -161,7 +158,10 @@ impl Catalog {
                 account: function.account.clone(),
                 name: function.name.clone(),
             };
-            (key, Arc::new(Entry::new(function, &self.region)))
+            (
+                key,
+                Arc::new(Entry::new(function, &self.region, &self.quotas)),
+            )
         });
         self.functions
             .update_many(items.collect(), |map, key, entry| {
@@ -252,7 +252,7 @@ pub(crate) mod tests {
         old.generation = 3;
         old.config.timeout_s = 77;
         function.serving = Some(old);
-        let entry = Entry::new(&function, "us-east-1");
+        let entry = Entry::new(&function, "us-east-1", &Quotas::default());
         assert_eq!(
             (entry.key.generation, entry.timeout_s, entry.generation),
             (3, 77, 9)

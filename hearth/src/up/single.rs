@@ -26,13 +26,13 @@ pub(crate) async fn run(
             .find(|node| node.role == role)
             .context("a cluster has a node of each role")
     };
-    let options = configs::controller(args, cluster, node(Role::Controller)?);
+    let options = configs::controller(args, cluster, node(Role::Controller)?)?;
     let controller = hearth_controller::start(options, seams.clone())
         .await
         .context("starting the controller")?;
     let worker =
         role::start_worker(configs::worker(args, cluster, node(Role::Worker)?)?, seams).await?;
-    let options = configs::gateway(args, cluster, node(Role::Gateway)?, Some(credentials));
+    let options = configs::gateway(args, cluster, node(Role::Gateway)?, Some(credentials))?;
     let gateway = hearth_gateway::start(options, seams.clone())
         .await
         .context("starting the gateway")?;

@@ -4,6 +4,7 @@
 pub(crate) mod changes;
 mod finish;
 pub(crate) mod gates;
+mod history;
 pub(crate) mod invocation;
 mod launch;
 pub(crate) mod memory;
@@ -159,11 +160,14 @@ impl Engine {
         let pool = pool.ok_or_else(|| refuse(Reason::NoSandbox, 0))?;
         match pool.take() {
             Taken::Nothing => Err(refuse(Reason::NoSandbox, 0)),
-            taken => Ok(Admitted {
-                permit,
-                pool,
-                taken,
-            }),
+            taken => {
+                permit.on_admitted();
+                Ok(Admitted {
+                    permit,
+                    pool,
+                    taken,
+                })
+            }
         }
     }
 
@@ -295,13 +299,16 @@ impl Engine {
         self.memory.reserve(needed)
     }
 
-    /// Once a second: what was idle for too long, what the catalog has no more.
-    pub(crate) fn sweep(&self) {
+    /// Once a second: what is not worth keeping, what is expected, what the catalog has no more.
+    pub(crate) fn sweep(self: &Arc<Self>) {
         let mut unused = Vec::new();
         for pool in self.all_pools() {
             let is_wanted = self.catalog.contains(&pool.key) || planted::is(Bug::OldVersionServed);
             let is_kept = is_wanted && !self.is_draining();
-            pool.expire(if is_kept { self.idle_timeout_ms } else { 0 });
+            let is_expected = pool.tidy(if is_kept { self.idle_timeout_ms } else { 0 });
+            if is_expected && is_kept {
+                self.prewarm(&pool);
+            }
             if !is_wanted && pool.is_empty() {
                 unused.push(pool.key.clone());
             }
@@ -312,6 +319,17 @@ impl Engine {
             if pools.get(&key).is_some_and(|pool| pool.is_empty()) {
                 pools.remove(&key);
             }
+        }
+    }
+
+    /// Makes a sandbox that nobody waits for. Only from memory that is free, and not on the way out.
+    fn prewarm(self: &Arc<Self>, pool: &Arc<VersionPool>) {
+        if self.draining.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(memory) = self.memory.reserve(u64::from(pool.memory_mib())) {
+            debug!(version = %pool.key, "warmed for an invocation that is expected");
+            self.begin(pool, memory, None, String::new());
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hearth_core::ids::{MonotonicMs, PoolKey};
+use hearth_core::rate::Others;
 use hearth_core::routing::Candidate;
 
 use super::super::worker::Worker;
@@ -33,6 +34,9 @@ pub(super) struct Row {
     /// Starts asked for that no report shows yet.
     pub(super) asked: u32,
     pub(super) asked_at: MonotonicMs,
+    /// Starts of this gateway that the worker began or may have begun.
+    pub(super) own_begun: u64,
+    pub(super) others_begun: Others,
     pub(super) refused: Option<(StartRefusal, MonotonicMs)>,
 }
 
@@ -69,6 +73,12 @@ impl Row {
             // Reports come when something changes; that the worker lives is the stream's keep-alive to tell.
             last_heard: now,
         }
+    }
+
+    /// What was asked for and shows in no report will not come.
+    pub(super) fn forget_asked(&mut self) {
+        self.own_begun = self.own_begun.saturating_sub(u64::from(self.asked));
+        self.asked = 0;
     }
 
     pub(super) fn may_start(&self, now: MonotonicMs) -> bool {

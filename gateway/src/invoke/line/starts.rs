@@ -40,12 +40,13 @@ impl State {
         let pool = Arc::clone(&self.terms.pool);
         for row in &mut self.rows {
             if now.since(row.asked_at) >= START_ASK_TTL_MS {
-                row.asked = 0;
+                row.forget_asked();
             }
         }
         let mut wanted = self.demand().starts_wanted();
         let mut starts: Vec<(Arc<Worker>, u32)> = Vec::new();
         while wanted > 0
+            && self.terms.scale_out.is_open(now)
             && let Some(worker) = self.place_one(&pool, memory_mib, now)
         {
             wanted -= 1;
@@ -54,6 +55,7 @@ impl State {
                 None => starts.push((worker, 1)),
             }
         }
+        self.note_saturation(wanted, memory_mib, now);
         let need = self.need(&pool, memory_mib, wanted);
         Plan { starts, need }
     }
@@ -91,6 +93,8 @@ impl State {
         let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
         row.asked += 1;
         row.asked_at = now;
+        row.own_begun += 1;
+        self.terms.scale_out.on_asked(now);
         row.worker.tables.on_start_asked(memory_mib);
         Some(Arc::clone(&row.worker))
     }
