@@ -60,8 +60,8 @@ pub struct LeaderPermits {
     draining: BTreeSet<NodeId>,
     /// When something was last sent or proposed for a share; bounds repetition.
     attempted: BTreeMap<Key, MonotonicMs>,
-    /// Shares being lowered at the moment; not to be repaired upwards.
-    shrinking: BTreeSet<Key>,
+    /// Shares being lowered at the moment, and to what; not to be repaired upwards.
+    shrinking: BTreeMap<Key, u32>,
     /// Idle permits to be moved: the wanted size, and when the wish ends.
     moves: BTreeMap<Key, (u32, MonotonicMs)>,
     /// Proposed reclaims: a grant up to this sequence is not to be sent any more.
@@ -80,7 +80,7 @@ impl LeaderPermits {
             workers: BTreeMap::new(),
             draining: BTreeSet::new(),
             attempted: BTreeMap::new(),
-            shrinking: BTreeSet::new(),
+            shrinking: BTreeMap::new(),
             moves: BTreeMap::new(),
             reclaiming: BTreeMap::new(),
             committing: BTreeMap::new(),
@@ -122,7 +122,7 @@ impl LeaderPermits {
 
     fn forget_attempts(&mut self, worker: NodeId) {
         self.attempted.retain(|(w, _), _| *w != worker);
-        self.shrinking.retain(|(w, _)| *w != worker);
+        self.shrinking.retain(|(w, _), _| *w != worker);
         self.moves.retain(|(w, _), _| *w != worker);
         self.reclaiming.retain(|(w, _), _| *w != worker);
     }
@@ -202,6 +202,11 @@ impl LeaderPermits {
                 continue;
             }
             self.reclaiming.remove(&key);
+            if let Some(action) = self.shrink_on(&key, outcome) {
+                self.attempted.insert(key, now);
+                actions.push(action);
+                continue;
+            }
             if let Some(action) =
                 self.send_grant(&key, outcome.n, outcome.sequence, outcome.incarnation)
             {
@@ -210,6 +215,34 @@ impl LeaderPermits {
             }
         }
         actions
+    }
+
+    /// The committed share is what is still in flight and more than is wanted: the worker is told of it as a further
+    /// shrink. A grant would raise its ceiling, and what ends would be admitted anew for ever.
+    fn shrink_on(&self, key: &Key, outcome: &GrantOutcome) -> Option<PermitAction> {
+        let n = *self.shrinking.get(key).filter(|n| **n < outcome.n)?;
+        let heard = self.workers.get(&key.0)?;
+        let is_same_life = heard.incarnation == outcome.incarnation;
+        let session = heard.session.filter(|_| is_same_life)?;
+        Some(PermitAction::SendShrink {
+            worker: key.0,
+            shrink: Shrink {
+                pool: key.1.clone(),
+                n,
+                base: outcome.sequence,
+                incarnation: outcome.incarnation,
+                session,
+            },
+        })
+    }
+
+    /// The limit of a pool was changed. If it was lowered, the shrinks that follow wait for nothing.
+    pub fn on_limit_changed(&mut self, table: &GrantTable, pool: &PoolKey) -> bool {
+        let is_lower = !table.excess(pool).is_empty();
+        if is_lower {
+            self.attempted.retain(|(_, p), _| p != pool);
+        }
+        is_lower
     }
 
     /// A commit for the pool was refused or lost.
@@ -264,8 +297,15 @@ impl LeaderPermits {
             .collect();
         let plan = plan_grow(table, need, &candidates);
         match &plan {
-            GrowPlan::Commit(_) => {
+            GrowPlan::Commit(changes) => {
                 self.committing.insert(need.pool.clone(), now);
+                // Who gets more is not asked for less.
+                for change in changes {
+                    let (worker, pool) = change.key();
+                    let key = (worker, pool.clone());
+                    self.moves.remove(&key);
+                    self.shrinking.remove(&key);
+                }
             }
             GrowPlan::Move(moves) => {
                 let until = now.plus(3 * resend_ms);
@@ -382,7 +422,7 @@ impl LeaderPermits {
             match share {
                 Some((n, sequence)) => {
                     let agrees = report.sequence == sequence && report.ceiling == n;
-                    if agrees || self.shrinking.contains(&key) {
+                    if agrees || self.shrinking.contains_key(&key) {
                         continue;
                     }
                     commits.push(GrantChange::Grow {
@@ -436,7 +476,7 @@ impl LeaderPermits {
         } else {
             BTreeMap::new()
         };
-        self.shrinking = wanted.keys().cloned().collect();
+        self.shrinking.clone_from(&wanted);
         let mut actions = Vec::new();
         for (key, n) in wanted {
             let Some(granted) = table.granted(key.0, &key.1) else {
