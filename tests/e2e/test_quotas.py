@@ -167,7 +167,7 @@ def test_a_killed_worker_costs_its_share_until_it_is_back(pair, name):
         back = now()
         took = reached(load, 4, back, 5)
     spans = load.all_spans()
-    print(f"back after {back - killed:.2f} s, all four again {took * 1000:.0f} ms later; lowest meanwhile: "
+    print(f"back after {back - killed:.2f} s, all four again {took * 1000:.0f} ms later; most in flight meanwhile: "
           f"{peak(spans, killed + 0.3, back)}")
     # Well before TTL_w, margin and timeout: the new life of the worker has freed the share of the old one.
     assert took < 1.5
