@@ -207,7 +207,7 @@ impl Engine {
     /// "If the Init phase times out, Lambda runs it again at the time of the first invocation, within the function's
     /// timeout."
     fn init_again(self: &Arc<Self>, pool: &Arc<VersionPool>, invocation: Invocation) {
-        let Some(memory) = self.reserve(pool.memory_mib()) else {
+        let Some(memory) = self.reserve(pool) else {
             return self.refuse(invocation, || pool.free());
         };
         let traceparent = traceparent(&invocation.span).unwrap_or_default();
@@ -240,7 +240,7 @@ impl Engine {
         }
         let pool = self.find_or_make_pool(key, &runnable);
         for begun in 0..count.min(START_MAX) {
-            match self.reserve(pool.memory_mib()) {
+            match self.reserve(&pool) {
                 Some(memory) => self.begin(&pool, memory, None, traceparent.to_owned()),
                 None if begun > 0 => return Ok(begun),
                 None => {
@@ -275,15 +275,17 @@ impl Engine {
             .spawn(launch::launch(Arc::clone(self), sandbox, traceparent));
     }
 
-    /// Memory for a sandbox; idle ones of other versions give theirs up for it.
-    fn reserve(&self, mib: u32) -> Option<MemoryHold> {
-        let needed = u64::from(mib);
+    /// Memory for a sandbox; idle ones of other versions give theirs up for it. Never one of its own: that would have
+    /// served whoever waits, and a version that uses all memory would stop its sandboxes between two invocations.
+    fn reserve(&self, wanted_by: &Arc<VersionPool>) -> Option<MemoryHold> {
+        let needed = u64::from(wanted_by.memory_mib());
         if let Some(hold) = self.memory.reserve(needed) {
             return Some(hold);
         }
         let mut owners = HashMap::new();
         let mut candidates: Vec<Evictable> = Vec::new();
-        for pool in self.all_pools() {
+        let others = self.all_pools().into_iter();
+        for pool in others.filter(|pool| !Arc::ptr_eq(pool, wanted_by)) {
             for candidate in pool.evictable() {
                 owners.insert(candidate.id, Arc::clone(&pool));
                 candidates.push(candidate);

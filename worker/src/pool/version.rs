@@ -17,6 +17,9 @@ use crate::pool::changes::Changes;
 use crate::pool::history::History;
 use crate::pool::sandbox::Sandbox;
 
+/// A sandbox that is idle for less than this is between two invocations.
+const BETWEEN_MS: u64 = 250;
+
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct VersionPool {
@@ -199,7 +202,8 @@ impl VersionPool {
         self.inner().sandboxes.is_empty()
     }
 
-    /// Those that may be stopped for their memory. A kept init error holds none once its process is gone.
+    /// Those that may be stopped for their memory: not one that has only just come free and is likely to be taken again at
+    /// once. A kept init error holds none once its process is gone.
     pub(crate) fn evictable(&self) -> Vec<Evictable> {
         let now = self.now();
         let inner = self.inner();
@@ -210,11 +214,11 @@ impl VersionPool {
         // Oldest first; those behind the first few are beyond what is wanted.
         for (place, (idle_since, id)) in inner.warm.evictable().enumerate() {
             let memory_mib = inner.sandboxes.get(&id).map_or(0, |s| s.held_memory_mib());
-            if memory_mib == 0 {
+            let age = now.since(idle_since);
+            if memory_mib == 0 || age < BETWEEN_MS {
                 continue;
             }
             let is_beyond = idle - place > wanted;
-            let age = now.since(idle_since);
             let worth = inner.history.worth(reuse, is_beyond, age, memory_mib);
             candidates.push(Evictable {
                 id,

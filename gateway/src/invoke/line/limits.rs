@@ -95,14 +95,13 @@ impl State {
         let mut open = self
             .rows
             .iter()
-            .map(|row| &row.worker)
-            .filter(|worker| worker.tables.is_connected() && !worker.tables.is_draining())
+            .filter(|row| row.worker.tables.is_connected() && !row.worker.tables.is_draining())
             .peekable();
         let has_workers = open.peek().is_some();
-        let has_hope = open.any(|worker| {
-            let room = worker.tables.room(worker.id, false);
+        let has_hope = open.any(|row| {
+            let room = row.room(memory_mib);
             let memory_left = room.free_memory_mib.saturating_add(room.idle_memory_mib);
-            memory_left >= u64::from(memory_mib) || !worker.tables.is_reported()
+            memory_left >= u64::from(memory_mib) || !row.worker.tables.is_reported()
         });
         self.saturated = if unplaced > 0 && has_workers && !has_hope {
             self.saturated.or(Some(now))

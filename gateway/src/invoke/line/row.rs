@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hearth_core::ids::{MonotonicMs, PoolKey};
+use hearth_core::placement::Room;
 use hearth_core::rate::Others;
 use hearth_core::routing::Candidate;
 
@@ -79,6 +80,17 @@ impl Row {
     pub(super) fn forget_asked(&mut self) {
         self.own_begun = self.own_begun.saturating_sub(u64::from(self.asked));
         self.asked = 0;
+    }
+
+    /// Room for one more sandbox: idle ones of this version do not give way to others of it.
+    pub(super) fn room(&self, memory_mib: u32) -> Room {
+        let has_code = self.idle() + self.busy + self.starting > 0;
+        let room = self.worker.tables.room(self.worker.id, has_code);
+        let own_idle = u64::from(self.reported) * u64::from(memory_mib);
+        Room {
+            idle_memory_mib: room.idle_memory_mib.saturating_sub(own_idle),
+            ..room
+        }
     }
 
     pub(super) fn may_start(&self, now: MonotonicMs) -> bool {

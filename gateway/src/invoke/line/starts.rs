@@ -83,11 +83,7 @@ impl State {
             .iter()
             .filter(|row| row.worker.tables.is_trusted() && row.may_start(now))
             .filter(|row| row.worker.tables.permits_free(pool) > row.starting + row.asked)
-            .map(|row| {
-                row.worker
-                    .tables
-                    .room(row.worker.id, row.idle() + row.busy + row.starting > 0)
-            })
+            .map(|row| row.room(memory_mib))
             .collect();
         let id = place(&rooms, memory_mib)?;
         let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
@@ -102,11 +98,8 @@ impl State {
     /// Permits to ask the leader for: sandboxes could be had, or are idle, where permits are lacking.
     fn need(&self, pool: &Arc<PoolKey>, memory_mib: u32, unplaced: u32) -> Option<Need> {
         let lacks = |row: &&Row| row.worker.tables.permits_free(pool) <= row.starting + row.asked;
-        let could = |row: &&Row| {
-            let tables = &row.worker.tables;
-            let room = tables.room(row.worker.id, false);
-            row.idle() > 0 || place(&[room], memory_mib).is_some()
-        };
+        let could =
+            |row: &&Row| row.idle() > 0 || place(&[row.room(memory_mib)], memory_mib).is_some();
         let reachable = || {
             self.rows
                 .iter()

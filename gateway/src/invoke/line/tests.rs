@@ -341,3 +341,31 @@ fn no_more_sandboxes_are_asked_for_than_a_function_may_add() {
     let plan = line.plan(&[a], later).unwrap();
     assert_eq!(plan.starts[0].1, 5);
 }
+
+#[test]
+fn sandboxes_between_two_invocations_are_no_room_for_more_of_the_same() {
+    let (line, a) = (line(), worker(1, 1_000, 0));
+    let _waiting = (wait(&line), wait(&line), wait(&line));
+    // Both sandboxes there is memory for have just ended and are reported idle; two who wait are bound to them.
+    a.tables.on_report(Report {
+        free_memory_mib: 0,
+        idle_memory_mib: 256,
+        start_budget: 8,
+        draining: false,
+        pools: Vec::new(),
+        complete: false,
+    });
+    line.on_report(&a, free(2, 0), [0, 0], NOW);
+    assert_eq!(line.waiting(), 1);
+    assert!(line.plan(&[Arc::clone(&a)], NOW).unwrap().starts.is_empty());
+    a.tables.on_report(Report {
+        free_memory_mib: 0,
+        idle_memory_mib: 384,
+        start_budget: 8,
+        draining: false,
+        pools: Vec::new(),
+        complete: false,
+    });
+    let plan = line.plan(&[a], NOW).unwrap();
+    assert_eq!(plan.starts[0].1, 1, "another version's gives way");
+}
