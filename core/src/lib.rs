@@ -20,7 +20,7 @@ pub mod report;
 pub mod retry;
 pub mod routing;
 pub mod sandbox;
-pub mod standing;
 pub mod scaling;
+pub mod standing;
 
 pub use error::{Error, ErrorCode, Result};
