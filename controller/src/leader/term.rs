@@ -198,7 +198,8 @@ impl Term {
                 });
                 self.is_move_wanted |= is_lower.contains(&true);
             }
-            Ok(Change::Worker { .. }) => {}
+            // Of no limit.
+            Ok(Change::Worker { .. } | Change::Drain { .. }) => {}
             // The state's end of the feed lives as long as this node's consensus.
             Ok(Change::Restored) | Err(RecvError::Lagged(_) | RecvError::Closed) => {
                 self.is_move_wanted = true;
