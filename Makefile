@@ -17,6 +17,7 @@ JOBS ?= $(shell nproc)
 
 .PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control setup runtimes
 .PHONY: help demo test test-rust test-e2e check fix bench bench-control chaos setup runtimes
+.PHONY: help demo test test-rust test-e2e check fix bench bench-overload bench-functions setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
@@ -27,6 +28,7 @@ help:
 	@echo "make chaos   real cluster in network namespaces, one fault after the other for CHAOS_MINUTES (10; root)"
 	@echo "make bench   warm and cold paths beside their floors, as a table and under target/bench/"
 	@echo "make bench-control  the control plane with 1,000 simulated workers and 10,000 functions (WORKERS=n FUNCTIONS=n)"
+	@echo "make bench-overload   ten times the capacity for a minute; make bench-functions   1, 100 and 1,000 functions"
 
 setup:
 	scripts/setup
@@ -99,3 +101,7 @@ chaos: runtimes
 	scripts/build-examples
 	.venv/bin/python -m pytest -p no:cacheprovider -q tests/chaos
 	HEARTH_PROFILE=$(PROFILE) .venv/bin/python tests/chaos/run.py
+bench-overload bench-functions: PROFILE = release
+bench-overload bench-functions: runtimes
+	scripts/build-examples
+	cargo run --locked --release --package hearth-tests --bin bench -- $(@:bench-%=%)

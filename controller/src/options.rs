@@ -60,6 +60,10 @@ pub struct Options {
 pub struct AccountOptions {
     /// Concurrent executions. Default 1000 executions.
     pub concurrency: u32,
+    /// Requests a second for each unit of concurrency, reserved or the account's. Default 10 requests, as AWS.
+    pub requests_per_unit: u32,
+    /// Sandboxes a function may add in 10 s. Default 1000 sandboxes, as AWS.
+    pub scale_out: u32,
     /// Code storage. Default 75GiB.
     pub code_storage: HumanSize,
 }
@@ -161,6 +165,8 @@ impl Default for AccountOptions {
     fn default() -> Self {
         Self {
             concurrency: limits::ACCOUNT_CONCURRENCY_DEFAULT,
+            requests_per_unit: limits::REQUESTS_PER_UNIT_DEFAULT,
+            scale_out: limits::SCALE_OUT_DEFAULT,
             code_storage: HumanSize(limits::CODE_STORAGE_DEFAULT_BYTES),
         }
     }
@@ -241,6 +247,17 @@ impl Options {
                 "accounts.concurrency",
                 format!("must be at least {}", limits::UNRESERVED_MIN),
             );
+        }
+        for (key, value) in [
+            (
+                "accounts.requests_per_unit",
+                self.accounts.requests_per_unit,
+            ),
+            ("accounts.scale_out", self.accounts.scale_out),
+        ] {
+            if value == 0 {
+                return wrong(key, "must be at least 1");
+            }
         }
         if self.workers.lease.as_millis() <= self.workers.silent_after.as_millis() {
             return wrong("workers.lease", "must be longer than workers.silent_after");
@@ -338,7 +355,7 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused_by_name() {
         type Edit = fn(&mut Options);
-        let table: [(&str, Edit); 7] = [
+        let table: [(&str, Edit); 9] = [
             ("node_id", |o| o.node_id = 0),
             ("region", |o| o.region.clear()),
             ("peers", |o| o.node_id = 7),
@@ -346,6 +363,10 @@ mod tests {
                 o.peers.insert(2, "b:1".into());
             }),
             ("accounts.concurrency", |o| o.accounts.concurrency = 99),
+            ("accounts.requests_per_unit", |o| {
+                o.accounts.requests_per_unit = 0;
+            }),
+            ("accounts.scale_out", |o| o.accounts.scale_out = 0),
             ("workers.lease", |o| {
                 o.workers.lease = HumanDuration::from_secs(1)
             }),

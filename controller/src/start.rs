@@ -404,8 +404,14 @@ impl Parts {
             controllers: controllers.clone(),
         };
         let readers = Readers::default();
+        let accounts = self.options.accounts;
         let catalog = CatalogService {
             consensus: self.consensus.clone(),
+            limits: hearth_proto::internal::v1::AccountLimits {
+                concurrency: accounts.concurrency,
+                requests_per_unit: accounts.requests_per_unit,
+                scale_out: accounts.scale_out,
+            },
             metrics: Arc::clone(&self.metrics),
             stop: self.shutdown.token(),
             readers: readers.clone(),

@@ -9,15 +9,18 @@ pub mod ids;
 pub mod limits;
 pub mod metering;
 pub mod name;
+pub mod overload;
 pub mod permits;
 pub mod placement;
 pub mod planted;
 pub mod pool;
 pub mod queue;
+pub mod rate;
 pub mod report;
 pub mod retry;
 pub mod routing;
 pub mod sandbox;
+pub mod scaling;
 pub mod standing;
 pub mod versions;
 

@@ -47,6 +47,13 @@ pub const TAGS_MAX: usize = 50;
 pub const ACCOUNT_CONCURRENCY_DEFAULT: u32 = 1_000;
 /// Concurrent executions that always stay unreserved.
 pub const UNRESERVED_MIN: u32 = 100;
+/// Environments a function may add in [`SCALE_OUT_SPAN_MS`], unless the operator says otherwise. "1,000 execution
+/// environment instances every 10 seconds", refilled continuously, for each function.
+pub const SCALE_OUT_DEFAULT: u32 = 1_000;
+/// See [`SCALE_OUT_DEFAULT`], milliseconds.
+pub const SCALE_OUT_SPAN_MS: u64 = 10_000;
+/// Requests a second for each unit of concurrency, unless the operator says otherwise. "10 times your concurrency".
+pub const REQUESTS_PER_UNIT_DEFAULT: u32 = 10;
 /// Code storage of an account unless the operator says otherwise, bytes (75 GB).
 pub const CODE_STORAGE_DEFAULT_BYTES: u64 = 80_530_636_800;
 /// Open file descriptors of a sandbox.

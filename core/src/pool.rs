@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::ids::MonotonicMs;
 use crate::sandbox::SandboxId;
+use crate::scaling::Keep;
 
 /// What an invocation gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,14 +154,21 @@ impl WarmPool {
         }
     }
 
-    /// Takes out those that did nothing for `idle_timeout_ms`, oldest first.
-    pub fn expire(&mut self, now: MonotonicMs, idle_timeout_ms: u64) -> Vec<SandboxId> {
+    /// Takes out those that are not worth keeping any more, oldest first. A kept init error is nobody's wish.
+    pub fn expire(&mut self, now: MonotonicMs, keep: Keep) -> Vec<SandboxId> {
         let mut expired = Vec::new();
         let kept = &self.kept;
-        for set in [&mut self.idle, &mut self.failed] {
+        let wanted = usize::try_from(keep.wanted_idle).unwrap_or(usize::MAX);
+        for (set, wanted) in [(&mut self.idle, wanted), (&mut self.failed, 0)] {
+            let mut left = set.iter().filter(|(_, id)| !kept.contains(id)).count();
             set.retain(|(since, id)| {
-                let is_over = now.since(*since) >= idle_timeout_ms && !kept.contains(id);
+                if kept.contains(id) {
+                    return true;
+                }
+                let age = now.since(*since);
+                let is_over = (left > wanted && age >= keep.idle_ms) || age >= keep.idle_limit_ms;
                 if is_over {
+                    left -= 1;
                     expired.push(*id);
                 }
                 !is_over
@@ -200,20 +208,22 @@ pub struct Evictable {
     pub idle_since: MonotonicMs,
     /// Memory reserved for it, MB.
     pub memory_mib: u32,
+    /// What it saves for each MB: see [`crate::scaling::worth`].
+    pub worth: u64,
 }
 
-/// Sandboxes to stop so that `needed_mib` fit into memory of which `free_mib` is free: the longest idle
-/// first. `None` when all of them together would not do; then nothing is to be stopped in vain.
+/// Sandboxes to stop so that `needed_mib` fit into memory of which `free_mib` is free: those worth the least
+/// first, and of equal ones the longest idle. `None` when all of them together would not do; then nothing is to be stopped in vain.
 pub fn plan_eviction(
     candidates: &[Evictable],
     free_mib: u64,
     needed_mib: u64,
 ) -> Option<Vec<SandboxId>> {
-    let mut oldest_first: Vec<&Evictable> = candidates.iter().collect();
-    oldest_first.sort_by_key(|c| (c.idle_since, c.id));
+    let mut least_first: Vec<&Evictable> = candidates.iter().collect();
+    least_first.sort_by_key(|c| (c.worth, c.idle_since, c.id));
     let mut free = free_mib;
     let mut evicted = Vec::new();
-    for candidate in oldest_first {
+    for candidate in least_first {
         if free >= needed_mib {
             break;
         }
@@ -230,6 +240,14 @@ mod tests {
 
     const fn id(n: u64) -> SandboxId {
         SandboxId(n)
+    }
+
+    const fn keep(wanted_idle: u32, idle_ms: u64) -> Keep {
+        Keep {
+            wanted_idle,
+            idle_ms,
+            idle_limit_ms: 1_000,
+        }
     }
 
     #[test]
@@ -269,10 +287,10 @@ mod tests {
         pool.on_idle(id(1), MonotonicMs(10));
         pool.on_idle(id(2), MonotonicMs(20));
         pool.on_init_failed(id(3), MonotonicMs(5));
-        assert_eq!(pool.expire(MonotonicMs(109), 100), [id(3)]);
+        assert_eq!(pool.expire(MonotonicMs(109), keep(0, 100)), [id(3)]);
         assert_eq!(pool.take(false), Take::Warm(id(2)));
-        assert_eq!(pool.expire(MonotonicMs(1_000), 100), [id(1)]);
-        assert_eq!(pool.expire(MonotonicMs(1_000), 100), []);
+        assert_eq!(pool.expire(MonotonicMs(1_000), keep(0, 100)), [id(1)]);
+        assert_eq!(pool.expire(MonotonicMs(1_000), keep(0, 100)), []);
         assert_eq!(pool.counts().busy, 1);
     }
 
@@ -298,13 +316,26 @@ mod tests {
             pool.evictable().collect::<Vec<_>>(),
             [(MonotonicMs(2), id(2))]
         );
-        assert_eq!(pool.expire(MonotonicMs(1_000), 0), [id(2)]);
+        assert_eq!(pool.expire(MonotonicMs(1_000), keep(0, 0)), [id(2)]);
         assert_eq!(pool.free(), 1);
         assert_eq!(pool.take(false), Take::Warm(id(1)), "the last one");
         assert_eq!(pool.keep_fewer(2), [id(4)], "a busy one ends its work");
         pool.on_idle(id(1), MonotonicMs(6));
-        assert_eq!(pool.expire(MonotonicMs(1_000), 0), [id(1)]);
+        assert_eq!(pool.expire(MonotonicMs(1_000), keep(0, 0)), [id(1)]);
         assert_eq!(pool.kept(), KeptCounts::default());
+    }
+
+    #[test]
+    fn wanted_ones_stay_until_the_operators_limit() {
+        let mut pool = WarmPool::default();
+        for n in 1..=4 {
+            pool.on_idle(id(n), MonotonicMs(n));
+        }
+        pool.on_init_failed(id(5), MonotonicMs(5));
+        let expired = pool.expire(MonotonicMs(500), keep(2, 100));
+        assert_eq!(expired, [id(1), id(2), id(5)]);
+        assert_eq!(pool.expire(MonotonicMs(1_002), keep(2, 100)), []);
+        assert_eq!(pool.expire(MonotonicMs(1_003), keep(2, 100)), [id(3)]);
     }
 
     #[test]
@@ -313,6 +344,7 @@ mod tests {
             id: id(n),
             idle_since: MonotonicMs(since),
             memory_mib,
+            worth: 7,
         };
         let all = [
             candidate(1, 30, 128),
@@ -334,6 +366,12 @@ mod tests {
                 "{free} {needed}"
             );
         }
+        let dear = Evictable { worth: 8, ..all[1] };
+        assert_eq!(
+            plan_eviction(&[dear, all[0]], 0, 128),
+            Some(vec![id(1)]),
+            "the cheaper one, though used later"
+        );
     }
 
     proptest! {
@@ -345,7 +383,7 @@ mod tests {
             let all: Vec<Evictable> = (0..)
                 .zip(&sizes)
                 .map(|(n, (since, memory_mib))| Evictable {
-                    id: id(n), idle_since: MonotonicMs(*since), memory_mib: *memory_mib,
+                    id: id(n), idle_since: MonotonicMs(*since), memory_mib: *memory_mib, worth: *since % 7,
                 })
                 .collect();
             let memory = |ids: &[SandboxId]| -> u64 {

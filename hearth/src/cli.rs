@@ -126,6 +126,9 @@ pub(crate) struct UpArgs {
     /// Memory all workers together may give to sandboxes, MiB. [default: 80 % of the machine's]
     #[arg(long)]
     pub(crate) memory_mib: Option<u64>,
+    /// TOML file with tables `controller`, `worker` and `gateway`: options of the nodes that have no flag here.
+    #[arg(long)]
+    pub(crate) options: Option<PathBuf>,
     /// Run without cgroups: no memory, process or CPU limits (development only).
     #[arg(long)]
     pub(crate) allow_no_cgroups: bool,

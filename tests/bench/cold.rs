@@ -83,7 +83,7 @@ fn bare_command(kind: Kind, task: &std::path::Path) -> Command {
                 .env("AWS_LAMBDA_LOG_STREAM_NAME", "bench");
             command
         }
-        Kind::Python => {
+        Kind::Python | Kind::Sleeper => {
             let client = repository().join("target/runtimes/python3.11/root/var/runtime");
             let mut command = Command::new("/usr/bin/python3");
             command.args(["-S", "-m", "awslambdaric", "app.handler"]);

@@ -16,23 +16,29 @@ pub(crate) enum Kind {
     Rust,
     /// A two-line python handler.
     Python,
+    /// A python handler that waits for [`SLEEP_MS`].
+    Sleeper,
 }
 
 /// The python handler.
 pub(crate) const PYTHON_SOURCE: &str = "def handler(event, context):\n    return event\n";
+
+/// How long the sleeper waits, milliseconds.
+pub(crate) const SLEEP_MS: u64 = 100;
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
             Self::Python => "python",
+            Self::Sleeper => "sleeper",
         }
     }
 
     fn runtime(self) -> &'static str {
         match self {
             Self::Rust => "provided.al2023",
-            Self::Python => "python3.11",
+            Self::Python | Self::Sleeper => "python3.11",
         }
     }
 
@@ -45,6 +51,13 @@ impl Kind {
                     .context("reading the bootstrap: run scripts/build-examples")?,
             ),
             Self::Python => ("app.py", PYTHON_SOURCE.as_bytes().to_vec()),
+            Self::Sleeper => {
+                let seconds = SLEEP_MS as f64 / 1_000.0;
+                let source = format!(
+                    "import time\ndef handler(event, context):\n    time.sleep({seconds})\n    return event\n"
+                );
+                ("app.py", source.into_bytes())
+            }
         };
         archive
             .start_file(name, SimpleFileOptions::default().unix_permissions(0o755))

@@ -1,5 +1,8 @@
 //! `make bench`: the warm path beside a bare hyper echo, the cold path beside a bare exec of the same thing, in one run.
 //! Prints a table and writes JSON under `target/bench/`. Numbers are for reading, never asserted.
+//!
+//! `bench overload`: ten times what a cluster can do, beside what it can do. `bench functions`: what an invocation costs
+//! when there are many functions, beside one.
 
 mod cold;
 mod cpu;
@@ -7,6 +10,9 @@ mod echo;
 mod fake_runtime;
 mod functions;
 mod load;
+mod many;
+mod open;
+mod overload;
 mod report;
 mod warm;
 
@@ -21,7 +27,9 @@ fn main() -> anyhow::Result<()> {
         .context("starting tokio")?;
     match arguments.next().as_deref() {
         Some("echo") => runtime.block_on(echo::serve()),
-        Some(other) => anyhow::bail!("unknown argument {other:?}; run without arguments"),
+        Some("overload") => runtime.block_on(overload::bench()),
+        Some("functions") => runtime.block_on(many::bench()),
+        Some(other) => anyhow::bail!("unknown argument {other:?}; use overload, functions or none"),
         None => runtime.block_on(bench()),
     }
 }

@@ -17,8 +17,13 @@ pub(crate) struct Report {
 
 pub(crate) fn write(report: &Report, dir: &Path) -> anyhow::Result<()> {
     println!("{}", table(report));
+    write_json(report, dir, "bench.json")
+}
+
+/// The numbers for programs.
+pub(crate) fn write_json<T: Serialize>(report: &T, dir: &Path, name: &str) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    let file = dir.join("bench.json");
+    let file = dir.join(name);
     let json = serde_json::to_vec_pretty(report).context("encoding the report")?;
     std::fs::write(&file, json).with_context(|| format!("writing {}", file.display()))?;
     println!("JSON: {}", file.display());

@@ -95,6 +95,14 @@ impl TestCluster {
         }
     }
 
+    /// With further arguments of `hearth up`.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.command
+            .extend(arguments.iter().map(|&word| word.to_owned()));
+        self
+    }
+
     /// Starts it and waits until it answers.
     pub async fn start(&self) -> anyhow::Result<Running> {
         let hearth = build_dir()?.join("hearth");

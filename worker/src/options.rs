@@ -38,7 +38,7 @@ pub struct Options {
     pub memory_mib: Option<u64>,
     /// Unpacked code kept beyond what is in use. Default 10GiB.
     pub code_cache: HumanSize,
-    /// A sandbox that was idle for so long is stopped. Default 10m.
+    /// A sandbox that was idle for so long is stopped; sooner where the function's past says so. Default 10m.
     pub idle_timeout: HumanDuration,
     /// Sandboxes that may be starting at a time. Default: two for each CPU.
     pub max_cold_starts: Option<u32>,
@@ -114,7 +114,7 @@ runtimes_dir = "/var/lib/hearth/runtimes"
 # memory_mib = 8192
 # Unpacked code kept beyond what is in use.
 code_cache = "10GiB"
-# A sandbox that was idle for so long is stopped.
+# A sandbox that was idle for so long is stopped; sooner where the function's past says so.
 idle_timeout = "10m"
 # Sandboxes that may be starting at a time; by default two for each CPU.
 # max_cold_starts = 8

@@ -38,6 +38,8 @@ const READERS_MAX: i64 = 2_048;
 #[derive(Clone, Debug)]
 pub(crate) struct CatalogService {
     pub(crate) consensus: Consensus<ReplicatedState>,
+    /// The operator's, for gateways.
+    pub(crate) limits: pb::AccountLimits,
     pub(crate) metrics: Arc<ControllerMetrics>,
     pub(crate) stop: CancellationToken,
     pub(crate) readers: Readers,
@@ -65,6 +67,7 @@ impl Catalog for CatalogService {
         let (updates, stream) = mpsc::channel(UPDATES_MAX);
         let feed = Feed {
             consensus: self.consensus.clone(),
+            limits: self.limits,
             metrics: Arc::clone(&self.metrics),
             with_environment: audience == Audience::Worker,
             gateway: (audience == Audience::Gateway).then_some(NodeId(request.get_ref().node_id)),
@@ -88,6 +91,7 @@ impl Catalog for CatalogService {
 /// One reader.
 struct Feed {
     consensus: Consensus<ReplicatedState>,
+    limits: pb::AccountLimits,
     metrics: Arc<ControllerMetrics>,
     with_environment: bool,
     /// The reader, if it is a gateway.
@@ -156,6 +160,7 @@ impl Feed {
         let mut update = pb::CatalogUpdate {
             index,
             restart: true,
+            account_limits: Some(self.limits),
             ..pb::CatalogUpdate::default()
         };
         for (id, worker, drain) in workers {

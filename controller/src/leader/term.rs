@@ -7,6 +7,7 @@ use std::time::Duration;
 use hearth_core::ids::{MonotonicMs, NodeId, PoolKey};
 use hearth_core::permits::{GrantChange, LeaderPermits};
 use hearth_proto::internal::v1 as pb;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -17,7 +18,7 @@ use super::needs::Needs;
 use super::sessions::Sessions;
 use super::terms::Deps;
 use super::{Event, WorkerStatus};
-use crate::machine;
+use crate::machine::{self, Change};
 use crate::raft::ProposeError;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Preparations;
@@ -120,10 +121,12 @@ impl Term {
         for tick in [&mut fast, &mut permit, &mut silence, &mut reconcile] {
             tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         }
+        let (_, mut changes) = self.deps.consensus.read(|m| m.subscribe());
         loop {
             let is_idle = self.tasks.len() < TASKS_MAX;
             tokio::select! {
                 () = stop.cancelled() => return,
+                change = changes.recv() => self.on_change(change),
                 Some(done) = self.tasks.join_next() => match done {
                     Ok(done) => self.on_done(done),
                     Err(error) => {
@@ -187,6 +190,31 @@ impl Term {
                 let _ = reply.send(self.provisioned_status(&account, &name));
             }
             Event::Need { request, reply } => self.on_need(request, reply),
+        }
+    }
+
+    /// A lowered limit is carried out at the next fast tick, not when the slow one comes by.
+    fn on_change(&mut self, change: Result<Change, RecvError>) {
+        match change {
+            Ok(Change::Function { account, name, .. }) => {
+                let permits = &mut self.permits;
+                // A reservation takes from the account's unreserved pool too.
+                let pools = [
+                    PoolKey::reserved(&account, &name),
+                    PoolKey::unreserved(&account),
+                ];
+                let is_lower = self.deps.consensus.read(|m| {
+                    let table = m.state().grants.table();
+                    pools.map(|pool| permits.on_limit_changed(table, &pool))
+                });
+                self.is_move_wanted |= is_lower.contains(&true);
+            }
+            // Of no limit.
+            Ok(Change::Worker { .. } | Change::Drain { .. }) => {}
+            // The state's end of the feed lives as long as this node's consensus.
+            Ok(Change::Restored) | Err(RecvError::Lagged(_) | RecvError::Closed) => {
+                self.is_move_wanted = true;
+            }
         }
     }
 

@@ -203,6 +203,7 @@ impl Task {
             ceiling: report.ceiling,
             in_flight: report.in_flight,
             sequence: report.sequence.0,
+            admitted: 0,
         });
         pb::Heartbeat {
             sent_at_ms: renewal.sent_at.0,

@@ -60,8 +60,8 @@ pub struct LeaderPermits {
     pub(super) draining: BTreeSet<NodeId>,
     /// When something was last sent or proposed for a share; bounds repetition.
     attempted: BTreeMap<Key, MonotonicMs>,
-    /// Shares being lowered at the moment; not to be repaired upwards.
-    shrinking: BTreeSet<Key>,
+    /// Shares being lowered at the moment, and to what; not to be repaired upwards.
+    shrinking: BTreeMap<Key, u32>,
     /// Idle permits to be moved: the wanted size, and when the wish ends.
     moves: BTreeMap<Key, (u32, MonotonicMs)>,
     /// Proposed reclaims: a grant up to this sequence is not to be sent any more.
@@ -80,7 +80,7 @@ impl LeaderPermits {
             workers: BTreeMap::new(),
             draining: BTreeSet::new(),
             attempted: BTreeMap::new(),
-            shrinking: BTreeSet::new(),
+            shrinking: BTreeMap::new(),
             moves: BTreeMap::new(),
             reclaiming: BTreeMap::new(),
             committing: BTreeMap::new(),
@@ -122,7 +122,7 @@ impl LeaderPermits {
 
     fn forget_attempts(&mut self, worker: NodeId) {
         self.attempted.retain(|(w, _), _| *w != worker);
-        self.shrinking.retain(|(w, _)| *w != worker);
+        self.shrinking.retain(|(w, _), _| *w != worker);
         self.moves.retain(|(w, _), _| *w != worker);
         self.reclaiming.retain(|(w, _), _| *w != worker);
     }
@@ -202,6 +202,11 @@ impl LeaderPermits {
                 continue;
             }
             self.reclaiming.remove(&key);
+            if let Some(action) = self.shrink_on(&key, outcome) {
+                self.attempted.insert(key, now);
+                actions.push(action);
+                continue;
+            }
             if let Some(action) =
                 self.send_grant(&key, outcome.n, outcome.sequence, outcome.incarnation)
             {
@@ -264,8 +269,15 @@ impl LeaderPermits {
             .collect();
         let plan = plan_grow(table, need, &candidates);
         match &plan {
-            GrowPlan::Commit(_) => {
+            GrowPlan::Commit(changes) => {
                 self.committing.insert(need.pool.clone(), now);
+                // Who gets more is not asked for less.
+                for change in changes {
+                    let (worker, pool) = change.key();
+                    let key = (worker, pool.clone());
+                    self.moves.remove(&key);
+                    self.shrinking.remove(&key);
+                }
             }
             GrowPlan::Move(moves) => {
                 let until = now.plus(3 * resend_ms);
@@ -382,7 +394,7 @@ impl LeaderPermits {
             match share {
                 Some((n, sequence)) => {
                     let agrees = report.sequence == sequence && report.ceiling == n;
-                    if agrees || self.shrinking.contains(&key) {
+                    if agrees || self.shrinking.contains_key(&key) {
                         continue;
                     }
                     commits.push(GrantChange::Grow {
@@ -426,81 +438,10 @@ impl LeaderPermits {
         }
         all
     }
-
-    /// Shares that should be smaller: over a lowered limit, on a draining worker, a whole pool in one hand,
-    /// or idle and wanted elsewhere. Repeats a question that has not had its effect after `resend_ms`.
-    pub fn plan_shrinks(&mut self, table: &GrantTable, now: MonotonicMs) -> Vec<PermitAction> {
-        self.moves.retain(|_, (_, until)| now < *until);
-        let wanted = if self.is_settled(now) {
-            self.wanted_sizes(table, now)
-        } else {
-            BTreeMap::new()
-        };
-        self.shrinking = wanted.keys().cloned().collect();
-        let mut actions = Vec::new();
-        for (key, n) in wanted {
-            let Some(granted) = table.granted(key.0, &key.1) else {
-                continue;
-            };
-            if self.is_recent(&key, now) || !self.is_live(key.0, now) {
-                continue;
-            }
-            let Some(session) = self.workers.get(&key.0).and_then(|h| h.session) else {
-                continue;
-            };
-            self.attempted.insert(key.clone(), now);
-            actions.push(PermitAction::SendShrink {
-                worker: key.0,
-                shrink: Shrink {
-                    pool: key.1,
-                    n,
-                    base: granted.sequence,
-                    incarnation: granted.incarnation,
-                    session,
-                },
-            });
-        }
-        actions
-    }
-
-    /// The smallest size any reason asks for, for each share that is larger.
-    fn wanted_sizes(&self, table: &GrantTable, now: MonotonicMs) -> BTreeMap<Key, u32> {
-        let mut wanted = BTreeMap::new();
-        let mut want = |key: Key, has: u32, n: u32| {
-            if n < has {
-                let smallest: &mut u32 = wanted.entry(key).or_insert(n);
-                *smallest = n.min(*smallest);
-            }
-        };
-        let live: BTreeSet<NodeId> = self
-            .workers
-            .keys()
-            .filter(|w| self.is_live(**w, now) && !self.draining.contains(w))
-            .copied()
-            .collect();
-        for (pool, limit) in table.pools() {
-            for excess in table.excess(pool) {
-                want((excess.worker, pool.clone()), u32::MAX, excess.n);
-            }
-            for (worker, granted) in table.shares(pool) {
-                let key = (worker, pool.clone());
-                if self.draining.contains(&worker) {
-                    want(key.clone(), granted.n, 0);
-                }
-                let has_other = live.iter().any(|w| *w != worker);
-                // Provisioned shares are spread when they are given: moving one would end a sandbox that is wanted.
-                let is_movable = pool.provisioned.is_none();
-                if is_movable && limit > 1 && granted.n >= limit && has_other {
-                    want(key.clone(), granted.n, limit - 1);
-                }
-                if let Some((n, _)) = self.moves.get(&key) {
-                    want(key, granted.n, *n);
-                }
-            }
-        }
-        wanted
-    }
 }
+
+#[path = "leader_shrinks.rs"]
+mod shrinks;
 
 #[cfg(test)]
 #[path = "leader_tests.rs"]

@@ -267,3 +267,54 @@ fn idle_permit_moves_to_where_it_is_needed() {
         GrowPlan::Wait
     );
 }
+
+#[test]
+fn a_lowered_limit_lets_nothing_in_while_what_was_in_flight_ends() {
+    // Worker 1 holds all 8 of 8 and runs 5; then the limit falls to 2.
+    let (mut table, _) = setup();
+    let outcome = table.apply(&grow(8), GrantSequence(11)).unwrap();
+    let mut leader = LeaderPermits::elected(TIMING, &table, ms(0));
+    let mut worker = WorkerPermits::new(NodeId(1), LIFE, TIMING.worker_ttl_ms, ms(0));
+    let renewal = worker.renewal(ms(1));
+    let reply = leader.on_renewal(&table, &renewal, ms(1)).unwrap();
+    worker.on_reply(&reply, ms(1));
+    leader.on_renewal(&table, &self::renewal(2, 1, None), ms(1));
+    for action in leader.on_committed(&[outcome], ms(1)) {
+        let PermitAction::SendGrant { grant, .. } = action else {
+            panic!("{action:?}");
+        };
+        assert!(worker.on_grant(&grant, ms(1)));
+    }
+    let mut permits = Vec::new();
+    for _ in 0..5 {
+        match worker.try_acquire(&pool(), ms(2)) {
+            crate::permits::Acquire::Permit(permit) => permits.push(permit),
+            other => panic!("{other:?}"),
+        }
+    }
+    table.set_limit(&pool(), 2, GrantSequence(12));
+    assert!(
+        leader.on_limit_changed(&table, &pool()),
+        "nothing to wait for"
+    );
+    let mut actions = leader.plan_shrinks(&table, ms(3));
+    for sequence in 13..30 {
+        let Some(PermitAction::SendShrink { shrink, .. }) = actions.pop() else {
+            break;
+        };
+        let answer = worker.on_shrink(&shrink, ms(3)).unwrap();
+        let refused = worker.try_acquire(&pool(), ms(3));
+        assert_eq!(refused, crate::permits::Acquire::NoPermit);
+        if let Some(permit) = permits.pop() {
+            worker.release(&pool(), permit);
+        }
+        let Some(change) = leader.on_shrink_answer(&table, &answer) else {
+            break;
+        };
+        let outcome = table.apply(&change, GrantSequence(sequence)).unwrap();
+        actions = leader.on_committed(&[outcome], ms(3));
+    }
+    assert!(worker.report(&pool(), ms(4)).ceiling <= 2);
+    let granted = table.granted(NodeId(1), &pool()).unwrap().n;
+    assert!(granted < 5, "{granted} committed");
+}

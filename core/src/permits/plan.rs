@@ -124,8 +124,10 @@ fn share_out(
             .granted(candidate.worker, &need.pool)
             .map_or(0, |g| g.n);
         let kept_for_second = u32::from(!is_spread && has == 0 && holders == 0 && most < limit);
+        // Doubled each time: at the limit gateways refuse at once, so that few are seen to wait.
         let give = chunk
             .max(waiting)
+            .max(has)
             .min(free.saturating_sub(kept_for_second).max(1))
             .min(most.saturating_sub(has));
         if give == 0 {

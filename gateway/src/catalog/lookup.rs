@@ -121,7 +121,11 @@ impl Lookups {
             match controllers.execute(&request).await? {
                 ControlReply::Function(function) => {
                     catalog.merge([&*function]);
-                    Ok(Arc::new(Record::new(&function, &catalog.region)))
+                    Ok(Arc::new(Record::new(
+                        &function,
+                        &catalog.region,
+                        &catalog.quotas,
+                    )))
                 }
                 other => Err(Error::new(
                     ErrorCode::Internal,

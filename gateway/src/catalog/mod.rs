@@ -14,7 +14,7 @@ use hearth_core::ids::{AccountId, Version, VersionKey};
 use hearth_core::name::{FunctionName, FunctionRef, Qualifier, function_arn};
 use hearth_core::versions::Alias;
 
-use crate::invoke::Terms;
+use crate::invoke::{Quotas, Terms};
 use crate::sharded::Sharded;
 
 pub(crate) use lookup::Lookups;
@@ -41,13 +41,15 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn new(function: &Function, version: &FunctionVersion, state: &State, region: &str) -> Self {
+    fn new(
+        function: &Function,
+        version: &FunctionVersion,
+        state: &State,
+        (region, quotas): (&str, &Quotas),
+    ) -> Self {
         let key = function.version_key(version);
         Self {
-            terms: Terms {
-                pools: Arc::new(function.pools(key.version)),
-                memory_mib: version.config.memory_mib,
-            },
+            terms: quotas.terms(function, key.version, version.config.memory_mib),
             key,
             timeout_s: version.config.timeout_s,
             arn: function_arn(region, &function.account, &function.name),
@@ -57,10 +59,7 @@ impl Entry {
 
     /// AWS's reason when its pools are exhausted.
     pub(crate) fn throttle_reason(&self) -> &'static str {
-        match self.terms.pools.on_demand.function {
-            Some(_) => "ReservedFunctionConcurrentInvocationLimitExceeded",
-            None => "ConcurrentInvocationLimitExceeded",
-        }
+        self.terms.quota.concurrency_reason()
     }
 
     /// Whether it may be invoked.
@@ -90,10 +89,10 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn new(function: &Function, region: &str) -> Self {
+    fn new(function: &Function, region: &str, quotas: &Quotas) -> Self {
         let serving = function.serving.as_ref().unwrap_or(&function.latest);
         let entry = |version: &FunctionVersion, state: &State| {
-            Arc::new(Entry::new(function, version, state, region))
+            Arc::new(Entry::new(function, version, state, (region, quotas)))
         };
         let published = function.versions.iter();
         Self {
@@ -154,6 +153,8 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Catalog {
     pub(crate) region: String,
+    /// Rates of the functions in it.
+    pub(crate) quotas: Quotas,
     functions: Sharded<FunctionKey, Known>,
 }
 
@@ -161,6 +162,7 @@ impl Catalog {
     pub(crate) fn new(region: String) -> Self {
         Self {
             region,
+            quotas: Quotas::default(),
             functions: Sharded::default(),
         }
     }
@@ -194,7 +196,10 @@ impl Catalog {
                 account: function.account.clone(),
                 name: function.name.clone(),
             };
-            (key, Arc::new(Record::new(function, &self.region)))
+            (
+                key,
+                Arc::new(Record::new(function, &self.region, &self.quotas)),
+            )
         });
         self.functions
             .update_many(items.collect(), |map, key, record| {
@@ -285,7 +290,7 @@ pub(crate) mod tests {
         old.generation = 3;
         old.config.timeout_s = 77;
         function.serving = Some(old);
-        let record = Record::new(&function, "us-east-1");
+        let record = Record::new(&function, "us-east-1", &Quotas::default());
         let entry = record.find(None, 0).unwrap();
         assert_eq!(
             (entry.key.generation, entry.timeout_s, record.generation),
@@ -319,7 +324,7 @@ pub(crate) mod tests {
         };
         function.aliases.insert("live".into(), alias);
         function.changed = 12;
-        let record = Record::new(&function, "us-east-1");
+        let record = Record::new(&function, "us-east-1", &Quotas::default());
         assert_eq!(record.generation, 12);
         let find = |qualifier: &str, chance| {
             let qualifier: Qualifier = qualifier.parse().unwrap();

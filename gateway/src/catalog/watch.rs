@@ -129,6 +129,9 @@ fn take(
     if update.restart {
         *picture = Picture::default();
     }
+    if let Some(limits) = &update.account_limits {
+        catalog.quotas.set_limits(limits);
+    }
     let functions: Vec<Function> = update
         .functions
         .iter()

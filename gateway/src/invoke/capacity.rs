@@ -15,7 +15,7 @@ use super::line::Need;
 use crate::controllers::Controllers;
 
 /// How long "the limit is reached" is taken as still true.
-const REFUSAL_TTL_MS: u64 = 100;
+pub(super) const REFUSAL_TTL_MS: u64 = 100;
 /// Pools of which something is remembered; beyond, what is over is forgotten first.
 const POOLS_MAX: usize = 4_096;
 

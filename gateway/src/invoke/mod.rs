@@ -6,11 +6,13 @@
 //! - `worker`, `outbox`, `stream`, `tables`: one worker, and the stream to it;
 //! - `standing`: notices workers that do not keep up;
 //! - `capacity`: asks the leader for permits;
+//! - `quota`: rates of requests and of new sandboxes;
 //! - `tend`: looks after a line while invocations wait in it.
 
 mod capacity;
 mod line;
 mod outbox;
+mod quota;
 mod standing;
 mod stream;
 mod tables;
@@ -40,6 +42,7 @@ use crate::sharded::Sharded;
 pub(crate) use capacity::Capacity;
 pub(crate) use line::Terms;
 use line::{Grab, Line, Slot};
+pub(crate) use quota::Quotas;
 use worker::{Reply, Worker};
 pub(crate) use workers::WorkerAddress;
 
@@ -84,9 +87,12 @@ pub(crate) enum InvokeError {
     /// The leader's word, with AWS's reason.
     #[error("throttled: {reason}")]
     Throttled { reason: String },
-    /// Too many wait already.
-    #[error("too many invocations of the function wait")]
-    QueueFull,
+    /// Over a rate, or too many wait already; AWS's reason, and when to try again.
+    #[error("limited: {reason}")]
+    Limited {
+        reason: &'static str,
+        retry_after_s: u32,
+    },
     /// No sandbox could be had in time.
     #[error("no sandbox could be had in time")]
     WaitedTooLong,
@@ -184,13 +190,21 @@ impl Invoker {
         let deadline = self
             .now()
             .plus(u64::try_from(self.queue_timeout.as_millis()).unwrap_or(u64::MAX));
+        let quota = Arc::clone(&call.entry.terms.quota);
+        quota.admit(self.now())?;
         for _ in 0..MOVES_MAX {
             match self.invoke_version(&call, deadline).await {
                 Err(InvokeError::Superseded) => {
                     let serving = self.catalog.serving(&call.entry.key);
                     call.entry = serving.ok_or(InvokeError::Gone)?;
                 }
-                outcome => return outcome,
+                outcome => {
+                    use InvokeError::{Limited, Throttled};
+                    if matches!(outcome, Err(Throttled { .. } | Limited { .. })) {
+                        quota.refund();
+                    }
+                    return outcome;
+                }
             }
         }
         Err(InvokeError::WaitedTooLong)
@@ -266,7 +280,7 @@ impl Invoker {
         let terms = &call.entry.terms;
         match line.grab(terms, again, deadline, now, self.draws()) {
             Grab::Slot(slot) => Ok(slot),
-            Grab::Full => Err(InvokeError::QueueFull),
+            Grab::Refused(error) => Err(error),
             Grab::Waiting { ticket, slot, tend } => {
                 if tend {
                     self.tend(Arc::clone(line), call.traceparent.clone());

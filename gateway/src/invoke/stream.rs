@@ -141,6 +141,16 @@ fn on_load(
         pools: load.pools.iter().filter_map(pool_use).collect(),
         complete: load.complete,
     });
+    for used in &load.pools {
+        let Some(key) = used.pool.as_ref().and_then(|p| PoolKey::try_from(p).ok()) else {
+            continue;
+        };
+        let slot = worker.tables.pool(&key);
+        let others = slot.map_or(0, |slot| slot.on_admitted(used.admitted));
+        if others > 0 {
+            invoker.catalog.quotas.on_others(&key, others, now);
+        }
+    }
     let mut named = HashSet::new();
     for version in &load.versions {
         let Ok(key) = required_version(version.version.as_ref()) else {
@@ -150,6 +160,7 @@ fn on_load(
             idle: version.idle,
             received: version.received,
         };
+        invoker.line(&key).on_begun(worker, version.begun, now);
         let counts = [version.starting, version.busy];
         invoker.line(&key).on_report(worker, free, counts, now);
         named.insert(key);

@@ -2,12 +2,13 @@
 //! got since. Absolute values of a report always win. Nothing is decided here.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use hearth_core::ids::{NodeId, PoolKey};
 use hearth_core::placement::Room;
+use hearth_core::rate::Others;
 use hearth_core::standing::Standing;
 use hearth_core::versions::Pools;
 
@@ -18,6 +19,9 @@ pub(crate) struct PoolSlot {
     in_flight: AtomicU32,
     /// The worker itself said that it has no permit left, and has not reported since.
     exhausted: AtomicBool,
+    /// Invocations of this gateway that the worker took or may have taken.
+    own: AtomicU64,
+    others: Mutex<Others>,
 }
 
 /// Takes one off, not below zero.
@@ -47,6 +51,21 @@ impl PoolSlot {
     /// An invocation was sent.
     pub(crate) fn on_sent(&self) {
         self.in_flight.fetch_add(1, Relaxed);
+        self.own.fetch_add(1, Relaxed);
+    }
+
+    /// The invocation that was sent was not admitted.
+    pub(crate) fn on_not_admitted(&self) {
+        let _ = self
+            .own
+            .fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
+    }
+
+    /// The worker has admitted so many in all: how many of other gateways are new.
+    pub(crate) fn on_admitted(&self, admitted: u64) -> u64 {
+        let own = self.own.load(Relaxed);
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.on_report(admitted, own)
     }
 
     /// An invocation ended or was refused.
@@ -257,6 +276,11 @@ impl Tables {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.connected.load(Relaxed)
+    }
+
+    /// Whether it has said how it stands.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.free_memory_mib.load(Relaxed) > 0 || !self.pools.load().is_empty()
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -99,7 +99,7 @@ impl Invoker {
                 Some(AFTER_GRANT)
             }
             Outcome::AtLimit { reason } => {
-                line.throttle(&self.workers.load(), &reason);
+                line.throttle(&self.workers.load(), &reason, self.now());
                 None
             }
             Outcome::NotFound => {

@@ -127,7 +127,9 @@ impl Worker {
         };
         self.in_flight().insert(id, pending);
         if let Err(not_taken) = self.outbox.push(Frame::Invoke(invoke)) {
-            self.take(id);
+            if let Some(pool) = self.take(id).and_then(|pending| pending.pool) {
+                pool.on_not_admitted();
+            }
             return Err(not_taken);
         }
         Ok(InFlight {
@@ -163,10 +165,11 @@ impl Worker {
         let Some(pending) = self.take(refused.id) else {
             return;
         };
-        if failure == AttemptFailure::NoPermit
-            && let Some(pool) = &pending.pool
-        {
-            pool.on_exhausted();
+        if let Some(pool) = &pending.pool {
+            pool.on_not_admitted();
+            if failure == AttemptFailure::NoPermit {
+                pool.on_exhausted();
+            }
         }
         let free = Free {
             idle: refused.idle,

@@ -128,6 +128,7 @@ impl Invoker {
     /// Drops lines that nobody waits in and that no worker has sandboxes of.
     pub(crate) fn sweep(&self) {
         self.lines.retain(|_, line| !line.is_unused());
+        self.catalog.quotas.sweep();
         self.metrics
             .lines
             .set(i64::try_from(self.lines.len()).unwrap_or(i64::MAX));

@@ -70,7 +70,10 @@ fn throttled(reason: &str) -> ApiError {
 pub(crate) fn invoke_error(error: InvokeError, arn: &str) -> ApiError {
     match error {
         InvokeError::Throttled { reason } => throttled(&reason),
-        InvokeError::QueueFull => throttled("FunctionInvocationRateLimitExceeded"),
+        InvokeError::Limited {
+            reason,
+            retry_after_s,
+        } => throttled(reason).with_retry_after(retry_after_s),
         InvokeError::WaitedTooLong | InvokeError::NoWorker => ApiError::service_unavailable(
             "No execution environment could be provided in time. Try again.",
         )

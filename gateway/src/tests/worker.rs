@@ -88,6 +88,7 @@ impl FakeWorker {
                     starting: 0,
                     busy: 0,
                     received: self.received(function),
+                    begun: 0,
                 })
                 .collect(),
             pools: vec![pb::PoolUse {
@@ -98,6 +99,7 @@ impl FakeWorker {
                 ceiling: *self.permits.lock().unwrap(),
                 in_flight: 0,
                 sequence: 1,
+                admitted: 0,
             }],
             complete: true,
         }

@@ -9,6 +9,7 @@ use hearth_node::data_dir::write_atomic;
 use hearth_node::telemetry::TelemetryOptions;
 use hearth_node::tls::{TlsMode, TlsOptions};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::plan::{Cluster, Node, Role};
 use crate::cli::{AuthMode, UpArgs, UpTls};
@@ -64,14 +65,14 @@ pub(crate) fn controller(
     args: &UpArgs,
     cluster: &Cluster,
     node: &Node,
-) -> hearth_controller::Options {
+) -> anyhow::Result<hearth_controller::Options> {
     let peers: BTreeMap<u64, String> = cluster
         .nodes
         .iter()
         .filter(|node| node.role == Role::Controller)
         .map(|node| (node.id, node.addr.to_string()))
         .collect();
-    hearth_controller::Options {
+    let options = hearth_controller::Options {
         node_id: node.id,
         cluster_id: cluster.cluster_id.clone(),
         listen: node.addr.to_string(),
@@ -82,7 +83,8 @@ pub(crate) fn controller(
         tls: tls(args, node),
         telemetry: telemetry(args, node),
         ..hearth_controller::Options::default()
-    }
+    };
+    overlaid(args, node.role, options)
 }
 
 pub(crate) fn worker(
@@ -97,7 +99,7 @@ pub(crate) fn worker(
         Some(mib) => mib,
         None => machine_memory_mib()? * MEMORY_SHARE_PERCENT / 100,
     };
-    Ok(hearth_worker::Options {
+    let options = hearth_worker::Options {
         node_id: node.id,
         cluster_id: cluster.cluster_id.clone(),
         listen: node.addr.to_string(),
@@ -111,7 +113,8 @@ pub(crate) fn worker(
         tls: tls(args, node),
         telemetry: telemetry(args, node),
         ..hearth_worker::Options::default()
-    })
+    };
+    overlaid(args, node.role, options)
 }
 
 /// Without credentials where a child takes them from its environment.
@@ -120,7 +123,7 @@ pub(crate) fn gateway(
     cluster: &Cluster,
     node: &Node,
     credentials: Option<&Credentials>,
-) -> hearth_gateway::Options {
+) -> anyhow::Result<hearth_gateway::Options> {
     let mut options = hearth_gateway::Options {
         node_id: node.id,
         cluster_id: cluster.cluster_id.clone(),
@@ -143,7 +146,55 @@ pub(crate) fn gateway(
         options.access_key_id.clone_from(&credentials.access_key_id);
         options.secret_access_key = hearth_gateway::Secret(credentials.secret_access_key.clone());
     }
-    options
+    overlaid(args, node.role, options)
+}
+
+/// With the table of the role in the operator's file of options on top. Unknown names are refused.
+fn overlaid<T: Serialize + DeserializeOwned>(
+    args: &UpArgs,
+    role: Role,
+    options: T,
+) -> anyhow::Result<T> {
+    let Some(file) = &args.options else {
+        return Ok(options);
+    };
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    overlay(&text, role, options).with_context(|| format!("options in {}", file.display()))
+}
+
+fn overlay<T: Serialize + DeserializeOwned>(
+    text: &str,
+    role: Role,
+    options: T,
+) -> anyhow::Result<T> {
+    let mut tables: toml::Table = toml::from_str(text).context("reading TOML")?;
+    let roles = [Role::Controller, Role::Worker, Role::Gateway].map(Role::as_str);
+    if let Some(unknown) = tables.keys().find(|key| !roles.contains(&key.as_str())) {
+        bail!("there is no role {unknown:?}: controller, worker and gateway may be tables");
+    }
+    let Some(wanted) = tables.remove(role.as_str()) else {
+        return Ok(options);
+    };
+    let mut merged = toml::Value::try_from(options).context("encoding a node's options")?;
+    merge(&mut merged, wanted);
+    merged
+        .try_into()
+        .with_context(|| format!("table {}", role.as_str()))
+}
+
+fn merge(base: &mut toml::Value, over: toml::Value) {
+    match (base, over) {
+        (toml::Value::Table(base), toml::Value::Table(over)) => {
+            for (key, value) in over {
+                match base.get_mut(&key) {
+                    Some(there) => merge(there, value),
+                    None => drop(base.insert(key, value)),
+                }
+            }
+        }
+        (base, over) => *base = over,
+    }
 }
 
 /// The TOML file of a child.
@@ -152,9 +203,9 @@ pub(crate) fn toml(args: &UpArgs, cluster: &Cluster, node: &Node) -> anyhow::Res
         toml::to_string(options).context("encoding a node's options")
     }
     match node.role {
-        Role::Controller => text(&controller(args, cluster, node)),
+        Role::Controller => text(&controller(args, cluster, node)?),
         Role::Worker => text(&worker(args, cluster, node)?),
-        Role::Gateway => text(&gateway(args, cluster, node, None)),
+        Role::Gateway => text(&gateway(args, cluster, node, None)?),
     }
 }
 
@@ -173,5 +224,38 @@ fn machine_memory_mib() -> anyhow::Result<u64> {
     match kib {
         Some(kib) => Ok(kib / 1024),
         None => bail!("/proc/meminfo has no MemTotal"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operators_options_lie_on_top_and_unknown_ones_are_refused() {
+        let text = "[controller.accounts]\nscale_out = 7\n[worker]\nidle_timeout = \"1s\"\n";
+        let controller = hearth_controller::Options::default();
+        let options = overlay(text, Role::Controller, controller.clone()).unwrap();
+        assert_eq!(options.accounts.scale_out, 7);
+        assert_eq!(
+            options.accounts.concurrency,
+            controller.accounts.concurrency
+        );
+        let gateway = hearth_gateway::Options::default();
+        assert_eq!(
+            overlay(text, Role::Gateway, gateway.clone()).unwrap(),
+            gateway
+        );
+        for wrong in [
+            "[controller]\nno_such = 1",
+            "[kitchen]\na = 1",
+            "=",
+            "[controller]\nnode_id = \"x\"",
+        ] {
+            assert!(
+                overlay(wrong, Role::Controller, controller.clone()).is_err(),
+                "{wrong}"
+            );
+        }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) async fn run(
             .find(|node| node.role == role)
             .context("a cluster has a node of each role")
     };
-    let options = configs::controller(args, cluster, node(Role::Controller)?);
+    let options = configs::controller(args, cluster, node(Role::Controller)?)?;
     let keep_controller = role::keep_controller(&options, seams).await?;
     let controller = hearth_controller::start(options, seams.clone())
         .await
@@ -34,7 +34,7 @@ pub(crate) async fn run(
     let options = configs::worker(args, cluster, node(Role::Worker)?)?;
     let keep_worker = role::keep_worker(&options, seams).await?;
     let worker = role::start_worker(options, seams).await?;
-    let options = configs::gateway(args, cluster, node(Role::Gateway)?, Some(credentials));
+    let options = configs::gateway(args, cluster, node(Role::Gateway)?, Some(credentials))?;
     let keep_gateway = role::keep_gateway(&options, seams).await?;
     let gateway = hearth_gateway::start(options, seams.clone())
         .await

@@ -80,7 +80,10 @@ fn load(engine: &Engine, outbox: &Outbox, since: Option<u64>) -> pb::Load {
         versions: changed.map(|pool| version_load(&pool, outbox)).collect(),
         pools: pools
             .iter()
-            .map(|(key, report)| pool_use(key, report))
+            .map(|(key, report, admitted)| pb::PoolUse {
+                admitted: *admitted,
+                ..pool_use(key, report)
+            })
             .collect(),
         complete: since.is_none(),
     }
@@ -98,6 +101,7 @@ fn version_load(pool: &VersionPool, outbox: &Outbox) -> pb::VersionLoad {
         starting: counts.starting,
         busy: counts.busy,
         received: free.received,
+        begun: pool.begun(),
     }
 }
 
@@ -108,5 +112,6 @@ pub(crate) fn pool_use(key: &PoolKey, report: &PoolReport) -> pb::PoolUse {
         ceiling: report.ceiling,
         in_flight: report.in_flight,
         sequence: report.sequence.0,
+        admitted: 0,
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Gate {
     rules: Mutex<PoolGate>,
     /// When it last changed, in [`Changes`]' count.
     changed: AtomicU64,
+    /// Invocations that had both permit and sandbox.
+    admitted: AtomicU64,
     changes: Arc<Changes>,
 }
 
@@ -54,6 +56,13 @@ impl Gate {
 pub(crate) struct HeldPermit {
     gate: Arc<Gate>,
     permit: Option<Permit>,
+}
+
+impl HeldPermit {
+    /// The invocation has a sandbox too: it counts towards the rate of requests.
+    pub(crate) fn on_admitted(&self) {
+        self.gate.admitted.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Drop for HeldPermit {
@@ -127,6 +136,7 @@ impl Gates {
             Arc::new(Gate {
                 rules: Mutex::new(PoolGate::new(pool, floor)),
                 changed: AtomicU64::new(0),
+                admitted: AtomicU64::new(0),
                 changes: Arc::clone(&self.changes),
             })
         });
@@ -218,7 +228,8 @@ impl Gates {
         self.forget_closed();
         let view = self.current();
         let now = self.now();
-        let pools = self.reports(view, now, 0);
+        let reports = self.reports(view, now, 0).into_iter();
+        let pools = reports.map(|(pool, report, _)| (pool, report)).collect();
         self.with_session(|session, now| session.renewal(pools, now))
     }
 
@@ -243,26 +254,27 @@ impl Gates {
         view: SessionView,
         now: MonotonicMs,
         after: u64,
-    ) -> Vec<(PoolKey, PoolReport)> {
+    ) -> Vec<(PoolKey, PoolReport, u64)> {
         let gates = self.gates.read().unwrap_or_else(PoisonError::into_inner);
         gates
             .iter()
             .filter_map(|(pool, gate)| {
                 let rules = gate.rules();
                 let is_new = gate.changed.load(Ordering::Relaxed) >= after;
-                is_new.then(|| (pool.clone(), rules.report(view, now)))
+                let admitted = gate.admitted.load(Ordering::Relaxed);
+                is_new.then(|| (pool.clone(), rules.report(view, now), admitted))
             })
             .collect()
     }
 
-    /// How the pools stand that changed at or after `after`, for gateways.
-    pub(crate) fn changed_since(&self, after: u64) -> Vec<(PoolKey, PoolReport)> {
+    /// How the pools stand that changed at or after `after`, for gateways, and how many invocations each has admitted.
+    pub(crate) fn changed_since(&self, after: u64) -> Vec<(PoolKey, PoolReport, u64)> {
         let view = *self.view.read().unwrap_or_else(PoisonError::into_inner);
         self.reports(view, self.now(), after)
     }
 
     /// Whether any pool lets something in: the worker is of use without a leader.
     pub(crate) fn holds_grants(&self) -> bool {
-        self.changed_since(0).iter().any(|(_, r)| r.ceiling > 0)
+        self.changed_since(0).iter().any(|(_, r, _)| r.ceiling > 0)
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod changes;
 mod finish;
 pub(crate) mod gates;
+mod history;
 pub(crate) mod invocation;
 mod launch;
 pub(crate) mod memory;
@@ -163,11 +164,14 @@ impl Engine {
         let pool = pool.ok_or_else(|| refuse(Reason::NoSandbox, 0))?;
         match pool.take(is_provisioned) {
             Taken::Nothing => Err(refuse(Reason::NoSandbox, 0)),
-            taken => Ok(Admitted {
-                permit,
-                pool,
-                taken,
-            }),
+            taken => {
+                permit.on_admitted();
+                Ok(Admitted {
+                    permit,
+                    pool,
+                    taken,
+                })
+            }
         }
     }
 
@@ -207,7 +211,7 @@ impl Engine {
     /// "If the Init phase times out, Lambda runs it again at the time of the first invocation, within the function's
     /// timeout."
     fn init_again(self: &Arc<Self>, pool: &Arc<VersionPool>, invocation: Invocation) {
-        let Some(memory) = self.reserve(pool.memory_mib()) else {
+        let Some(memory) = self.reserve(pool) else {
             return self.refuse(invocation, || pool.free());
         };
         let traceparent = traceparent(&invocation.span).unwrap_or_default();
@@ -240,7 +244,7 @@ impl Engine {
         }
         let pool = self.find_or_make_pool(key, &runnable);
         for begun in 0..count.min(START_MAX) {
-            match self.reserve(pool.memory_mib()) {
+            match self.reserve(&pool) {
                 Some(memory) => {
                     self.begin(&pool, memory, None, traceparent.to_owned(), false);
                 }
@@ -279,15 +283,17 @@ impl Engine {
             .spawn(launch::launch(Arc::clone(self), sandbox, traceparent));
     }
 
-    /// Memory for a sandbox; idle ones of other versions give theirs up for it.
-    fn reserve(&self, mib: u32) -> Option<MemoryHold> {
-        let needed = u64::from(mib);
+    /// Memory for a sandbox; idle ones of other versions give theirs up for it. Never one of its own: that would have
+    /// served whoever waits, and a version that uses all memory would stop its sandboxes between two invocations.
+    fn reserve(&self, wanted_by: &Arc<VersionPool>) -> Option<MemoryHold> {
+        let needed = u64::from(wanted_by.memory_mib());
         if let Some(hold) = self.memory.reserve(needed) {
             return Some(hold);
         }
         let mut owners = HashMap::new();
         let mut candidates: Vec<Evictable> = Vec::new();
-        for pool in self.all_pools() {
+        let others = self.all_pools().into_iter();
+        for pool in others.filter(|pool| !Arc::ptr_eq(pool, wanted_by)) {
             for candidate in pool.evictable() {
                 owners.insert(candidate.id, Arc::clone(&pool));
                 candidates.push(candidate);
@@ -303,13 +309,16 @@ impl Engine {
         self.memory.reserve(needed)
     }
 
-    /// Once a second: what was idle for too long, what the catalog has no more.
-    pub(crate) fn sweep(&self) {
+    /// Once a second: what is not worth keeping, what is expected, what the catalog has no more.
+    pub(crate) fn sweep(self: &Arc<Self>) {
         let mut unused = Vec::new();
         for pool in self.all_pools() {
             let is_wanted = self.catalog.contains(&pool.key) || planted::is(Bug::OldVersionServed);
             let is_kept = is_wanted && !self.is_draining();
-            pool.expire(if is_kept { self.idle_timeout_ms } else { 0 });
+            let is_expected = pool.tidy(if is_kept { self.idle_timeout_ms } else { 0 });
+            if is_expected && is_kept {
+                self.prewarm(&pool);
+            }
             if !is_wanted && pool.is_empty() {
                 unused.push(pool.key.clone());
             }
@@ -320,6 +329,17 @@ impl Engine {
             if pools.get(&key).is_some_and(|pool| pool.is_empty()) {
                 pools.remove(&key);
             }
+        }
+    }
+
+    /// Makes a sandbox that nobody waits for. Only from memory that is free, and not on the way out.
+    fn prewarm(self: &Arc<Self>, pool: &Arc<VersionPool>) {
+        if self.draining.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(memory) = self.memory.reserve(u64::from(pool.memory_mib())) {
+            debug!(version = %pool.key, "warmed for an invocation that is expected");
+            self.begin(pool, memory, None, String::new(), false);
         }
     }
 

@@ -130,7 +130,7 @@ impl Engine {
             pool.keep_fewer(surplus);
         }
         for _ in 0..begin {
-            match self.reserve(pool.memory_mib()) {
+            match self.reserve(pool) {
                 Some(memory) => self.begin(pool, memory, None, String::new(), true),
                 None => {
                     pool.with_keeping(|_, keeping, now| keeping.on_failed(NO_MEMORY, now));

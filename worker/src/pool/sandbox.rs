@@ -112,6 +112,7 @@ struct Todo {
     init_failed: bool,
     remove: bool,
     quota: bool,
+    cold_start_us: Option<u64>,
     lost: Option<Invocation>,
     ended: Option<(Current, Ending)>,
 }
@@ -218,6 +219,7 @@ impl Sandbox {
                 life.start_slot = None;
                 life.init_span = Span::none();
                 self.metrics.init.observe(seconds(init_us));
+                todo.cold_start_us = Some(init_us);
                 todo.quota = true;
                 todo.idle = true;
             }
@@ -423,6 +425,9 @@ impl Sandbox {
                 control.kill();
             }
             self.wake.notify_one();
+        }
+        if let Some(took_us) = todo.cold_start_us {
+            self.pool.on_cold_start(took_us);
         }
         if todo.quota
             && let Some(control) = self.control.get()

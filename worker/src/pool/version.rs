@@ -14,8 +14,12 @@ use hearth_node::clock::SharedClock;
 
 use crate::logs::VersionLog;
 use crate::pool::changes::Changes;
+use crate::pool::history::History;
 use crate::pool::provisioned::{INIT_FAILURE, Keeping, NOT_STARTED};
 use crate::pool::sandbox::Sandbox;
+
+/// A sandbox that is idle for less than this is between two invocations.
+const BETWEEN_MS: u64 = 250;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(crate) struct VersionPool {
     clock: SharedClock,
     changes: Arc<Changes>,
     changed: AtomicU64,
+    /// Sandboxes begun so far, for load reports.
+    begun: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -33,6 +39,7 @@ pub(crate) struct VersionPool {
 struct Inner {
     warm: WarmPool,
     keeping: Keeping,
+    history: History,
     sandboxes: HashMap<SandboxId, Arc<Sandbox>>,
 }
 
@@ -61,6 +68,7 @@ impl VersionPool {
             clock,
             changes,
             changed: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             inner: Mutex::default(),
         })
     }
@@ -106,7 +114,18 @@ impl VersionPool {
             inner.warm.keep(sandbox.id);
         }
         inner.sandboxes.insert(sandbox.id, sandbox);
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.touch(&inner);
+    }
+
+    /// Sandboxes begun so far.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// How long a cold start took.
+    pub(crate) fn on_cold_start(&self, took_us: u64) {
+        self.inner().history.on_cold_start(took_us);
     }
 
     pub(crate) fn on_idle(&self, id: SandboxId) {
@@ -171,6 +190,7 @@ impl VersionPool {
 
     /// A free sandbox, for an invocation with a permit of provisioned concurrency or without.
     pub(crate) fn take(&self, provisioned: bool) -> Taken {
+        let now = self.now();
         let mut inner = self.inner();
         let taken = match inner.warm.take(provisioned) {
             Take::Warm(id) => inner.sandboxes.get(&id).cloned().map(Taken::Warm),
@@ -178,6 +198,9 @@ impl VersionPool {
             Take::Nothing => None,
         };
         if taken.is_some() {
+            let busy = inner.warm.counts().busy;
+            inner.history.on_arrival(now);
+            inner.history.on_busy(busy, now);
             self.touch(&inner);
         }
         drop(inner);
@@ -202,15 +225,32 @@ impl VersionPool {
         self.inner().sandboxes.is_empty()
     }
 
-    /// Those that may be stopped for their memory. A kept init error holds none once its process is gone.
+    /// Those that may be stopped for their memory: not one that has only just come free and is likely to be taken again at
+    /// once. A kept init error holds none once its process is gone.
     pub(crate) fn evictable(&self) -> Vec<Evictable> {
+        let now = self.now();
         let inner = self.inner();
-        let candidates = inner.warm.evictable().map(|(idle_since, id)| Evictable {
-            id,
-            idle_since,
-            memory_mib: inner.sandboxes.get(&id).map_or(0, |s| s.held_memory_mib()),
-        });
-        candidates.filter(|c| c.memory_mib > 0).collect()
+        let wanted = inner.history.wanted_idle(inner.warm.counts().busy);
+        let reuse = inner.history.reuse_per_mille(now);
+        let idle = inner.warm.evictable().count();
+        let mut candidates = Vec::new();
+        // Oldest first; those behind the first few are beyond what is wanted.
+        for (place, (idle_since, id)) in inner.warm.evictable().enumerate() {
+            let memory_mib = inner.sandboxes.get(&id).map_or(0, |s| s.held_memory_mib());
+            let age = now.since(idle_since);
+            if memory_mib == 0 || age < BETWEEN_MS {
+                continue;
+            }
+            let is_beyond = idle - place > wanted;
+            let worth = inner.history.worth(reuse, is_beyond, age, memory_mib);
+            candidates.push(Evictable {
+                id,
+                idle_since,
+                memory_mib,
+                worth,
+            });
+        }
+        candidates
     }
 
     /// Memory of the idle ones that give way to others.
@@ -253,22 +293,27 @@ impl VersionPool {
         }
     }
 
-    /// Stops what was idle for longer than this.
-    pub(crate) fn expire(&self, idle_timeout_ms: u64) {
+    /// Once a second: stops what is not worth keeping; nothing is idle for longer than `idle_limit_ms`. True when a
+    /// sandbox is to be made for an invocation that is expected.
+    pub(crate) fn tidy(&self, idle_limit_ms: u64) -> bool {
         let now = self.now();
-        let expired = {
-            let mut inner = self.inner();
-            let ids = inner.warm.expire(now, idle_timeout_ms);
-            if !ids.is_empty() {
-                self.touch(&inner);
-            }
-            ids.iter()
-                .filter_map(|id| inner.sandboxes.remove(id))
-                .collect::<Vec<_>>()
-        };
+        let mut inner = self.inner();
+        let counts = inner.warm.counts();
+        let keep = inner.history.keep(counts, idle_limit_ms, now);
+        let ids = inner.warm.expire(now, keep);
+        if !ids.is_empty() {
+            self.touch(&inner);
+        }
+        let expired: Vec<_> = ids
+            .iter()
+            .filter_map(|id| inner.sandboxes.remove(id))
+            .collect();
+        let is_expected = inner.sandboxes.is_empty() && inner.history.prewarm(idle_limit_ms, now);
+        drop(inner);
         for sandbox in &expired {
             sandbox.stop();
         }
+        is_expected
     }
 
     /// Stops one, if it is still idle.

@@ -2,6 +2,7 @@
 //! for a few lines and never over an await. Which worker is taken and how many sandboxes are made is decided by
 //! `core::{routing, queue, placement}`; here their tables are kept and their answers carried out.
 
+mod limits;
 mod row;
 mod slot;
 mod starts;
@@ -12,13 +13,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hearth_core::ids::{MonotonicMs, NodeId, PoolKey, VersionKey};
 use hearth_core::limits::{MEMORY_DEFAULT_MIB, QUEUE_PER_FUNCTION};
+use hearth_core::overload::ServiceRate;
 use hearth_core::queue::{Ticket, WaitQueue};
+use hearth_core::rate::Others;
 use hearth_core::routing::{Candidate, pick_warm};
 use hearth_core::versions::Pools;
 use tokio::sync::{Notify, oneshot};
 
 use self::row::Row;
 use self::slot::Picked;
+use super::quota::{PoolQuota, ScaleOut};
 use super::worker::Worker;
 use super::{InvokeError, STALE_AFTER_MS};
 
@@ -49,6 +53,10 @@ pub(crate) struct Terms {
     pub(crate) pools: Arc<Pools>,
     /// Memory of a sandbox, MB.
     pub(crate) memory_mib: u32,
+    /// The pool's rate, and the leader's last word on it.
+    pub(crate) quota: Arc<PoolQuota>,
+    /// How many sandboxes may be added.
+    pub(crate) scale_out: Arc<ScaleOut>,
 }
 
 type Waiter = oneshot::Sender<Result<Slot, InvokeError>>;
@@ -61,6 +69,9 @@ struct State {
     terms: Terms,
     /// A task looks after the waiting.
     tended: bool,
+    /// Since when no sandbox can be added for those who wait: the memory of all workers is at work.
+    saturated: Option<MonotonicMs>,
+    served: ServiceRate,
     /// Rows made so far.
     streams: u64,
 }
@@ -75,7 +86,8 @@ pub(crate) enum Grab {
         slot: oneshot::Receiver<Result<Slot, InvokeError>>,
         tend: bool,
     },
-    Full,
+    /// Nobody can wait now.
+    Refused(InvokeError),
 }
 
 /// What the task that looks after the line has to do.
@@ -114,6 +126,8 @@ impl Line {
                 on_demand: PoolKey::unreserved(&key.account),
             }),
             memory_mib: MEMORY_DEFAULT_MIB,
+            quota: Arc::default(),
+            scale_out: Arc::default(),
         };
         Self {
             key,
@@ -125,6 +139,8 @@ impl Line {
                 rows: Vec::new(),
                 terms,
                 tended: false,
+                saturated: None,
+                served: ServiceRate::default(),
                 streams: 0,
             }),
         }
@@ -154,10 +170,12 @@ impl Line {
         }
         let ticket = if again {
             state.queue.enqueue_first(deadline)
+        } else if let Some(error) = state.refusal(deadline, now) {
+            return Grab::Refused(error);
         } else if let Ok(ticket) = state.queue.enqueue(deadline) {
             ticket
         } else {
-            return Grab::Full;
+            return Grab::Refused(state.too_many());
         };
         let (sender, slot) = oneshot::channel();
         state.waiters.insert(ticket, sender);
@@ -243,7 +261,7 @@ impl Line {
     ) {
         let mut state = self.state();
         let row = state.row(worker);
-        row.asked = 0;
+        row.forget_asked();
         let pause = match why {
             StartRefusal::NoMemory => NO_MEMORY_PAUSE_MS,
             StartRefusal::UnknownVersion => UNKNOWN_VERSION_PAUSE_MS,
@@ -277,32 +295,27 @@ impl Line {
             state.refuse_all(|| InvokeError::NotRunnable(detail.clone()));
         }
         if state.queue.is_empty() {
-            state.tended = false;
+            (state.tended, state.saturated) = (false, None);
             return None;
         }
         for worker in workers.iter().filter(|w| w.tables.is_connected()) {
             state.row(worker);
         }
-        Some(state.plan_starts(now))
+        let plan = state.plan_starts(now);
+        state.shed(now);
+        Some(plan)
     }
 
     /// The leader says that the pool's limit is reached: those for whom no permit is free are refused, the last first.
-    pub(crate) fn throttle(&self, workers: &[Arc<Worker>], reason: &str) {
+    pub(crate) fn throttle(&self, workers: &[Arc<Worker>], reason: &str, now: MonotonicMs) {
         let mut state = self.state();
+        state.terms.quota.on_refused(now);
         let pools = Arc::clone(&state.terms.pools);
         let free: u32 = workers.iter().map(|w| w.tables.permits_free(&pools)).sum();
         let kept = usize::try_from(free).unwrap_or(usize::MAX);
-        let surplus = state.queue.len().saturating_sub(kept);
-        let last: Vec<Ticket> = state.waiters.keys().rev().take(surplus).copied().collect();
-        for ticket in last {
-            state.queue.cancel(ticket);
-            state.refuse(
-                ticket,
-                InvokeError::Throttled {
-                    reason: reason.to_owned(),
-                },
-            );
-        }
+        state.refuse_beyond(kept, || InvokeError::Throttled {
+            reason: reason.to_owned(),
+        });
     }
 
     /// Refuses all who wait.
@@ -350,6 +363,8 @@ impl State {
                 busy: 0,
                 asked: 0,
                 asked_at: MonotonicMs(0),
+                own_begun: 0,
+                others_begun: Others::default(),
                 refused: None,
             });
             self.rows.len() - 1
@@ -381,6 +396,7 @@ impl State {
         let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
         row.sent += 1;
         row.busy += 1;
+        self.served.on_served(now);
         Some(Picked {
             worker: Arc::clone(&row.worker),
             stream: row.stream,
@@ -424,6 +440,16 @@ impl State {
         if let Some(waiter) = self.waiters.remove(&ticket) {
             // A caller that is gone needs no answer.
             let _ = waiter.send(Err(error));
+        }
+    }
+
+    /// Refuses the last of those who wait, so that so many are kept.
+    fn refuse_beyond(&mut self, kept: usize, error: impl Fn() -> InvokeError) {
+        let surplus = self.queue.len().saturating_sub(kept);
+        let last: Vec<Ticket> = self.waiters.keys().rev().take(surplus).copied().collect();
+        for ticket in last {
+            self.queue.cancel(ticket);
+            self.refuse(ticket, error());
         }
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use hearth_core::ids::MonotonicMs;
+use hearth_core::placement::Room;
+use hearth_core::rate::Others;
 use hearth_core::routing::Candidate;
 use hearth_core::versions::Pools;
 
@@ -34,6 +36,9 @@ pub(super) struct Row {
     /// Starts asked for that no report shows yet.
     pub(super) asked: u32,
     pub(super) asked_at: MonotonicMs,
+    /// Starts of this gateway that the worker began or may have begun.
+    pub(super) own_begun: u64,
+    pub(super) others_begun: Others,
     pub(super) refused: Option<(StartRefusal, MonotonicMs)>,
 }
 
@@ -69,6 +74,23 @@ impl Row {
             standing: tables.standing(),
             // Reports come when something changes; that the worker lives is the stream's keep-alive to tell.
             last_heard: now,
+        }
+    }
+
+    /// What was asked for and shows in no report will not come.
+    pub(super) fn forget_asked(&mut self) {
+        self.own_begun = self.own_begun.saturating_sub(u64::from(self.asked));
+        self.asked = 0;
+    }
+
+    /// Room for one more sandbox: idle ones of this version do not give way to others of it.
+    pub(super) fn room(&self, memory_mib: u32) -> Room {
+        let has_code = self.idle() + self.busy + self.starting > 0;
+        let room = self.worker.tables.room(self.worker.id, has_code);
+        let own_idle = u64::from(self.reported) * u64::from(memory_mib);
+        Room {
+            idle_memory_mib: room.idle_memory_mib.saturating_sub(own_idle),
+            ..room
         }
     }
 

@@ -41,12 +41,13 @@ impl State {
         let pools = Arc::clone(&self.terms.pools);
         for row in &mut self.rows {
             if now.since(row.asked_at) >= START_ASK_TTL_MS {
-                row.asked = 0;
+                row.forget_asked();
             }
         }
         let mut wanted = self.demand().starts_wanted();
         let mut starts: Vec<(Arc<Worker>, u32)> = Vec::new();
         while wanted > 0
+            && self.terms.scale_out.is_open(now)
             && let Some(worker) = self.place_one(&pools, memory_mib, now)
         {
             wanted -= 1;
@@ -55,6 +56,7 @@ impl State {
                 None => starts.push((worker, 1)),
             }
         }
+        self.note_saturation(wanted, memory_mib, now);
         let need = self.need(&pools, memory_mib, wanted);
         Plan { starts, need }
     }
@@ -82,28 +84,24 @@ impl State {
             .iter()
             .filter(|row| row.worker.tables.is_trusted() && row.may_start(now))
             .filter(|row| row.worker.tables.permits_free(pools) > row.starting + row.asked)
-            .map(|row| {
-                row.worker
-                    .tables
-                    .room(row.worker.id, row.idle() + row.busy + row.starting > 0)
-            })
+            .map(|row| row.room(memory_mib))
             .collect();
         let id = place(&rooms, memory_mib)?;
         let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
         row.asked += 1;
         row.asked_at = now;
+        row.own_begun += 1;
+        self.terms.scale_out.on_asked(now);
         row.worker.tables.on_start_asked(memory_mib);
         Some(Arc::clone(&row.worker))
     }
 
-    /// Permits to ask the leader for, of the pool on demand; provisioned ones come by themselves: sandboxes could be had, or are idle, where permits are lacking.
+    /// Permits to ask the leader for, of the pool on demand (provisioned ones come by themselves): sandboxes could be had,
+    /// or are idle, where permits are lacking.
     fn need(&self, pools: &Pools, memory_mib: u32, unplaced: u32) -> Option<Need> {
         let lacks = |row: &&Row| row.worker.tables.permits_free(pools) <= row.starting + row.asked;
-        let could = |row: &&Row| {
-            let tables = &row.worker.tables;
-            let room = tables.room(row.worker.id, false);
-            row.idle() > 0 || place(&[room], memory_mib).is_some()
-        };
+        let could =
+            |row: &&Row| row.idle() > 0 || place(&[row.room(memory_mib)], memory_mib).is_some();
         let reachable = || {
             self.rows
                 .iter()

@@ -19,6 +19,8 @@ fn terms() -> Terms {
             },
         }),
         memory_mib: 128,
+        quota: Arc::default(),
+        scale_out: Arc::default(),
     }
 }
 
@@ -112,7 +114,7 @@ fn permits_are_asked_for_when_none_is_left() {
     assert!(plan.starts.is_empty());
     let need = plan.need.unwrap();
     assert_eq!((need.wanted, need.refused_by), (1, Vec::new()));
-    line.throttle(std::slice::from_ref(&a), "Reason");
+    line.throttle(std::slice::from_ref(&a), "Reason", NOW);
     assert_eq!(
         bound(&mut waiting.1),
         Some(Err(InvokeError::Throttled {
@@ -128,7 +130,7 @@ fn a_throttle_keeps_those_for_whom_a_permit_is_free() {
     let (line, a) = (line(), worker(1, 1, 8_192));
     let mut first = wait(&line);
     let mut second = wait(&line);
-    line.throttle(&[a], "Reason");
+    line.throttle(&[a], "Reason", NOW);
     assert_eq!(bound(&mut first.1), None);
     assert!(matches!(
         bound(&mut second.1),
@@ -160,7 +162,7 @@ fn waiting_has_an_end_and_a_limit() {
     assert_eq!(bound(&mut first.1), Some(Err(InvokeError::WaitedTooLong)));
     let _waiting: Vec<_> = (0..QUEUE_PER_FUNCTION).map(|_| wait(&line)).collect();
     let grab = line.grab(&terms(), false, LATER, NOW, [0, 0]);
-    assert!(matches!(grab, Grab::Full));
+    assert!(matches!(grab, Grab::Refused(InvokeError::Limited { .. })));
 }
 
 #[test]
@@ -265,4 +267,110 @@ fn a_worker_full_of_idle_sandboxes_is_asked_to_start() {
         complete: true,
     });
     assert_eq!(line.plan(&workers, NOW).unwrap().starts.len(), 1);
+}
+
+#[test]
+fn after_the_leaders_word_nobody_waits_for_a_moment() {
+    let (line, a, terms) = (line(), worker(1, 1, 8_192), terms());
+    let grab = |now| line.grab(&terms, false, LATER, now, [0, 0]);
+    let first = grab(NOW);
+    line.plan(std::slice::from_ref(&a), NOW);
+    line.throttle(std::slice::from_ref(&a), "Reason", NOW);
+    assert!(
+        matches!(
+            grab(NOW),
+            Grab::Refused(InvokeError::Throttled { reason }) if reason == "ConcurrentInvocationLimitExceeded"
+        ),
+        "the one permit is for the first: {first:?}"
+    );
+    assert!(matches!(grab(NOW.plus(1_000)), Grab::Waiting { .. }));
+}
+
+#[test]
+fn only_so_many_wait_for_memory_that_is_at_work() {
+    let (line, a, terms) = (line(), worker(1, 1_000, 256), terms());
+    let workers = [Arc::clone(&a)];
+    let grab = |now| line.grab(&terms, false, LATER, now, [0, 0]);
+    let waiting: Vec<_> = (0..10).map(|_| grab(NOW)).collect();
+    assert_eq!(line.plan(&workers, NOW).unwrap().starts[0].1, 2);
+    line.on_report(&a, free(0, 0), [0, 2], NOW);
+    line.plan(&workers, NOW);
+    assert_eq!(line.waiting(), 10, "it may be for a moment only");
+    let later = NOW.plus(600);
+    line.plan(&workers, later);
+    assert_eq!(line.waiting(), 2, "one behind each sandbox");
+    assert!(matches!(
+        grab(later),
+        Grab::Refused(InvokeError::Limited {
+            retry_after_s: 1,
+            ..
+        })
+    ));
+    // Served at 100 a second and more: a second's worth may wait.
+    for n in 0..100 {
+        line.on_report(&a, free(1, n), [0, 2], later);
+        let _ = line.grab_other(&[], later, [0, 0]).map(Slot::used);
+    }
+    assert!(matches!(grab(later), Grab::Waiting { .. }));
+    drop(waiting);
+}
+
+#[test]
+fn no_more_sandboxes_are_asked_for_than_a_function_may_add() {
+    let (line, a, terms) = (line(), worker(1, 10_000, 1 << 30), terms());
+    a.tables.on_report(Report {
+        free_memory_mib: 1 << 30,
+        idle_memory_mib: 0,
+        start_budget: 5_000,
+        draining: false,
+        pools: Vec::new(),
+        complete: false,
+    });
+    terms.scale_out.on_others(700, NOW);
+    let _waiting: Vec<_> = (0..400)
+        .map(|_| line.grab(&terms, false, LATER, NOW, [0, 0]))
+        .collect();
+    let plan = line.plan(&[Arc::clone(&a)], NOW).unwrap();
+    assert_eq!(
+        plan.starts[0].1, 300,
+        "1,000 in 10 s, less what others asked for"
+    );
+    assert_eq!(line.waiting(), 300, "the rest is told at once");
+    // A tenth of a second later there is room for ten more, and what the worker begins for others counts.
+    line.on_begun(&a, 0, NOW);
+    line.on_begun(&a, 305, NOW);
+    let later = NOW.plus(100);
+    let _more: Vec<_> = (0..50)
+        .map(|_| line.grab(&terms, false, LATER, later, [0, 0]))
+        .collect();
+    let plan = line.plan(&[a], later).unwrap();
+    assert_eq!(plan.starts[0].1, 5);
+}
+
+#[test]
+fn sandboxes_between_two_invocations_are_no_room_for_more_of_the_same() {
+    let (line, a) = (line(), worker(1, 1_000, 0));
+    let _waiting = (wait(&line), wait(&line), wait(&line));
+    // Both sandboxes there is memory for have just ended and are reported idle; two who wait are bound to them.
+    a.tables.on_report(Report {
+        free_memory_mib: 0,
+        idle_memory_mib: 256,
+        start_budget: 8,
+        draining: false,
+        pools: Vec::new(),
+        complete: false,
+    });
+    line.on_report(&a, free(2, 0), [0, 0], NOW);
+    assert_eq!(line.waiting(), 1);
+    assert!(line.plan(&[Arc::clone(&a)], NOW).unwrap().starts.is_empty());
+    a.tables.on_report(Report {
+        free_memory_mib: 0,
+        idle_memory_mib: 384,
+        start_budget: 8,
+        draining: false,
+        pools: Vec::new(),
+        complete: false,
+    });
+    let plan = line.plan(&[a], NOW).unwrap();
+    assert_eq!(plan.starts[0].1, 1, "another version's gives way");
 }
