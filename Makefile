@@ -17,6 +17,7 @@ JOBS ?= $(shell nproc)
 
 .PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control setup runtimes
 .PHONY: help demo test test-rust test-e2e check fix bench bench-control chaos setup runtimes
+.PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
