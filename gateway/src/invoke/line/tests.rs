@@ -185,7 +185,8 @@ fn tables_that_lag_do_not_throttle_and_the_workers_word_does() {
     slot.used();
     pool.on_exhausted();
     line.on_ended(&a, free(1, 1), NOW);
-    assert!(matches!(grab(), Grab::Waiting { .. }));
+    let waiting = grab();
+    assert!(matches!(waiting, Grab::Waiting { .. }));
     let need = line
         .plan(std::slice::from_ref(&a), NOW)
         .unwrap()
@@ -260,4 +261,16 @@ fn a_worker_full_of_idle_sandboxes_is_asked_to_start() {
         complete: true,
     });
     assert_eq!(line.plan(&workers, NOW).unwrap().starts.len(), 1);
+}
+
+/// The task that looks after a line of a version that was replaced refuses all who wait until the line is empty; a place
+/// without anybody in it kept it at that, without a pause, until the place's deadline. Found by the simulation.
+#[test]
+fn a_caller_that_left_without_a_word_leaves_no_place_behind() {
+    let line = line();
+    let (_, receiver) = wait(&line);
+    assert!(line.plan(&[], NOW).is_some());
+    drop(receiver);
+    assert!(line.plan(&[], NOW).is_none());
+    assert_eq!(line.waiting(), 0);
 }
