@@ -15,7 +15,6 @@ SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control setup runtimes
 .PHONY: help demo test test-rust test-e2e check fix bench bench-control chaos setup runtimes
 .PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench setup runtimes
 
