@@ -59,7 +59,7 @@ sim-one: sim-build
 sim-same: sim-build
 	$(SIM_BIN) same $(FROM) $(SEEDS) $(JOBS)
 
-# Few enough seeds for every change. Not part of `make test` while seed 1 is a known failure (tests/sim/README.md).
+# Few enough seeds for every change. Not part of `make test` while it has known failures (tests/sim/README.md).
 test-sim: sim-build
 	$(SIM_BIN) same 1 2 $(JOBS)
 	$(SIM_BIN) many 3 16 $(JOBS)
