@@ -1,6 +1,6 @@
 //! How many requests a second a pool may have, and how many sandboxes a function may add: each gateway enforces the
 //! whole limit on what it sent itself, known at once, and on what the others sent, known from the workers' reports. No
-//! gateway asks anyone, none holds a share of a limit. How exact that is: docs/adr/0011. The rules are
+//! gateway asks anyone, none holds a share of a limit. How exact that is: docs/adr/0010. The rules are
 //! `hearth_core::rate`. How many may be in flight is not here: permits of the workers say that.
 
 use std::collections::HashMap;

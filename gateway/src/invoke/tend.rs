@@ -100,7 +100,9 @@ impl Invoker {
             }
             Outcome::AtLimit { reason } => {
                 line.throttle(&self.workers.load(), &reason, self.now());
-                None
+                // For those who stay a permit seems free. The answer is remembered for a while, so that asking again at
+                // once would be answered at once, without end.
+                (line.waiting() > 0).then_some(AFTER_NOTHING)
             }
             Outcome::NotFound => {
                 line.refuse_all(|| InvokeError::Gone);

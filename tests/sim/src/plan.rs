@@ -96,6 +96,8 @@ pub struct Plan {
     pub bursts: u64,
     /// Mean pause between calls to the metadata, milliseconds.
     pub metadata_pause_ms: u64,
+    /// Whether the faults are a storm over the controllers, rather than of all kinds.
+    pub is_storm: bool,
     /// How long faults may begin.
     pub faulty_ms: u64,
     /// What breaks.
@@ -125,7 +127,7 @@ impl Plan {
             controllers: if chance.percent(80) { 3 } else { 5 },
             workers: chance.between(2, 4),
             gateways: chance.between(1, 2),
-            tick_ms: *chance.pick(&[1, 2, 2, 3]),
+            tick_ms: *chance.pick(&[3, 5, 5, 10]),
             latency_ms: *chance.pick(&[2, 5, 5, 10, 20]),
             sync_ms: *chance.pick(&[1, 3, 5, 20]),
             lease_ms: chance.between(2_000, 4_000),
@@ -139,6 +141,7 @@ impl Plan {
             work_ms: *chance.pick(&[50, 200, 800]),
             bursts: if chance.percent(10) { 3 } else { 0 },
             metadata_pause_ms: *chance.pick(&[150, 300, 600]),
+            is_storm: chance.percent(30),
             faulty_ms: chance.between(12_000, 22_000),
             faults: Vec::new(),
             clocks: Vec::new(),
@@ -147,6 +150,11 @@ impl Plan {
         plan.clocks = (0..hosts)
             .map(|_| (signed(&mut chance, 20), signed(&mut chance, 60_000)))
             .collect();
+        if plan.is_storm {
+            plan.sync_ms = *chance.pick(&[10, 30, 80]);
+            plan.metadata_pause_ms = 60;
+            plan.invoke_pause_ms = 200;
+        }
         plan.faults = plan.draw_faults(&mut chance);
         plan
     }
@@ -167,6 +175,9 @@ impl Plan {
     }
 
     fn draw_faults(&self, chance: &mut Chance) -> Vec<Fault> {
+        if self.is_storm {
+            return self.draw_storm(chance);
+        }
         let hosts = self.hosts();
         // Some runs are quiet, most are not.
         let mean_ms = *chance.pick(&[800, 1_500, 1_500, 3_000, 8_000]);
@@ -185,6 +196,37 @@ impl Plan {
                 kind,
             });
             at_ms += 50 + chance.pause_ms(mean_ms);
+        }
+        faults
+    }
+
+    /// Controllers lose their power again and again and are back before anyone is elected, or a little later.
+    fn draw_storm(&self, chance: &mut Chance) -> Vec<Fault> {
+        let controllers = Self::names('c', self.controllers);
+        let mut faults = Vec::new();
+        let mut at_ms = chance.pause_ms(300);
+        while at_ms < self.faulty_ms {
+            let one = chance.pick(&controllers).clone();
+            let (for_ms, kind) = match chance.below(8) {
+                0..4 => (chance.between(20, 250), FaultKind::Crash(one)),
+                4 | 5 => (chance.between(250, 1_500), FaultKind::Crash(one)),
+                6 => {
+                    let (from, to) = controllers.iter().cloned().partition(|c| *c == one);
+                    let one_way = chance.percent(30);
+                    let kind = FaultKind::Cut { from, to, one_way };
+                    (chance.between(200, 2_000), kind)
+                }
+                _ => (
+                    chance.between(200, 1_000),
+                    FaultKind::SlowDisk(one, chance.between(50, 300)),
+                ),
+            };
+            faults.push(Fault {
+                at_ms,
+                for_ms,
+                kind,
+            });
+            at_ms += 50 + chance.pause_ms(350);
         }
         faults
     }

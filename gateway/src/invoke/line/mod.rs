@@ -289,7 +289,7 @@ impl Line {
         for ticket in state.queue.expire(now) {
             state.refuse(ticket, InvokeError::WaitedTooLong);
         }
-        state.waiters.retain(|_, waiter| !waiter.is_closed());
+        state.forget_gone();
         state.serve(self, now);
         if let Some(detail) = state.not_runnable(workers, now) {
             state.refuse_all(|| InvokeError::NotRunnable(detail.clone()));
@@ -451,6 +451,19 @@ impl State {
             self.queue.cancel(ticket);
             self.refuse(ticket, error());
         }
+    }
+
+    /// Callers that left without a word give up their places too: a line of places alone would never be empty, and whoever
+    /// refuses all who wait would have nobody to refuse.
+    fn forget_gone(&mut self) {
+        let queue = &mut self.queue;
+        self.waiters.retain(|ticket, waiter| {
+            let is_gone = waiter.is_closed();
+            if is_gone {
+                queue.cancel(*ticket);
+            }
+            !is_gone
+        });
     }
 
     fn refuse_all(&mut self, error: impl Fn() -> InvokeError) {

@@ -192,7 +192,8 @@ fn tables_that_lag_do_not_throttle_and_the_workers_word_does() {
     slot.used();
     pool.on_exhausted();
     line.on_ended(&a, free(1, 1), NOW);
-    assert!(matches!(grab(), Grab::Waiting { .. }));
+    let waiting = grab();
+    assert!(matches!(waiting, Grab::Waiting { .. }));
     let need = line
         .plan(std::slice::from_ref(&a), NOW)
         .unwrap()
@@ -373,4 +374,16 @@ fn sandboxes_between_two_invocations_are_no_room_for_more_of_the_same() {
     });
     let plan = line.plan(&[a], NOW).unwrap();
     assert_eq!(plan.starts[0].1, 1, "another version's gives way");
+}
+
+/// The task that looks after a line of a version that was replaced refuses all who wait until the line is empty; a place
+/// without anybody in it kept it at that, without a pause, until the place's deadline. Found by the simulation.
+#[test]
+fn a_caller_that_left_without_a_word_leaves_no_place_behind() {
+    let line = line();
+    let (_, receiver) = wait(&line);
+    assert!(line.plan(&[], NOW).is_some());
+    drop(receiver);
+    assert!(line.plan(&[], NOW).is_none());
+    assert_eq!(line.waiting(), 0);
 }

@@ -29,7 +29,7 @@ use crate::plan::{ACCOUNTS, Plan};
 /// How long the first functions may take to be there, milliseconds.
 const READY_WITHIN_MS: u64 = 60_000;
 /// Load goes on for so long after the faults.
-const HEALED_LOAD_MS: u64 = 6_000;
+const HEALED_LOAD_MS: u64 = 4_000;
 /// How long what was sent may take to end: the clients' patience and a little.
 const QUIET_WITHIN_MS: u64 = 30_000;
 /// How long the probes may take.
