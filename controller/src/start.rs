@@ -435,15 +435,7 @@ impl Parts {
         let blobs = BlobsService {
             store: Arc::clone(&stores.store),
         };
-        let backups = BackupService {
-            cluster_id: self.options.cluster_id.clone(),
-            consensus: self.consensus.clone(),
-            clock: self.seams.clock.clone(),
-            store: Arc::clone(&stores.store),
-            is_shared: self.options.blobs.store == BlobStoreKind::S3,
-            running: stores.backups.clone(),
-            stop: self.shutdown.token(),
-        };
+        let backups = self.backups(stores);
         let max = self.options.server.max_message_size.as_usize();
         let control = pb::control_server::ControlServer::new(control)
             .max_decoding_message_size(max)
@@ -463,6 +455,18 @@ impl Parts {
             .add_service(pb::blobs_server::BlobsServer::new(blobs))
             .add_service(pb::backups_server::BackupsServer::new(backups))
             .add_service(pb::trust_server::TrustServer::new(trust))
+    }
+
+    fn backups(&self, stores: &Stores) -> BackupService {
+        BackupService {
+            cluster_id: self.options.cluster_id.clone(),
+            consensus: self.consensus.clone(),
+            clock: self.seams.clock.clone(),
+            store: Arc::clone(&stores.store),
+            is_shared: self.options.blobs.store == BlobStoreKind::S3,
+            running: stores.backups.clone(),
+            stop: self.shutdown.token(),
+        }
     }
 
     fn operations(&self, stores: &Stores) -> Operations {

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! The second rule here is the lease under which a worker begins invocations. A worker that was stopped finds, when it
-//! goes on, frames that are old; the gateway has answered their callers meanwhile. So a worker begins nothing unless the
-//! gateway answered a pulse that was sent within [`LEASE_MS`], and a gateway gives an invocation to another worker only
-//! when the lease of the first is over for certain ([`Answers::is_lease_over`]) and no acknowledgement has come.
+//! goes on, frames that are old; another worker may do them sooner, or nobody waits any more. So a worker begins nothing
+//! unless the gateway answered a pulse that was sent within [`LEASE_MS`], and refuses what it reads without; what it
+//! refused surely did not run. That no acknowledgement has come says nothing of the kind: it may be on its way.
 
 use crate::ids::{MonotonicMs, NodeId};
 
@@ -20,10 +20,10 @@ use crate::ids::{MonotonicMs, NodeId};
 pub const PULSE_MS: u64 = 100;
 
 /// A worker begins invocations of a gateway for so long after it sent the newest pulse that the gateway answered. Four
-/// pulses: a hiccup of the scheduler costs nothing, and a stopped worker's callers wait half a second.
+/// pulses: a hiccup of the scheduler costs nothing.
 pub const LEASE_MS: u64 = 400;
 
-/// Beyond the lease, what a gateway waits for acknowledgements that are on their way, and for clocks that run apart.
+/// Beyond the lease, what a gateway waits for clocks that run apart.
 const LEASE_MARGIN_MS: u64 = 100;
 
 /// A worker that lags so far is slow whatever the others do.
@@ -116,15 +116,10 @@ impl Answers {
         self.pulse_at.is_some()
     }
 
-    /// Whether the worker begins nothing any more of what was sent to it: its lease is over, whatever became of it and of
-    /// the network, and acknowledgements of what it began before have come.
+    /// Whether the worker begins nothing any more of what is still to be handed over to it: its lease is over, whatever
+    /// became of it and of the network.
     pub fn is_lease_over(&self, now: MonotonicMs) -> bool {
         self.is_pulsing() && now.since(self.answered_at) >= LEASE_MS + LEASE_MARGIN_MS
-    }
-
-    /// Milliseconds until then.
-    pub fn lease_left_ms(&self, now: MonotonicMs) -> u64 {
-        (LEASE_MS + LEASE_MARGIN_MS).saturating_sub(now.since(self.answered_at))
     }
 
     /// How far the worker lags behind what is expected of it. Milliseconds. `oldest_untaken_ms` is the age of the oldest

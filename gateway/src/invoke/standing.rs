@@ -83,17 +83,6 @@ impl Invoker {
             self.wake_waiting();
         }
     }
-
-    /// Settles what a lost stream left open, once the worker can begin nothing of it any more.
-    pub(super) fn decide_after_lease(self: &Arc<Self>, worker: &Arc<Worker>, mark: u64) {
-        let left_ms = worker.answers().lease_left_ms(self.now());
-        let worker = Arc::clone(worker);
-        self.shutdown
-            .spawn("invocations of a lost worker", async move {
-                tokio::time::sleep(Duration::from_millis(left_ms)).await;
-                worker.on_lease_over(mark);
-            });
-    }
 }
 
 fn tell(worker: &Worker, case: &Case, before: Standing) {

@@ -67,9 +67,7 @@ fn lost(invoker: &Arc<Invoker>, worker: &Arc<Worker>) {
     worker.tables.set_connected(false);
     // Tables first: what is retried now must not come back here.
     invoker.forget_worker(worker.id);
-    if let Some(mark) = worker.on_lost() {
-        invoker.decide_after_lease(worker, mark);
-    }
+    worker.on_lost();
     invoker.on_connections_changed();
 }
 

@@ -37,8 +37,7 @@ struct Pending {
     /// The row of the line that counts it as sent.
     row: u64,
     pool: Option<Arc<PoolSlot>>,
-    /// None when it was taken back: the worker's answer only tells that its sandbox is free.
-    reply: Option<oneshot::Sender<Result<Reply, AttemptFailure>>>,
+    reply: oneshot::Sender<Result<Reply, AttemptFailure>>,
     head: Option<pb::Response>,
     /// Pieces of the response that came so far.
     body: BytesMut,
@@ -51,10 +50,8 @@ struct Pending {
 
 impl Pending {
     fn answer(self, result: Result<Reply, AttemptFailure>) {
-        if let Some(reply) = self.reply {
-            // A caller that is gone needs no answer.
-            let _ = reply.send(result);
-        }
+        // A caller that is gone needs no answer.
+        let _ = self.reply.send(result);
     }
 }
 
@@ -118,7 +115,7 @@ impl Worker {
             line: Arc::clone(line),
             row,
             pool,
-            reply: Some(sender),
+            reply: sender,
             head: None,
             body: BytesMut::new(),
             sent_at: now,
@@ -251,29 +248,24 @@ impl Worker {
         let oldest = self
             .in_flight()
             .values()
-            .filter(|pending| !pending.taken && pending.is_small && pending.reply.is_some())
+            .filter(|pending| !pending.taken && pending.is_small)
             .map(|pending| now.since(pending.sent_at))
             .max();
         self.answers().lag_ms(oldest.unwrap_or(0), now)
     }
 
-    /// What the worker has not taken and cannot begin any more goes elsewhere. Returns how many.
+    /// What was not handed over to a worker whose lease is over goes elsewhere. What was handed over does not, since its
+    /// acknowledgement may be on the way: the worker refuses it when it goes on, or its stream ends. Returns how many.
     pub(super) fn recall(&self, now: MonotonicMs) -> usize {
         if !self.answers().is_lease_over(now) {
             return 0;
         }
-        let untaken = self.untaken(u64::MAX);
-        for id in &untaken {
-            let reply = match self.withdraw(*id) {
-                Some(pending) => pending.reply,
-                // The worker will refuse it when it reads it, and say what is free.
-                None => self.in_flight().get_mut(id).and_then(|p| p.reply.take()),
-            };
-            if let Some(reply) = reply {
-                let _ = reply.send(Err(AttemptFailure::LostBeforeTaken));
-            }
-        }
-        untaken.len()
+        let withdrawn = self.untaken().into_iter().filter_map(|id| {
+            let pending = self.withdraw(id)?;
+            pending.answer(Err(AttemptFailure::LostBeforeTaken));
+            Some(())
+        });
+        withdrawn.count()
     }
 
     /// Takes an invocation out of the table if a part of it at least was not handed over.
@@ -292,10 +284,9 @@ impl Worker {
         Some(pending)
     }
 
-    fn untaken(&self, below: u64) -> Vec<u64> {
+    fn untaken(&self) -> Vec<u64> {
         let in_flight = self.in_flight();
-        let is_untaken = |id: &u64, p: &Pending| !p.taken && p.reply.is_some() && *id < below;
-        let untaken = in_flight.iter().filter(|(id, p)| is_untaken(id, p));
+        let untaken = in_flight.iter().filter(|(_, pending)| !pending.taken);
         untaken.map(|(id, _)| *id).collect()
     }
 
@@ -305,32 +296,18 @@ impl Worker {
         }
     }
 
-    /// The stream is lost: what was surely not taken may go elsewhere. What was handed over and not acknowledged is
-    /// decided when the worker's lease is over; the mark for [`Worker::on_lease_over`] is returned if there is any.
-    pub(super) fn on_lost(&self) -> Option<u64> {
+    /// The stream is lost: what was not handed over goes elsewhere. The rest may have been begun, whether or not that was
+    /// acknowledged.
+    pub(super) fn on_lost(&self) {
         let unsent = self.outbox.close();
-        let is_leased = self.answers().is_pulsing();
-        let lost: Vec<(u64, bool)> = {
-            let in_flight = self.in_flight();
-            in_flight.iter().map(|(id, p)| (*id, p.taken)).collect()
-        };
-        let mut is_open = false;
-        for (id, taken) in lost {
-            if unsent.contains(&id) {
-                self.fail(id, AttemptFailure::LostBeforeTaken);
-            } else if taken || !is_leased {
-                self.fail(id, AttemptFailure::LostAfterTaken);
+        let lost: Vec<u64> = self.in_flight().keys().copied().collect();
+        for id in lost {
+            let failure = if unsent.contains(&id) {
+                AttemptFailure::LostBeforeTaken
             } else {
-                is_open = true;
-            }
-        }
-        is_open.then(|| self.next_id.load(Relaxed))
-    }
-
-    /// The lease of a lost stream is over: of what was sent before the mark, nothing that is not acknowledged was taken.
-    pub(super) fn on_lease_over(&self, mark: u64) {
-        for id in self.untaken(mark) {
-            self.fail(id, AttemptFailure::LostBeforeTaken);
+                AttemptFailure::LostAfterTaken
+            };
+            self.fail(id, failure);
         }
     }
 }
@@ -385,9 +362,8 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let (worker, id) = (&self.worker, self.id);
-        let is_open = |p: &Pending| p.reply.is_some();
-        // Most have been answered; one that was taken back is the worker's to refuse.
-        if !worker.in_flight().get(&id).is_some_and(is_open) {
+        // Most have been answered.
+        if !worker.in_flight().contains_key(&id) {
             return;
         }
         if worker.withdraw(id).is_none() && worker.take(id).is_some() {

@@ -1,4 +1,4 @@
-//! Workers that stop answering: what they have not taken is answered by others, what they have is not repeated.
+//! Workers that stop answering: they are sent nothing more, and what they have is not repeated.
 
 use std::time::{Duration, Instant};
 
@@ -34,41 +34,43 @@ fn clock() -> Instant {
     Instant::now()
 }
 
+/// What was handed over waits for the worker's word, as it may have been begun; whoever comes later does not wait for it.
 #[tokio::test]
-async fn what_a_stopped_worker_has_not_taken_is_answered_by_another() {
+async fn a_stopped_worker_is_sent_nothing_more_and_what_it_has_is_not_repeated() {
     let cluster = pair("echo").await;
     cluster.worker(0).frozen.send_replace(true);
-    let before = cluster.worker(0).seen.lock().unwrap().invokes;
-    let begun = clock();
-    let answers = futures::future::join_all((0..4).map(|_| cluster.invoke("echo", "1"))).await;
+    let handed_over = futures::future::join_all((0..4).map(|_| cluster.invoke("echo", "1")));
+    let later = async {
+        let mut quick = 0;
+        while quick < 20 {
+            let begun = clock();
+            let answer =
+                tokio::time::timeout(Duration::from_millis(300), cluster.invoke("echo", "1"));
+            quick = match answer.await {
+                Ok(answer) if answer.status == 200 => quick + 1,
+                _ => 0,
+            };
+            assert!(begun.elapsed() < LONG);
+        }
+        cluster.worker(0).frozen.send_replace(false);
+    };
+    let (answers, ()) = tokio::time::timeout(LONG, async { tokio::join!(handed_over, later) })
+        .await
+        .expect("the stopped worker is left alone");
     assert!(answers.iter().all(|answer| answer.status == 200));
-    assert!(
-        begun.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        begun.elapsed()
-    );
-    // From now on nobody waits for it.
-    for _ in 0..20 {
-        let begun = clock();
-        assert_eq!(cluster.invoke("echo", "1").await.status, 200);
-        assert!(
-            begun.elapsed() < Duration::from_millis(300),
-            "{:?}",
-            begun.elapsed()
-        );
-    }
-    assert_eq!(cluster.worker(0).seen.lock().unwrap().invokes, before);
 }
 
 #[tokio::test]
 async fn a_worker_that_goes_on_gets_invocations_again() {
     let cluster = pair("echo").await;
     cluster.worker(0).frozen.send_replace(true);
-    let answers = futures::future::join_all((0..4).map(|_| cluster.invoke("echo", "1"))).await;
+    let handed_over = futures::future::join_all((0..4).map(|_| cluster.invoke("echo", "1")));
+    let thaw = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        cluster.worker(0).frozen.send_replace(false);
+    };
+    let (answers, ()) = tokio::join!(handed_over, thaw);
     assert!(answers.iter().all(|answer| answer.status == 200));
-    cluster.worker(0).frozen.send_replace(false);
-    // It reads what was taken back from it; a real one refuses that, so only what comes later counts.
-    tokio::task::yield_now().await;
     let back = async {
         loop {
             let before = cluster.worker(0).seen.lock().unwrap().invokes;

@@ -76,21 +76,12 @@ impl Bench {
         let quiet_cpu = self.quiet(pid).await?;
 
         let names = names(self.scale.functions)?;
-        say(&format!("creating {} functions", names.len()));
-        let code = self.controllers.put(package()?).await?;
-        let creates: Vec<_> = names
-            .iter()
-            .map(|name| self.controllers.create(name, &code))
-            .collect();
-        let create = self.operations(creates).await?;
+        let create = self.create(&names).await?;
         let active = self.all_active(&names).await?;
         let with_functions = resident_bytes(pid)?;
         say("reserving concurrency for each");
-        let reserves: Vec<_> = names
-            .iter()
-            .map(|name| self.controllers.reserve(name, 1))
-            .collect();
-        let reserve = self.operations(reserves).await?;
+        let reserve = |name| self.controllers.reserve(name, 1);
+        let reserve = self.operations(names.iter().map(reserve).collect()).await?;
 
         let (decided, invoked) = names.split_at(names.len() / 2);
         say("cold-start decisions");
@@ -104,8 +95,18 @@ impl Bench {
         say("changes of the catalog");
         let catalog = self.catalog(&names[0]).await?;
 
-        let leader_changes = self.controllers.cluster(0).await?.term - first_term;
-        let per = |bytes: u64, n: u64| bytes / n.max(1);
+        let leader = Leader {
+            changes: self.controllers.cluster(0).await?.term - first_term,
+            bytes_per_worker: per(with_workers.saturating_sub(empty), self.scale.workers),
+            bytes_per_function: per(
+                with_functions.saturating_sub(with_workers),
+                names.len() as u64,
+            ),
+            resident_bytes: resident_bytes(pid)?,
+            quiet_cpu_share: quiet_cpu,
+            us_per_decision: per(decision_us, decided.len() as u64),
+            us_per_cold_start: per(cold_us, invoked.len() as u64),
+        };
         Ok(Report {
             workers: self.scale.workers,
             functions: names.len(),
@@ -116,21 +117,18 @@ impl Bench {
             decisions,
             cold_starts,
             catalog,
-            leader: Leader {
-                changes: leader_changes,
-                bytes_per_worker: per(with_workers.saturating_sub(empty), self.scale.workers),
-                bytes_per_function: per(
-                    with_functions.saturating_sub(with_workers),
-                    names.len() as u64,
-                ),
-                resident_bytes: resident_bytes(pid)?,
-                quiet_cpu_share: quiet_cpu,
-                us_per_decision: per(decision_us, decided.len() as u64),
-                us_per_cold_start: per(cold_us, invoked.len() as u64),
-            },
+            leader,
             fleet_bytes_per_worker: per(resident_bytes(self.nodes.fleet_pid)?, self.scale.workers),
             gateway_bytes: resident_bytes(self.nodes.gateway_pid)?,
         })
+    }
+
+    /// Creates all functions.
+    async fn create(&self, names: &[FunctionName]) -> anyhow::Result<Rate> {
+        say(&format!("creating {} functions", names.len()));
+        let code = self.controllers.put(package()?).await?;
+        let create = |name| self.controllers.create(name, &code);
+        self.operations(names.iter().map(create).collect()).await
     }
 
     /// Pid of the leader.
@@ -309,6 +307,10 @@ async fn watch(
         }
     }
     Ok(())
+}
+
+fn per(total: u64, count: u64) -> u64 {
+    total / count.max(1)
 }
 
 /// Runs all, so many at a time; the first failure ends it.
