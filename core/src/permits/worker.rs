@@ -134,6 +134,8 @@ pub struct PoolGate {
     ceiling: u32,
     in_flight: u32,
     sequence: GrantSequence,
+    /// Whether `sequence` is of this pool. It is the floor before, which says only that nothing older is taken.
+    is_known: bool,
     /// The session the ceiling was given in.
     session: u64,
 }
@@ -148,6 +150,7 @@ impl PoolGate {
             ceiling: 0,
             in_flight: 0,
             sequence: floor,
+            is_known: false,
             session: 0,
         }
     }
@@ -161,6 +164,7 @@ impl PoolGate {
         }
         self.ceiling = grant.n;
         self.sequence = grant.sequence;
+        self.is_known = true;
         self.session = session.number;
         true
     }
@@ -175,13 +179,20 @@ impl PoolGate {
         session: SessionView,
         now: MonotonicMs,
     ) -> Option<ShrinkAnswer> {
+        let is_old = shrink.base < self.sequence;
+        // A gate that was thrown away and made again has nothing to lower, whatever the question is about; the answer
+        // is committed only if the base still stands. Without it a share of which this worker knows nothing any more
+        // could never be taken back.
         if !Self::is_current(shrink.incarnation, shrink.session, session, now)
-            || shrink.base < self.sequence
+            || (is_old && self.is_known)
         {
             return None;
         }
         self.ceiling = self.ceiling.min(shrink.n);
-        self.sequence = shrink.base;
+        if !is_old {
+            self.sequence = shrink.base;
+            self.is_known = true;
+        }
         Some(ShrinkAnswer {
             worker,
             pool: shrink.pool.clone(),

@@ -12,6 +12,7 @@ use hearth_aws_api::sigv4::{SecretKey, Signer, sign};
 use hearth_core::control::{AccountSummary, ControlReply, ControlRequest};
 use hearth_core::error::{Error, ErrorCode, NOT_DONE};
 use hearth_core::function::Function;
+use hearth_core::name::FunctionName;
 use hearth_node::Seams;
 use hearth_proto::convert::{decode_request, encode_answer, encode_function};
 use hearth_proto::internal::v1 as pb;
@@ -52,10 +53,15 @@ type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 struct Shared(Arc<FakeController>);
 
+/// As the controllers word it.
+fn missing(name: &FunctionName) -> Error {
+    let arn = format!("arn:aws:lambda:us-east-1:000000000000:function:{name}");
+    Error::new(ErrorCode::NotFound, format!("Function not found: {arn}"))
+}
+
 impl FakeController {
     fn execute(&self, request: ControlRequest) -> Result<ControlReply, Error> {
         let mut functions = self.functions.lock().unwrap();
-        let missing = || Error::new(ErrorCode::NotFound, "no such function");
         match request {
             ControlRequest::CreateFunction {
                 name,
@@ -75,7 +81,10 @@ impl FakeController {
             }
             ControlRequest::GetFunction { name, .. } => {
                 self.gets.fetch_add(1, SeqCst);
-                let found = functions.get(name.as_str()).cloned().ok_or_else(missing)?;
+                let found = functions
+                    .get(name.as_str())
+                    .cloned()
+                    .ok_or_else(|| missing(&name))?;
                 Ok(ControlReply::Function(Box::new(found)))
             }
             ControlRequest::ListFunctions { after, limit, .. } => {
@@ -91,16 +100,22 @@ impl FakeController {
                 })
             }
             ControlRequest::UpdateFunctionConfiguration { name, patch, .. } => {
-                let found = functions.get_mut(name.as_str()).ok_or_else(missing)?;
+                let found = functions
+                    .get_mut(name.as_str())
+                    .ok_or_else(|| missing(&name))?;
                 patch.apply_to(&mut found.latest.config);
                 Ok(ControlReply::Function(Box::new(found.clone())))
             }
             ControlRequest::DeleteFunction { name, .. } => {
-                functions.remove(name.as_str()).ok_or_else(missing)?;
+                functions
+                    .remove(name.as_str())
+                    .ok_or_else(|| missing(&name))?;
                 Ok(ControlReply::Done)
             }
             ControlRequest::SetReservedConcurrency { name, reserved, .. } => {
-                let found = functions.get_mut(name.as_str()).ok_or_else(missing)?;
+                let found = functions
+                    .get_mut(name.as_str())
+                    .ok_or_else(|| missing(&name))?;
                 found.reserved_concurrency = reserved;
                 Ok(ControlReply::Function(Box::new(found.clone())))
             }

@@ -206,13 +206,7 @@ async fn bad_requests_are_answered_as_aws_answers_them() {
             404,
             "UnknownOperationException",
         ),
-        (
-            "GET",
-            "/2015-03-31/functions/f/aliases",
-            "",
-            501,
-            "NotImplemented",
-        ),
+        ("GET", "/2018-10-31/layers", "", 501, "NotImplemented"),
         ("POST", invoke, "{", 400, "InvalidRequestContentException"),
         (
             "POST",
