@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PROFILE ?= debug
 CARGO_PROFILE = $(if $(filter release,$(PROFILE)),--release,)
 RUNTIMES = target/runtimes
-PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q tests/e2e
+PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q
 
 # The simulation has a target directory of its own: its build seeds tokio, which a cfg switches on for every crate.
 SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=target/sim cargo
@@ -15,14 +15,12 @@ SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-e2e test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control setup runtimes
-.PHONY: help demo test test-rust test-e2e check fix bench bench-control chaos setup runtimes
-.PHONY: help demo test test-rust test-e2e check fix bench bench-overload bench-functions setup runtimes
-.PHONY: help demo test test-rust test-e2e check fix bench bench-control chaos setup runtimes test-sim sim sim-one sim-same sim-mutants sim-build
+.PHONY: help demo test test-rust test-e2e test-faults test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control bench-overload bench-functions chaos setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
 	@echo "make test    every test: Rust, then real clusters driven by real clients (root)"
+	@echo "make test-faults  nodes killed, stopped, drained and restarted under load; make chaos: in network namespaces"
 	@echo "make sim     SEEDS=200 [FROM=1]: a whole cluster in simulation, one process a seed; sim-one SEED=n repeats one"
 	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
 	@echo "make fix     formatting and what clippy can mend"
@@ -47,9 +45,16 @@ test: test-rust test-e2e
 test-rust: runtimes
 	cargo test --locked --workspace $(CARGO_PROFILE)
 
+# Kills, stops and restarts under load take minutes and measure times: apart from what every change must pass.
+FAULTS = failover operators quotas rolling slow_workers
+
 test-e2e: runtimes
 	scripts/build-examples
-	$(PYTEST)
+	$(PYTEST) tests/e2e $(FAULTS:%=--ignore=tests/e2e/test_%.py)
+
+test-faults: runtimes
+	scripts/build-examples
+	$(PYTEST) $(FAULTS:%=tests/e2e/test_%.py)
 
 sim-build:
 	$(SIM) build --locked --package hearth-sim

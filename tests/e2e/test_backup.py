@@ -142,14 +142,14 @@ def test_everything_acknowledged_before_the_backup_is_there_after_a_restore(tmp_
         with pytest.raises(client.exceptions.ResourceNotFoundException):
             client.get_function(FunctionName="kept-5")
 
-        joining = [Joining(tmp_path, id, new_id) for id in (2, 3)]
+        joining = [Joining(tmp_path, id, new_id, data) for id in (2, 3)]
         for one in joining:
             code, text, error = controllers("add", one.id, one.addr, "--data-dir", data)
             assert code == 0 and roles(text)[one.id] == "voter", (text, error)
         create(client, "after", {"app.py": CODE.format(name="after")})
         assert invoke(client, "after")[1] == "after"
         again = tmp_path / "again.tar"
-        hearth("backup", again, "--controller", joining[0].addr)
+        hearth("backup", again, "--controller", joining[0].addr, "--data-dir", data)
         assert "every digest is right" in hearth("restore", again, "--dry-run").stdout
     finally:
         for one in joining:

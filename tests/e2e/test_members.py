@@ -16,11 +16,13 @@ def free_port():
 class Joining:
     """One `hearth controller` that belongs to no cluster yet."""
 
-    def __init__(self, directory, id, cluster_id, cluster):
+    def __init__(self, directory, id, cluster_id, data):
+        nodes = json.loads((data / "cluster.json").read_text())["nodes"]
+        first = next(node["addr"] for node in nodes if node["role"] == "controller")
         self.id, self.addr, self.dir = id, f"127.0.0.1:{free_port()}", directory / f"controller-{id}"
         self.dir.mkdir()
         made = subprocess.run(
-            [str(HEARTH), "token", "create", "--role", "controller", "--data-dir", str(cluster.data_dir / "data")],
+            [str(HEARTH), "token", "create", "--role", "controller", "--data-dir", str(data)],
             capture_output=True, text=True, check=True,
         )
         (self.dir / "token").write_text(made.stdout)
@@ -28,7 +30,7 @@ class Joining:
         config.write_text(
             f'node_id = {id}\ncluster_id = "{cluster_id}"\nlisten = "{self.addr}"\nadmin_listen = "127.0.0.1:0"\n'
             f'data_dir = "{self.dir}/data"\n[peers]\n'
-            f'[tls]\njoin_token_file = "{self.dir}/token"\njoin_at = ["{cluster.nodes("controller")[0]["addr"]}"]\n'
+            f'[tls]\njoin_token_file = "{self.dir}/token"\njoin_at = ["{first}"]\n'
         )
         self.log = open(self.dir / "log", "wb")
         self.process = subprocess.Popen([str(HEARTH), "controller", "--config", str(config)], stdout=self.log, stderr=self.log)
@@ -62,7 +64,7 @@ def test_a_cluster_grows_to_three_controllers_and_one_leaves(tmp_path):
         code, text, _ = controllers("list", "--data-dir", data)
         assert code == 0 and roles(text) == {1: "leader"}, text
         cluster_id = json.loads((data / "cluster.json").read_text())["cluster_id"]
-        joining = [Joining(tmp_path, id, cluster_id, cluster) for id in (2, 3)]
+        joining = [Joining(tmp_path, id, cluster_id, data) for id in (2, 3)]
         for one in joining:
             code, text, error = controllers("add", one.id, one.addr, "--data-dir", data)
             assert code == 0 and roles(text)[one.id] == "voter", (text, error)

@@ -67,7 +67,9 @@ class Load:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp("pair"), controllers=1, workers=2, gateways=1).start()
+    # Neither worker has memory for a sandbox for every client: the load needs both.
+    memory = ["--memory-mib", "1024"]
+    cluster = Cluster(tmp_path_factory.mktemp("pair"), controllers=1, workers=2, gateways=1, extra=memory).start()
     create(cluster.client(), "load", {"app.py": APP}, Timeout=10)
     yield cluster
     cluster.stop()

@@ -264,6 +264,9 @@ def test_nodes_of_another_cluster_and_expired_ones_are_refused_with_the_reason(t
     assert issue(other, tmp_path / "a", "--cluster-id", name, "--id", 170).returncode == 0
     assert issue(own, tmp_path / "b", "--cluster-id", "elsewhere", "--id", 171).returncode == 0
     assert issue(own, tmp_path / "c", "--cluster-id", name, "--id", 172, "--life", "1ms").returncode == 0
+    # Certificates count whole seconds.
+    issued = time.time()
+    until(lambda: time.time() > issued + 2, "the certificate has expired")
     # Trusts the right CA, so that it is the controller that refuses.
     (tmp_path / "a" / "ca.pem").write_bytes((own / "ca.pem").read_bytes())
     controller_log = (tls_cluster.data_dir / "data" / "logs" / "controller-1.log").read_text
