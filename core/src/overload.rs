@@ -39,7 +39,7 @@ impl ServiceRate {
         self.current += 1;
     }
 
-    /// Served a second: the window before weighs as much as of it lies within the last [`WINDOW_MS`].
+    /// Served a second: the window before weighs as much as of it lies within the last `WINDOW_MS`.
     pub fn per_second(&mut self, now: MonotonicMs) -> u64 {
         self.turn(now);
         let into = now.0 % WINDOW_MS;
