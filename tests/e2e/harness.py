@@ -187,3 +187,14 @@ def invoke(client, name, payload=None, **members):
     if "LogResult" in answer:
         answer["Log"] = base64.b64decode(answer["LogResult"]).decode()
     return answer, (json.loads(text) if text else None)
+
+
+def hearth(cluster, *command, check=True):
+    done = subprocess.run([str(HEARTH), *map(str, command), "--data-dir", str(cluster.data_dir / "data")],
+                          capture_output=True, text=True, timeout=60)
+    assert not check or done.returncode == 0, (command, done.stdout, done.stderr)
+    return done
+
+
+def nodes(cluster):
+    return {(n["role"], n["id"]): n for n in json.loads(hearth(cluster, "nodes", "--json").stdout)["nodes"]}

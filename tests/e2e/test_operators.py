@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from harness import HEARTH, Cluster, create, invoke, until
+from harness import Cluster, create, hearth, invoke, nodes, until
 from test_rolling import APP, Balanced, is_ready
 
 
@@ -17,17 +17,6 @@ def three(tmp_path_factory):
     create(cluster.client(), "written", {"app.py": APP})
     yield cluster
     cluster.stop()
-
-
-def hearth(cluster, *command, check=True):
-    done = subprocess.run([str(HEARTH), *map(str, command), "--data-dir", str(cluster.data_dir / "data")],
-                          capture_output=True, text=True, timeout=60)
-    assert not check or done.returncode == 0, (command, done.stdout, done.stderr)
-    return done
-
-
-def nodes(cluster):
-    return {(n["role"], n["id"]): n for n in json.loads(hearth(cluster, "nodes", "--json").stdout)["nodes"]}
 
 
 def test_all_nodes_are_listed_with_role_state_and_release(three):

@@ -161,6 +161,7 @@ impl Term {
         }
         self.push_commits(reclaims);
         self.carry_out(repairs);
+        self.even_out();
         self.plan_shrinks();
     }
 

@@ -187,6 +187,24 @@ impl Term {
         self.push_commits(changes);
     }
 
+    /// Has provisioned concurrency moved that lies unevenly. Its shrinks are planned with all others.
+    pub(crate) fn even_out(&mut self) {
+        let now = self.now();
+        let since = self.heard_since(now);
+        let (permits, observed) = (&mut self.permits, &self.observed);
+        self.deps.consensus.read(|m| {
+            let state = m.state();
+            let table = state.grants.table();
+            let rooms = rooms(state, observed, since);
+            for pool in table.provisioned() {
+                if let Some(needs) = needs(state, pool) {
+                    let hosts = hosts(observed, &rooms, &needs);
+                    permits.plan_even(table, pool, needs.memory_mib, &hosts, now);
+                }
+            }
+        });
+    }
+
     /// How a function's provisioned concurrency stands, by version.
     pub(crate) fn provisioned_status(
         &self,

@@ -63,7 +63,9 @@ pub struct LeaderPermits {
     /// Shares being lowered at the moment, and to what; not to be repaired upwards.
     shrinking: BTreeMap<Key, u32>,
     /// Idle permits to be moved: the wanted size, and when the wish ends.
-    moves: BTreeMap<Key, (u32, MonotonicMs)>,
+    pub(super) moves: BTreeMap<Key, (u32, MonotonicMs)>,
+    /// Provisioned pools whose shares could lie more evenly, and since when.
+    pub(super) uneven: BTreeMap<PoolKey, MonotonicMs>,
     /// Proposed reclaims: a grant up to this sequence is not to be sent any more.
     reclaiming: BTreeMap<Key, GrantSequence>,
     /// Pools with a commit under way, and since when.
@@ -82,6 +84,7 @@ impl LeaderPermits {
             attempted: BTreeMap::new(),
             shrinking: BTreeMap::new(),
             moves: BTreeMap::new(),
+            uneven: BTreeMap::new(),
             reclaiming: BTreeMap::new(),
             committing: BTreeMap::new(),
         };
@@ -310,6 +313,14 @@ impl LeaderPermits {
     pub fn is_settled(&self, now: MonotonicMs) -> bool {
         now.since(self.elected_at) >= self.timing.settle_ms
             || self.workers.values().all(|h| h.session.is_some())
+    }
+
+    /// Whether a worker is expected that has not been heard in this life or by this leader: what is given without it lies
+    /// unevenly, and sandboxes that are made for it end again when it is evened out.
+    pub(super) fn is_anyone_coming(&self, now: MonotonicMs) -> bool {
+        self.workers.values().any(|heard| {
+            heard.session.is_none() && now.since(heard.last_heard) < self.timing.resend_ms
+        })
     }
 
     /// Shares of workers that were silent for longer than they can have used them.

@@ -39,6 +39,7 @@ impl LeaderPermits {
     /// or idle and wanted elsewhere. Repeats a question that has not had its effect after `resend_ms`.
     pub fn plan_shrinks(&mut self, table: &GrantTable, now: MonotonicMs) -> Vec<PermitAction> {
         self.moves.retain(|_, (_, until)| now < *until);
+        self.uneven.retain(|pool, _| table.limit(pool).is_some());
         let wanted = if self.is_settled(now) {
             self.wanted_sizes(table, now)
         } else {
@@ -96,7 +97,7 @@ impl LeaderPermits {
                     want(key.clone(), granted.n, 0);
                 }
                 let has_other = live.iter().any(|w| *w != worker);
-                // Provisioned shares are spread when they are given: moving one would end a sandbox that is wanted.
+                // Provisioned shares have a rule of their own (`provision`): each is a sandbox that is wanted.
                 let is_movable = pool.provisioned.is_none();
                 if is_movable && limit > 1 && granted.n >= limit && has_other {
                     want(key.clone(), granted.n, limit - 1);
