@@ -114,7 +114,8 @@ impl DocumentedOptions for Options {
     const SAMPLE: &'static str = SAMPLE;
 }
 
-const SAMPLE: &str = r#"# This node's number, unique in the cluster. Default 201.
+const SAMPLE: &str = concat!(
+    r#"# This node's number, unique in the cluster. Default 201.
 node_id = 201
 # The cluster this gateway belongs to; other clusters' nodes refuse it. Default "": whichever answers.
 cluster_id = ""
@@ -157,29 +158,9 @@ max_body_memory = "1GiB"
 
 # TLS to controllers and workers; clients of the gateway are not concerned. A gateway without a data directory needs dir, or ca, cert and key.
 [tls]
-# "on": TLS between nodes, or no start. "off": plaintext, for development. "auto": TLS with a certificate or a join token; without
-# either plaintext, on loopback addresses alone.
-mode = "auto"
-# Directory of ca.pem and node.pem (certificate and key), written when the node joins and at each renewal. Empty: tls in the data directory.
-dir = ""
-# Certificates of the CAs to trust, one or several. Empty: ca.pem in dir.
-ca = ""
-# This node's certificate, with the intermediate ones. Empty: node.pem in dir. A file named here is the operator's to replace; it is
-# taken up without a restart.
-cert = ""
-# Its private key. Empty: node.pem in dir.
-key = ""
-# File with a join token (hearth token create), used when there is no certificate yet.
-join_token_file = ""
-# Controllers alone: host:port of controllers of the running cluster, asked for this one's certificate. Empty: its peers.
-join_at = []
-# Controllers alone: private key of one of the CAs, which signs for nodes that join and renew. Empty: this controller signs nothing.
-ca_key = ""
-# Controllers alone: life of the certificates it signs.
-certificate_life = "30d"
-# How often changed files and changes of the cluster's trust are looked for.
-check_every = "10s"
-
+"#,
+    hearth_node::tls_sample!(),
+    r#"
 [telemetry]
 # Shape of the log lines on standard error: "auto" (pretty on a terminal, else json), "json" or "pretty". Default auto.
 log_format = "auto"
@@ -189,7 +170,8 @@ log_filter = "info"
 # otlp_endpoint = "http://127.0.0.1:4317"
 # service.instance.id of the traces. Default: the node's id.
 # service_instance = "gateway-201"
-"#;
+"#
+);
 
 /// Options that cannot be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

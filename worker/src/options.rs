@@ -94,7 +94,8 @@ impl Default for Options {
 }
 
 impl DocumentedOptions for Options {
-    const SAMPLE: &'static str = r#"# Number of this node, unique in the cluster, never reused for another data directory.
+    const SAMPLE: &'static str = concat!(
+        r#"# Number of this node, unique in the cluster, never reused for another data directory.
 node_id = 1
 # Id of the cluster, as `hearth status` shows it.
 cluster_id = ""
@@ -134,29 +135,9 @@ drain_timeout = "30s"
 
 # TLS between nodes.
 [tls]
-# "on": TLS between nodes, or no start. "off": plaintext, for development. "auto": TLS with a certificate or a join token; without
-# either plaintext, on loopback addresses alone.
-mode = "auto"
-# Directory of ca.pem and node.pem (certificate and key), written when the node joins and at each renewal. Empty: tls in the data directory.
-dir = ""
-# Certificates of the CAs to trust, one or several. Empty: ca.pem in dir.
-ca = ""
-# This node's certificate, with the intermediate ones. Empty: node.pem in dir. A file named here is the operator's to replace; it is
-# taken up without a restart.
-cert = ""
-# Its private key. Empty: node.pem in dir.
-key = ""
-# File with a join token (hearth token create), used when there is no certificate yet.
-join_token_file = ""
-# Controllers alone: host:port of controllers of the running cluster, asked for this one's certificate. Empty: its peers.
-join_at = []
-# Controllers alone: private key of one of the CAs, which signs for nodes that join and renew. Empty: this controller signs nothing.
-ca_key = ""
-# Controllers alone: life of the certificates it signs.
-certificate_life = "30d"
-# How often changed files and changes of the cluster's trust are looked for.
-check_every = "10s"
-
+"#,
+        hearth_node::tls_sample!(),
+        r#"
 # How gateways are served.
 [server]
 keep_alive_interval = "1s"
@@ -184,7 +165,8 @@ log_filter = "info"
 # otlp_endpoint = "http://127.0.0.1:4317"
 # Name of this node in traces.
 # service_instance = "worker-1"
-"#;
+"#
+    );
 }
 
 /// Why options were refused.

@@ -7,13 +7,13 @@ use hearth_aws_api::lambda::{
     AliasConfiguration, AliasRoutingConfiguration, CreateAliasRequest, DeleteAliasRequest,
     GetAliasRequest, ListAliasesRequest, ListAliasesResponse, UpdateAliasRequest,
 };
-use hearth_core::control::{ControlRequest, VersionChange};
+use hearth_core::control::VersionChange;
 use hearth_core::function::Function;
 use hearth_core::ids::Version;
 use hearth_core::name::{FunctionRef, function_arn};
 use hearth_core::versions::{Alias, Weight};
 
-use super::{Answer, Call, control_function, owned, page, read, unqualified};
+use super::{Answer, Call, change_versions, page, read, unqualified};
 use crate::app::App;
 
 pub(super) async fn create(app: &App, call: &Call) -> Answer {
@@ -95,20 +95,6 @@ pub(super) async fn list(app: &App, call: &Call) -> Answer {
 pub(super) fn not_found(function: &FunctionRef, alias: &str, region: &str) -> ApiError {
     let arn = function_arn(region, &function.account, &function.name);
     ApiError::resource_not_found(format!("Cannot find alias arn: {arn}:{alias}"))
-}
-
-async fn change_versions(
-    app: &App,
-    function: &FunctionRef,
-    change: VersionChange,
-) -> Result<Function, ApiError> {
-    let (account, name) = owned(function);
-    let request = ControlRequest::ChangeVersions {
-        account,
-        name,
-        change,
-    };
-    control_function(app, &request, function).await
 }
 
 fn show(app: &App, call: &Call, function: &Function, name: &str) -> Answer {

@@ -19,7 +19,7 @@ mod versions;
 use bytes::Bytes;
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::{self, Route};
-use hearth_core::control::{ControlReply, ControlRequest};
+use hearth_core::control::{ControlReply, ControlRequest, VersionChange};
 use hearth_core::error::ErrorCode;
 use hearth_core::function::Function;
 use hearth_core::ids::{AccountId, Version};
@@ -164,6 +164,21 @@ async fn control_function(
         ControlReply::Function(function) => Ok(*function),
         other => Err(unexpected(&other)),
     }
+}
+
+/// Carries out a change of the versions or aliases of a function that exists.
+async fn change_versions(
+    app: &App,
+    function: &FunctionRef,
+    change: VersionChange,
+) -> Result<Function, ApiError> {
+    let (account, name) = owned(function);
+    let request = ControlRequest::ChangeVersions {
+        account,
+        name,
+        change,
+    };
+    control_function(app, &request, function).await
 }
 
 fn unexpected(reply: &ControlReply) -> ApiError {

@@ -17,7 +17,8 @@ use hearth_core::name::{FunctionRef, Qualifier, function_arn};
 use hearth_core::versions::{Allocation, ProvisionedConcurrency, ProvisionedStatus};
 
 use super::{
-    Answer, Call, aliases, control, documents, owned, page, unexpected, unqualified, unsigned,
+    Answer, Call, aliases, change_versions, control, documents, owned, page, unexpected,
+    unqualified, unsigned,
 };
 use crate::app::App;
 
@@ -30,7 +31,7 @@ pub(super) async fn put(app: &App, call: &Call) -> Answer {
         qualifier: qualifier.clone(),
         requested,
     };
-    let changed = change_versions(app, &function, change).await?;
+    let changed = self::change(app, &function, change).await?;
     let last_modified = changed
         .provisioned
         .get(&qualifier)
@@ -51,7 +52,7 @@ pub(super) async fn delete(app: &App, call: &Call) -> Answer {
     let (function, qualifier) = qualified(app, call, names)?;
     check_published(&qualifier)?;
     let change = VersionChange::DeleteProvisioned { qualifier };
-    change_versions(app, &function, change).await?;
+    self::change(app, &function, change).await?;
     call.empty()
 }
 
@@ -137,22 +138,13 @@ fn not_found(app: &App, function: &FunctionRef, qualifier: &Qualifier) -> ApiErr
     }
 }
 
-async fn change_versions(
+async fn change(
     app: &App,
     function: &FunctionRef,
     change: VersionChange,
 ) -> Result<Function, ApiError> {
-    let (account, name) = owned(function);
-    let request = ControlRequest::ChangeVersions {
-        account,
-        name,
-        change,
-    };
-    match control(app, &request, function).await {
-        Ok(ControlReply::Function(function)) => Ok(*function),
-        Ok(other) => Err(unexpected(&other)),
-        Err(error) => Err(named(app, function, error)),
-    }
+    let changed = change_versions(app, function, change).await;
+    changed.map_err(|error| named(app, function, error))
 }
 
 /// AWS names the alias, whether it is that or the function that does not exist.

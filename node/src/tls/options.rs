@@ -144,8 +144,11 @@ impl TlsOptions {
     }
 }
 
-impl DocumentedOptions for TlsOptions {
-    const SAMPLE: &'static str = r#"# "on": TLS between nodes, or no start. "off": plaintext, for development. "auto": TLS with a certificate or a join token; without
+/// [`TlsOptions`] as a part of a role's documented file, for `concat!`.
+#[macro_export]
+macro_rules! tls_sample {
+    () => {
+        r#"# "on": TLS between nodes, or no start. "off": plaintext, for development. "auto": TLS with a certificate or a join token; without
 # either plaintext, on loopback addresses alone.
 mode = "auto"
 # Directory of ca.pem and node.pem (certificate and key), written when the node joins and at each renewal. Empty: tls in the data directory.
@@ -167,7 +170,12 @@ ca_key = ""
 certificate_life = "30d"
 # How often changed files and changes of the cluster's trust are looked for.
 check_every = "10s"
-"#;
+"#
+    };
+}
+
+impl DocumentedOptions for TlsOptions {
+    const SAMPLE: &'static str = crate::tls_sample!();
 }
 
 #[cfg(test)]
