@@ -18,6 +18,7 @@ mod api;
 pub mod backup;
 pub mod blobs;
 mod collect;
+mod document;
 mod drain;
 mod leader;
 mod machine;

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use hearth_core::function::Function;
 use hearth_core::ids::{AccountId, NodeId};
 use hearth_core::name::FunctionName;
 use tokio::sync::{broadcast, watch};
 
+use crate::document::Document;
 use crate::raft::{Machine, RestoreError};
 use crate::state::State;
 use crate::state::command::{Command, Role};
@@ -28,7 +28,7 @@ pub(crate) enum Change {
         index: u64,
         account: AccountId,
         name: FunctionName,
-        function: Option<Arc<Function>>,
+        function: Option<Arc<Document>>,
     },
     /// A worker as it is after `index`; `None` when it was forgotten.
     Worker {
@@ -100,7 +100,7 @@ impl ReplicatedState {
         match effect {
             Effect::Function(account, name) => {
                 let function = self.state.functions.function(&account, &name);
-                let function = function.cloned().map(Arc::new);
+                let function = function.cloned().map(|f| Arc::new(Document::new(f)));
                 Change::Function {
                     index,
                     account,

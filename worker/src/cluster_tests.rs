@@ -30,7 +30,7 @@ type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 struct Played {
     /// Empty: this one leads.
     leader_addr: String,
-    update: pb::CatalogUpdate,
+    function: bytes::Bytes,
     package: Vec<u8>,
     /// What the leader hears.
     heard: mpsc::Sender<Report>,
@@ -92,11 +92,26 @@ impl CatalogApi for Played {
         &self,
         _: Request<pb::WatchCatalogRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let first = futures::stream::iter([Ok(self.update.clone())]);
-        let rest = futures::stream::pending();
-        Ok(Response::new(Box::pin(futures::StreamExt::chain(
-            first, rest,
-        ))))
+        Err(Status::unimplemented(""))
+    }
+
+    type FollowStream = Out<pb::FollowUpdate>;
+
+    /// Tells of the one function there is, once it is asked for.
+    async fn follow(
+        &self,
+        request: Request<Streaming<pb::FollowRequest>>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let function = self.function.clone();
+        let updates = futures::StreamExt::map(request.into_inner(), move |request| {
+            let is_asked = !request?.follow.is_empty();
+            Ok(pb::FollowUpdate {
+                index: 1,
+                functions: is_asked.then(|| function.clone()).into_iter().collect(),
+                ..Default::default()
+            })
+        });
+        Ok(Response::new(Box::pin(updates)))
     }
 }
 
@@ -195,12 +210,7 @@ async fn worker_and_leader(dir: &std::path::Path) -> (Worker, Leader, VersionKey
     let (heard, mut reports) = mpsc::channel(64);
     let played = Played {
         leader_addr: String::new(),
-        update: pb::CatalogUpdate {
-            restart: true,
-            complete: true,
-            functions: vec![encode_function(&function("f", version))],
-            ..Default::default()
-        },
+        function: encode_function(&function("f", version)),
         package,
         heard,
         say: Arc::default(),

@@ -272,7 +272,7 @@ fn engine(
         driver,
         code,
         runtimes: Runtimes::new(options.runtimes_dir.clone()),
-        catalog: Catalog::default(),
+        catalog: Catalog::new(Arc::clone(&seams.clock)),
         gates,
         changes,
         memory: Memory::new(options.offered_mib(host_memory_mib())),
@@ -327,14 +327,14 @@ impl Worker {
                 }
             }
         });
-        let watching = catalog::watch(
+        let following = catalog::follow(
             self.engine.catalog.clone(),
             controllers.clone(),
             options.node_id,
             seams.clone(),
             self.streams.clone(),
         );
-        self.shutdown.spawn("catalog", watching);
+        self.shutdown.spawn("catalog", following);
         let facts = session::Facts {
             node_id: options.node_id,
             addr: options

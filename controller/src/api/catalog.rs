@@ -1,13 +1,13 @@
 //! The catalog as a stream: a full picture, then every change in log order, then silence broken once a
 //! second so that silence means loss. A reader that falls too far behind is started anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_core::function::Function;
-use hearth_core::ids::NodeId;
-use hearth_proto::convert;
+use hearth_core::ids::{AccountId, NodeId};
+use hearth_core::name::FunctionName;
 use hearth_proto::internal::v1 as pb;
 use pb::catalog_server::Catalog;
 use pb::watch_catalog_request::Audience;
@@ -16,9 +16,11 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::follow::{self, Followers};
 use super::readers::Readers;
+use crate::document::Document;
 use crate::machine::{Change, ReplicatedState};
 use crate::metrics::ControllerMetrics;
 use crate::raft::Consensus;
@@ -31,8 +33,8 @@ const UPDATE_BYTES: usize = 256 * 1024;
 const UPDATES_MAX: usize = 16;
 /// "An update without content every second so that silence means loss."
 const IDLE: Duration = Duration::from_secs(1);
-/// Readers at a time: every gateway and worker of a large cluster.
-const READERS_MAX: i64 = 2_048;
+/// Readers at a time: every gateway and worker of a large cluster, when this controller is the last one.
+const READERS_MAX: i64 = 16_384;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -43,6 +45,7 @@ pub(crate) struct CatalogService {
     pub(crate) metrics: Arc<ControllerMetrics>,
     pub(crate) stop: CancellationToken,
     pub(crate) readers: Readers,
+    pub(crate) followers: Followers,
 }
 
 #[tonic::async_trait]
@@ -57,13 +60,7 @@ impl Catalog for CatalogService {
         if audience == Audience::Unspecified {
             return Err(Status::invalid_argument("the audience is missing"));
         }
-        let readers = Arc::clone(&self.metrics);
-        if readers.catalog_readers.inc() >= READERS_MAX {
-            readers.catalog_readers.dec();
-            return Err(Status::resource_exhausted(
-                "too many readers of the catalog",
-            ));
-        }
+        let place = self.place()?;
         let (updates, stream) = mpsc::channel(UPDATES_MAX);
         let feed = Feed {
             consensus: self.consensus.clone(),
@@ -76,15 +73,61 @@ impl Catalog for CatalogService {
         let reading = feed.gateway.map(|_| self.readers.begin(request.get_ref()));
         let stop = self.stop.clone();
         tokio::spawn(async move {
-            let _reading = reading;
+            let _held = (place, reading);
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = feed.updates.closed() => {}
                 () = feed.run() => {}
             }
-            readers.catalog_readers.dec();
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type FollowStream = ReceiverStream<Result<pb::FollowUpdate, Status>>;
+
+    async fn follow(
+        &self,
+        requests: Request<Streaming<pb::FollowRequest>>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let place = self.place()?;
+        let (updates, stream) = mpsc::channel(follow::UPDATES_MAX);
+        let feed = follow::Feed {
+            consensus: self.consensus.clone(),
+            followers: self.followers.clone(),
+            updates: updates.clone(),
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            let _held = place;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = updates.closed() => {}
+                () = feed.run(requests.into_inner()) => {}
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+impl CatalogService {
+    /// One more reader, if there is a place for it.
+    fn place(&self) -> Result<Place, Status> {
+        let place = Place(Arc::clone(&self.metrics));
+        if self.metrics.catalog_readers.inc() >= READERS_MAX {
+            return Err(Status::resource_exhausted(
+                "too many readers of the catalog",
+            ));
+        }
+        Ok(place)
+    }
+}
+
+/// A reader's place.
+struct Place(Arc<ControllerMetrics>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.catalog_readers.dec();
     }
 }
 
@@ -149,7 +192,12 @@ impl Feed {
     async fn picture_and_changes(&self) -> Result<(), Gone> {
         let (index, mut changes, functions, workers) = self.consensus.read(|m| {
             let (index, changes) = m.subscribe();
-            let functions: Vec<Function> = m.state().functions.iter().cloned().collect();
+            let functions: Vec<Document> = m
+                .state()
+                .functions
+                .iter()
+                .map(|f| Document::new(f.clone()))
+                .collect();
             let nodes = &m.state().nodes;
             let workers: Vec<(NodeId, Worker, bool)> = nodes
                 .workers()
@@ -168,7 +216,9 @@ impl Feed {
         }
         let mut bytes = 0;
         for function in functions {
-            bytes += self.push_function(&mut update, &function);
+            let document = self.encoded(&function);
+            bytes += document.len();
+            update.functions.push(document);
             if bytes >= UPDATE_BYTES {
                 bytes = 0;
                 let next = pb::CatalogUpdate {
@@ -209,27 +259,27 @@ impl Feed {
                     continue;
                 }
             };
-            let mut update = pb::CatalogUpdate::default();
-            let mut bytes = 0;
+            let mut batch = Batch::default();
             let mut next = Ok(first);
             loop {
                 match next {
                     Ok(Change::Restored) | Err(TryRecvError::Lagged(_)) => return Ok(()),
-                    Ok(change) => bytes += self.push(&mut update, change),
+                    Ok(change) => self.push(&mut batch, change),
                     Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 }
-                if bytes >= UPDATE_BYTES {
+                if batch.bytes >= UPDATE_BYTES {
                     break;
                 }
                 next = changes.try_recv();
             }
+            let mut update = batch.into_update();
             self.note(told, &mut update);
             self.send(update).await?;
         }
     }
 
-    /// Adds a change; a later one about the same thing comes later in the update, or in a later one.
-    fn push(&self, update: &mut pb::CatalogUpdate, change: Change) -> usize {
+    /// Adds a change; the newest word on a function or a worker is the only one in an update.
+    fn push(&self, batch: &mut Batch, change: Change) {
         match change {
             Change::Function {
                 index,
@@ -237,25 +287,10 @@ impl Feed {
                 name,
                 function,
             } => {
-                update.index = index;
-                let key = pb::FunctionKey {
-                    account: account.as_str().to_owned(),
-                    name: name.as_str().to_owned(),
-                };
-                // An update holds documents and deletions apart: the newest word on a function must be the
-                // only one.
-                update.deleted_functions.retain(|k| *k != key);
-                match function {
-                    Some(function) => self.push_function(update, &function),
-                    None => {
-                        update.functions.retain(|bytes| {
-                            convert::decode_function(bytes)
-                                .is_ok_and(|f| f.account != account || f.name != name)
-                        });
-                        update.deleted_functions.push(key);
-                        0
-                    }
-                }
+                batch.update.index = index;
+                let document = function.map(|function| self.encoded(&function));
+                batch.bytes += document.as_ref().map_or(0, Bytes::len);
+                batch.functions.insert((account, name), document);
             }
             Change::Worker {
                 index,
@@ -263,39 +298,51 @@ impl Feed {
                 worker,
                 drain,
             } => {
+                let update = &mut batch.update;
                 update.index = index;
                 update.workers.retain(|w| w.id != id.0);
                 update.deleted_workers.retain(|w| *w != id.0);
                 push_worker(update, id, worker.as_deref(), drain);
-                0
             }
             // Whom it is about is told by the caller.
-            Change::Drain { index } => {
-                update.index = index;
-                0
-            }
+            Change::Drain { index } => batch.update.index = index,
             // Handled by the caller.
-            Change::Restored => 0,
+            Change::Restored => {}
         }
     }
 
-    fn push_function(&self, update: &mut pb::CatalogUpdate, function: &Function) -> usize {
-        let bytes: Bytes = if self.with_environment {
-            convert::encode_function(function)
+    fn encoded(&self, function: &Document) -> Bytes {
+        if self.with_environment {
+            function.whole()
         } else {
-            let mut function = function.clone();
-            function.latest.config.environment = None;
-            if let Some(serving) = &mut function.serving {
-                serving.config.environment = None;
+            function.bare()
+        }
+    }
+}
+
+/// Changes that are told together.
+#[derive(Default)]
+struct Batch {
+    update: pb::CatalogUpdate,
+    /// Documents; `None` for what was deleted.
+    functions: BTreeMap<(AccountId, FunctionName), Option<Bytes>>,
+    /// Of the documents.
+    bytes: usize,
+}
+
+impl Batch {
+    fn into_update(self) -> pb::CatalogUpdate {
+        let mut update = self.update;
+        for ((account, name), document) in self.functions {
+            match document {
+                Some(document) => update.functions.push(document),
+                None => update.deleted_functions.push(pb::FunctionKey {
+                    account: account.as_str().to_owned(),
+                    name: name.as_str().to_owned(),
+                }),
             }
-            for version in function.versions.values_mut() {
-                version.snapshot.config.environment = None;
-            }
-            convert::encode_function(&function)
-        };
-        let length = bytes.len();
-        update.functions.push(bytes);
-        length
+        }
+        update
     }
 }
 

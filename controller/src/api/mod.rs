@@ -6,6 +6,7 @@ pub(crate) mod backup;
 pub(crate) mod catalog;
 pub(crate) mod code;
 pub(crate) mod control;
+pub(crate) mod follow;
 pub(crate) mod forward;
 pub(crate) mod operations;
 pub(crate) mod readers;

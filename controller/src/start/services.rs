@@ -11,6 +11,7 @@ use crate::api::backup::BackupService;
 use crate::api::catalog::CatalogService;
 use crate::api::code::BlobsService;
 use crate::api::control::ControlService;
+use crate::api::follow::Followers;
 use crate::api::forward::Controllers;
 use crate::api::operations::Operations;
 use crate::api::readers::Readers;
@@ -49,6 +50,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             stop: self.shutdown.token(),
             readers: readers.clone(),
+            followers: self.followers(),
         };
         let registry = RegistryService::new(
             self.consensus.clone(),
@@ -89,6 +91,14 @@ impl Parts {
             .add_service(pb::blobs_server::BlobsServer::new(blobs))
             .add_service(pb::backups_server::BackupsServer::new(backups))
             .add_service(pb::trust_server::TrustServer::new(trust))
+    }
+
+    fn followers(&self) -> Followers {
+        let followers = Followers::default();
+        let (_, changes) = self.consensus.read(|m| m.subscribe());
+        let task = followers.clone().run(changes, self.shutdown.token());
+        self.shutdown.spawn("followers of functions", task);
+        followers
     }
 
     fn backups(&self, stores: &Stores) -> BackupService {

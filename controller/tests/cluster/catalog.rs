@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hearth_core::function::{Function, State};
 use hearth_node::grpc::ClusterChannel;
@@ -9,7 +10,11 @@ use hearth_proto::convert;
 use hearth_proto::internal::v1 as pb;
 use pb::catalog_client::CatalogClient;
 use pb::watch_catalog_request::Audience;
+use sha2::Digest as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::Streaming;
 
 use crate::harness::{Cluster, create, delete, reserve, until};
 use crate::scripted_worker::ScriptedWorker;
@@ -145,4 +150,100 @@ async fn a_silent_worker_leaves_the_catalog_and_comes_back() {
                 .is_some_and(|f| f.state == State::Active)
         })
         .await;
+}
+
+/// Says what is followed, and keeps what is heard.
+struct Follower {
+    say: mpsc::Sender<pb::FollowRequest>,
+    heard: Streaming<pb::FollowUpdate>,
+}
+
+impl Follower {
+    async fn start(channel: ClusterChannel) -> Self {
+        let (say, requests) = mpsc::channel(8);
+        let mut client = CatalogClient::new(channel);
+        let follow = client.follow(ReceiverStream::new(requests));
+        let heard = follow.await.unwrap().into_inner();
+        Self { say, heard }
+    }
+
+    async fn follow(&self, name: &str, digest: &[u8]) {
+        let key = Some(named(name));
+        let digest = digest.to_vec().into();
+        let request = pb::FollowRequest {
+            follow: vec![pb::FollowedFunction { key, digest }],
+            ..pb::FollowRequest::default()
+        };
+        self.say.send(request).await.unwrap();
+    }
+
+    /// The next update that says something.
+    async fn next(&mut self) -> pb::FollowUpdate {
+        loop {
+            let next = tokio::time::timeout(Duration::from_secs(30), self.heard.message());
+            let update = next.await.expect("an update in time").unwrap().unwrap();
+            if !update.functions.is_empty() || !update.absent.is_empty() {
+                return update;
+            }
+        }
+    }
+
+    async fn next_document(&mut self) -> bytes::Bytes {
+        self.next().await.functions.pop().expect("a document")
+    }
+}
+
+fn named(name: &str) -> pb::FunctionKey {
+    pb::FunctionKey {
+        account: crate::harness::account().as_str().to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_hears_of_what_it_follows_and_of_nothing_else() {
+    let cluster = Cluster::start(3).await;
+    cluster.function(1, &create("f")).await;
+    let mut worker = Follower::start(cluster.channel(2)).await;
+    worker.follow("f", &[]).await;
+    let mut document = worker.next().await.functions;
+    // That controller may have been behind.
+    if document.is_empty() {
+        document = worker.next().await.functions;
+    }
+    let first = convert::decode_function(&document[0]).unwrap();
+    assert!(first.latest.config.environment.is_some());
+
+    cluster.function(1, &create("g")).await;
+    cluster.function(1, &reserve("f", Some(5))).await;
+    let reserved = worker.next_document().await;
+    let function = convert::decode_function(&reserved).unwrap();
+    assert_eq!(
+        (function.name.as_str(), function.reserved_concurrency),
+        ("f", Some(5))
+    );
+
+    // One that has the document is not sent it again, and hears of the next change.
+    let mut other = Follower::start(cluster.channel(2)).await;
+    let digest = sha2::Sha256::digest(&reserved);
+    other.follow("f", &digest).await;
+    other.follow("missing", &[]).await;
+    let update = other.next().await;
+    assert_eq!(
+        (update.functions.len(), update.absent),
+        (0, vec![named("missing")])
+    );
+    cluster.function(1, &create("missing")).await;
+    assert_eq!(
+        convert::decode_function(&other.next_document().await)
+            .unwrap()
+            .name
+            .as_str(),
+        "missing"
+    );
+
+    cluster.ask(1, &delete("f")).await.unwrap();
+    for follower in [&mut worker, &mut other] {
+        assert_eq!(follower.next().await.absent, [named("f")]);
+    }
 }

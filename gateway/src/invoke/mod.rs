@@ -5,11 +5,13 @@
 //! - `line`: the waiting line of one version, and what is known of its sandboxes;
 //! - `worker`, `outbox`, `stream`, `tables`: one worker, and the stream to it;
 //! - `standing`: notices workers that do not keep up;
+//! - `holders`: who has permits of what;
 //! - `capacity`: asks the leader for permits;
 //! - `quota`: rates of requests and of new sandboxes;
 //! - `tend`: looks after a line while invocations wait in it.
 
 mod capacity;
+mod holders;
 mod line;
 mod outbox;
 mod quota;
@@ -40,6 +42,7 @@ use crate::channel::Dialer;
 use crate::metrics::Metrics;
 use crate::sharded::Sharded;
 pub(crate) use capacity::Capacity;
+use holders::Holders;
 pub(crate) use line::Terms;
 use line::{Grab, Line, Slot};
 pub(crate) use quota::Quotas;
@@ -130,6 +133,7 @@ pub(crate) struct Invoker {
     catalog: Arc<Catalog>,
     lines: Sharded<VersionKey, Arc<Line>>,
     workers: ArcSwap<Vec<Arc<Worker>>>,
+    holders: Holders,
     /// Ends the stream task of each worker.
     streams: Mutex<HashMap<NodeId, tokio_util::sync::CancellationToken>>,
     /// Lines in which someone waits. Not touched by an invocation that finds a sandbox.
@@ -164,6 +168,7 @@ impl Invoker {
             catalog: parts.catalog,
             lines: Sharded::default(),
             workers: ArcSwap::default(),
+            holders: Holders::default(),
             streams: Mutex::default(),
             tended: Mutex::default(),
         }

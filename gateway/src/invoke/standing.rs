@@ -43,7 +43,9 @@ impl Invoker {
 
     fn judge_workers(&self, records: &mut HashMap<NodeId, Record>, now: MonotonicMs) {
         let workers = self.workers.load();
-        records.retain(|id, _| workers.iter().any(|worker| worker.id == *id));
+        let by_id: HashMap<NodeId, &Arc<Worker>> =
+            workers.iter().map(|worker| (worker.id, worker)).collect();
+        records.retain(|id, _| by_id.contains_key(id));
         let connected = || workers.iter().filter(|w| w.tables.is_connected());
         let mut cases: Vec<Case> = connected()
             .map(|worker| Case {
@@ -56,7 +58,7 @@ impl Invoker {
         let mut has_changed = false;
         for case in &cases {
             records.insert(case.worker, case.record);
-            let Some(worker) = connected().find(|worker| worker.id == case.worker) else {
+            let Some(worker) = by_id.get(&case.worker) else {
                 continue;
             };
             let before = worker.tables.standing();

@@ -64,7 +64,8 @@ fn lost(invoker: &Arc<Invoker>, worker: &Arc<Worker>) {
     if worker.tables.is_connected() {
         info!(worker = %worker.id, "stream to worker lost");
     }
-    worker.tables.set_connected(false);
+    let lost = worker.tables.set_connected(false);
+    invoker.holders.on_lost(lost, worker);
     // Tables first: what is retried now must not come back here.
     invoker.forget_worker(worker.id);
     worker.on_lost();
@@ -131,7 +132,7 @@ fn on_load(
         let key = PoolKey::try_from(p.pool.as_ref()?).ok()?;
         Some((key, p.ceiling, p.in_flight))
     };
-    worker.tables.on_report(Report {
+    let moved = worker.tables.on_report(Report {
         free_memory_mib: load.free_memory_mib,
         idle_memory_mib: load.idle_memory_mib,
         start_budget: load.start_budget,
@@ -139,6 +140,10 @@ fn on_load(
         pools: load.pools.iter().filter_map(pool_use).collect(),
         complete: load.complete,
     });
+    for pool in &moved.gained {
+        invoker.holders.on_gained(pool, worker);
+    }
+    invoker.holders.on_lost(moved.lost, worker);
     for used in &load.pools {
         let Some(key) = used.pool.as_ref().and_then(|p| PoolKey::try_from(p).ok()) else {
             continue;
@@ -158,9 +163,10 @@ fn on_load(
             idle: version.idle,
             received: version.received,
         };
-        invoker.line(&key).on_begun(worker, version.begun, now);
         let counts = [version.starting, version.busy];
-        invoker.line(&key).on_report(worker, free, counts, now);
+        let line = invoker.line(&key);
+        line.on_begun(worker, version.begun, now);
+        line.on_report(worker, free, counts, now);
         named.insert(key);
     }
     if load.complete {

@@ -104,6 +104,13 @@ pub(crate) struct Tables {
     pools: ArcSwap<HashMap<PoolKey, Arc<PoolSlot>>>,
 }
 
+/// Pools whose permits a worker has come to hold, or holds no more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Moved {
+    pub(crate) gained: Vec<PoolKey>,
+    pub(crate) lost: Vec<PoolKey>,
+}
+
 /// A load report's facts about the worker as a whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
@@ -117,12 +124,13 @@ pub(crate) struct Report {
 }
 
 impl Tables {
-    /// Takes a report over.
-    pub(crate) fn on_report(&self, report: Report) {
+    /// Takes a report over. Returns pools of which the worker now holds permits and did not, and the other way round.
+    pub(crate) fn on_report(&self, report: Report) -> Moved {
         self.free_memory_mib.store(report.free_memory_mib, Relaxed);
         self.idle_memory_mib.store(report.idle_memory_mib, Relaxed);
         self.start_budget.store(report.start_budget, Relaxed);
         self.draining.store(report.draining, Relaxed);
+        let mut moved = Moved::default();
         let known = self.pools.load();
         let is_new = |key: &PoolKey| !known.contains_key(key);
         if report.complete || report.pools.iter().any(|(key, ..)| is_new(key)) {
@@ -135,12 +143,21 @@ impl Tables {
                 let slot = known.get(key).cloned().unwrap_or_default();
                 pools.insert(key.clone(), slot);
             }
+            if report.complete {
+                let left = known.iter().filter(|(key, _)| !pools.contains_key(*key));
+                let held = left.filter(|(_, slot)| slot.ceiling.load(Relaxed) > 0);
+                moved.lost.extend(held.map(|(key, _)| key.clone()));
+            }
             self.pools.store(Arc::new(pools));
         }
         let pools = self.pools.load();
         for (key, ceiling, in_flight) in report.pools {
             if let Some(slot) = pools.get(&key) {
-                slot.ceiling.store(ceiling, Relaxed);
+                match (slot.ceiling.swap(ceiling, Relaxed), ceiling) {
+                    (0, 1..) => moved.gained.push(key),
+                    (1.., 0) => moved.lost.push(key),
+                    _ => {}
+                }
                 slot.in_flight.store(in_flight, Relaxed);
                 slot.exhausted.store(false, Relaxed);
             }
@@ -152,18 +169,22 @@ impl Tables {
                 .sum();
             self.load.store(in_flight, Relaxed);
         }
+        moved
     }
 
-    /// The worker is reachable or not. What was known of one that is not is void.
-    pub(crate) fn set_connected(&self, connected: bool) {
+    /// The worker is reachable or not. What was known of one that is not is void; returns the pools this was of.
+    pub(crate) fn set_connected(&self, connected: bool) -> Vec<PoolKey> {
         self.connected.store(connected, Relaxed);
+        let mut lost = Vec::new();
         if !connected {
+            lost.extend(self.pools.load().keys().cloned());
             self.free_memory_mib.store(0, Relaxed);
             self.idle_memory_mib.store(0, Relaxed);
             self.start_budget.store(0, Relaxed);
             self.load.store(0, Relaxed);
             self.pools.store(Arc::default());
         }
+        lost
     }
 
     /// The catalog says that the worker drains.

@@ -6,11 +6,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::capacity::Outcome;
-use super::line::{Line, Need};
+use super::line::{Line, Need, Plan};
 use super::{InvokeError, Invoker};
 
 /// The line is looked at again after this long even if nothing was heard.
 const EVERY: Duration = Duration::from_millis(20);
+
+/// Lines woken by what changed elsewhere.
+const WOKEN_MAX: usize = 16;
 
 /// Pause before the leader is asked again: after a grant the worker's report is on its way; without a worker or a
 /// leader something must change first. After a refusal there is none: `capacity` remembers it.
@@ -39,7 +42,7 @@ impl Invoker {
     }
 
     async fn look_after(self: &Arc<Self>, line: &Arc<Line>, traceparent: &str) {
-        while let Some(plan) = line.plan(&self.workers.load(), self.now()) {
+        while let Some(plan) = self.plan(line) {
             // Nobody makes sandboxes of a version that does not serve any more: who waits for one follows the function.
             if self
                 .catalog
@@ -63,6 +66,12 @@ impl Invoker {
                 () = tokio::time::sleep(EVERY) => {}
             }
         }
+    }
+
+    fn plan(&self, line: &Arc<Line>) -> Option<Plan> {
+        let (workers, turn) = (self.workers.load(), self.seams.random.u64());
+        let nearby = self.holders.nearby(&line.pools(), &workers, turn);
+        line.plan(&workers, &nearby, self.now())
     }
 
     fn ask_leader(self: &Arc<Self>, line: &Arc<Line>, need: Need) {
@@ -95,6 +104,7 @@ impl Invoker {
                     .filter(|w| workers.contains(&w.id))
                 {
                     worker.tables.on_granted(&pool);
+                    self.holders.on_gained(&pool, worker);
                 }
                 Some(AFTER_GRANT)
             }
@@ -113,9 +123,12 @@ impl Invoker {
         }
     }
 
-    /// Something changed on a worker: those who wait may be helped.
+    /// Something changed on a worker: those who wait may be helped. When many lines wait, they look by themselves soon enough:
+    /// each report would have each of them look.
     pub(super) fn wake_waiting(&self) {
         let tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
-        tended.values().for_each(|line| line.changed.notify_one());
+        if tended.len() <= WOKEN_MAX {
+            tended.values().for_each(|line| line.changed.notify_one());
+        }
     }
 }

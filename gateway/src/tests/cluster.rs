@@ -181,6 +181,15 @@ impl Control for Shared {
 
 #[tonic::async_trait]
 impl Catalog for Shared {
+    type FollowStream = Frames<pb::FollowUpdate>;
+
+    async fn follow(
+        &self,
+        _request: Request<Streaming<pb::FollowRequest>>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     type WatchStream = Frames<pb::CatalogUpdate>;
 
     async fn watch(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hearth_core::ids::VersionKey;
@@ -12,15 +13,23 @@ use hearth_proto::internal::v1 as pb;
 use pb::gateway_frame::Frame;
 use pb::refused::Reason;
 use pb::worker_frame::Frame as Say;
+use tokio::sync::Semaphore;
 use tonic::Streaming;
 use tracing::{debug, debug_span, warn};
 
 use super::outbox::{Free, Outbox, Received};
 use super::pulse::Lease;
+use crate::catalog::function_of;
 use crate::pool::gates::HeldPermit;
 use crate::pool::invocation::{Invocation, Reply};
 use crate::pool::version::{Taken, VersionPool};
 use crate::pool::{Engine, give_back};
+
+/// Starts of one gateway that wait at a time for the document of their function.
+const LEARNING_MAX: usize = 1_024;
+
+/// How long a start waits for the document: the gateway takes it as lost after a second, and asks again.
+const DOCUMENT_LIMIT: Duration = Duration::from_millis(900);
 
 /// An admitted invocation whose event is still coming in. It has its permit and its sandbox, so their number bounds it.
 #[derive(Debug)]
@@ -40,6 +49,8 @@ struct Reader {
     outbox: Arc<Outbox>,
     lease: Lease,
     assembling: HashMap<u64, Assembling>,
+    /// Places for starts that wait for what is to be started.
+    learning: Arc<Semaphore>,
 }
 
 /// Reads until the gateway ends the stream.
@@ -53,6 +64,7 @@ pub(super) async fn run(
         outbox,
         lease: Lease::default(),
         assembling: HashMap::new(),
+        learning: Arc::new(Semaphore::new(LEARNING_MAX)),
     };
     loop {
         reader.outbox.room().await;
@@ -81,7 +93,7 @@ impl Reader {
             Some(Frame::Invoke(invoke)) => self.on_invoke(invoke),
             Some(Frame::Chunk(chunk)) => self.on_chunk(chunk),
             Some(Frame::Cancel(cancel)) => self.on_cancel(cancel.id),
-            Some(Frame::Start(start)) => self.on_start(&start),
+            Some(Frame::Start(start)) => self.on_start(start),
             Some(Frame::Hello(hello)) => {
                 debug!(gateway = hello.gateway_id, "gateway connected");
                 self.lease.is_needed = hello.answers_pulses;
@@ -219,21 +231,47 @@ impl Reader {
         self.outbox.cancel(id);
     }
 
-    fn on_start(&self, start: &pb::StartSandboxes) {
+    /// What a worker that has not run the function yet needs to know of it is asked of a controller first.
+    fn on_start(&self, start: pb::StartSandboxes) {
         use pb::start_refused::Reason as No;
-        let started = match required_version(start.version.as_ref()) {
-            Ok(key) => self
-                .engine
-                .start(&key, start.count, &start.traceparent)
-                .map_err(|r| (r.reason, r.detail)),
-            Err(error) => Err((No::UnknownVersion, error.to_string())),
+        let key = match required_version(start.version.as_ref()) {
+            Ok(key) => key,
+            Err(error) => {
+                return refuse_start(&self.outbox, start, No::UnknownVersion, error.to_string());
+            }
         };
-        if let Err((reason, detail)) = started {
-            self.outbox.say(Say::StartRefused(pb::StartRefused {
-                version: start.version.clone(),
-                reason: reason.into(),
-                detail,
-            }));
+        self.engine.catalog.want(function_of(&key));
+        if self.engine.catalog.contains(&key) {
+            return begin_start(&self.engine, &self.outbox, &key, start);
         }
+        let Ok(place) = Arc::clone(&self.learning).try_acquire_owned() else {
+            return refuse_start(&self.outbox, start, No::UnknownVersion, String::new());
+        };
+        let (engine, outbox) = (Arc::clone(&self.engine), Arc::clone(&self.outbox));
+        self.engine.tasks.spawn(async move {
+            let _place = place;
+            // Refused below if it does not come.
+            let _ = engine.catalog.wait_for(&key, DOCUMENT_LIMIT).await;
+            begin_start(&engine, &outbox, &key, start);
+        });
     }
+}
+
+fn begin_start(engine: &Arc<Engine>, outbox: &Outbox, key: &VersionKey, start: pb::StartSandboxes) {
+    if let Err(no) = engine.start(key, start.count, &start.traceparent) {
+        refuse_start(outbox, start, no.reason, no.detail);
+    }
+}
+
+fn refuse_start(
+    outbox: &Outbox,
+    start: pb::StartSandboxes,
+    reason: pb::start_refused::Reason,
+    detail: String,
+) {
+    outbox.say(Say::StartRefused(pb::StartRefused {
+        version: start.version,
+        reason: reason.into(),
+        detail,
+    }));
 }

@@ -73,7 +73,37 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     reader: AtomicWaker,
     room: Notify,
-    received: Mutex<HashMap<VersionKey, Received>>,
+    received: Mutex<Counted>,
+}
+
+/// Invokes that came, by version.
+#[derive(Debug, Default)]
+struct Counted {
+    by_version: HashMap<VersionKey, Received>,
+    /// No count that was dropped is above this. New ones begin here, as what a gateway is told never goes back.
+    floor: u64,
+}
+
+impl Counted {
+    fn of(&mut self, key: &VersionKey) -> Received {
+        if let Some(received) = self.by_version.get(key) {
+            return received.clone();
+        }
+        let received = Received(Arc::new(AtomicU64::new(self.floor)));
+        self.by_version.insert(key.clone(), received.clone());
+        received
+    }
+
+    fn retain(&mut self, is_known: impl Fn(&VersionKey) -> bool) {
+        let floor = &mut self.floor;
+        self.by_version.retain(|key, received| {
+            let is_kept = is_known(key);
+            if !is_kept {
+                *floor = received.0.load(Ordering::Acquire).max(*floor);
+            }
+            is_kept
+        });
+    }
 }
 
 #[derive(Debug, Default)]
@@ -150,22 +180,22 @@ impl Outbox {
         key: &VersionKey,
         is_known: impl Fn(&VersionKey) -> bool,
     ) -> Received {
-        let received = self.received(key);
+        let mut counted = self.counted();
+        let received = counted.of(key);
         received.0.fetch_add(1, Ordering::AcqRel);
-        let mut counted = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted.len() > COUNTED_MAX {
-            counted.retain(|key, _| is_known(key));
+        if counted.by_version.len() > COUNTED_MAX {
+            counted.retain(is_known);
         }
         received
     }
 
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The count of a version's invokes.
     pub(crate) fn received(&self, key: &VersionKey) -> Received {
-        let mut counted = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(received) = counted.get(key) {
-            return received.clone();
-        }
-        counted.entry(key.clone()).or_default().clone()
+        self.counted().of(key)
     }
 
     /// Sends the answer, if it is still wanted.

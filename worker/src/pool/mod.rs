@@ -12,11 +12,12 @@ pub(crate) mod provisioned;
 pub(crate) mod sandbox;
 pub(crate) mod version;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use hearth_core::ids::{PoolKey, VersionKey};
+use hearth_core::ids::{AccountId, PoolKey, VersionKey};
+use hearth_core::name::FunctionName;
 use hearth_core::planted::{self, Bug};
 use hearth_core::pool::{Evictable, plan_eviction};
 use hearth_core::sandbox::SandboxId;
@@ -28,7 +29,7 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::catalog::{Catalog, Runnable};
+use crate::catalog::{Catalog, Runnable, function_of};
 use crate::code::CodeStore;
 use crate::metrics::{Ended, WorkerMetrics};
 use crate::runtimes::Runtimes;
@@ -312,6 +313,7 @@ impl Engine {
     /// Once a second: what is not worth keeping, what is expected, what the catalog has no more.
     pub(crate) fn sweep(self: &Arc<Self>) {
         let mut unused = Vec::new();
+        self.catalog.trim(|| self.running());
         for pool in self.all_pools() {
             let is_wanted = self.catalog.contains(&pool.key) || planted::is(Bug::OldVersionServed);
             let is_kept = is_wanted && !self.is_draining();
@@ -330,6 +332,16 @@ impl Engine {
                 pools.remove(&key);
             }
         }
+    }
+
+    /// Functions of which something runs or is kept here.
+    fn running(&self) -> HashSet<(AccountId, FunctionName)> {
+        let pools = self.all_pools();
+        let full = pools.iter().filter(|pool| !pool.is_empty());
+        let mut running: HashSet<_> = full.map(|pool| function_of(&pool.key)).collect();
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        running.extend(kept.values().map(|pool| function_of(&pool.key)));
+        running
     }
 
     /// Makes a sandbox that nobody waits for. Only from memory that is free, and not on the way out.

@@ -20,9 +20,8 @@ const AT_A_TIME: usize = 4;
 /// Wishes waiting; the leader repeats what is dropped.
 const WAITING_MAX: usize = 1_000;
 
-/// The catalog comes on another stream: how often and how long it is waited for.
-const CATALOG_LOOKS: u32 = 200;
-const CATALOG_PAUSE: Duration = Duration::from_millis(50);
+/// The document comes on another stream: how long it is waited for.
+const DOCUMENT_LIMIT: Duration = Duration::from_secs(10);
 
 /// An error and what it comes from.
 fn causes(error: &dyn std::error::Error) -> impl Iterator<Item = &dyn std::error::Error> {
@@ -100,10 +99,11 @@ impl Preparing {
         }
     }
 
-    /// `None` when nothing can be said of it: the catalog does not have it.
+    /// `None` when nothing can be said of it: no controller tells of it.
     async fn prepare(&self, key: &VersionKey) -> Option<Result<(), (String, String)>> {
         let _place = self.places.acquire().await.ok()?;
-        let runnable = self.wait_for(key).await?;
+        let catalog = &self.engine.catalog;
+        let runnable = catalog.wait_for(key, DOCUMENT_LIMIT).await?;
         let config = &runnable.version.config;
         let runtime = config.runtime.as_deref().unwrap_or_default();
         if let Err(error) = self.engine.runtimes.pack(runtime) {
@@ -118,16 +118,6 @@ impl Preparing {
             // the last cause is the user's.
             (code.to_owned(), chain.pop().unwrap_or_default())
         }))
-    }
-
-    async fn wait_for(&self, key: &VersionKey) -> Option<Arc<crate::catalog::Runnable>> {
-        for _ in 0..CATALOG_LOOKS {
-            if let Some(runnable) = self.engine.catalog.find(key) {
-                return Some(runnable);
-            }
-            tokio::time::sleep(CATALOG_PAUSE).await;
-        }
-        None
     }
 }
 

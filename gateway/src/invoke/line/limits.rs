@@ -77,14 +77,14 @@ impl State {
     /// Sandboxes at work, free or being made.
     fn under_way(&self) -> u32 {
         let of = |row: &super::Row| row.busy + row.reported + row.starting + row.asked;
-        self.rows.iter().map(of).fold(0, u32::saturating_add)
+        self.rows.values().map(of).fold(0, u32::saturating_add)
     }
 
     fn permits_free(&self) -> usize {
         let pools = &self.terms.pools;
         let free = self
             .rows
-            .iter()
+            .values()
             .map(|row| row.worker.tables.permits_free(pools));
         usize::try_from(free.fold(0, u32::saturating_add)).unwrap_or(usize::MAX)
     }
@@ -94,7 +94,7 @@ impl State {
     pub(super) fn note_saturation(&mut self, unplaced: u32, memory_mib: u32, now: MonotonicMs) {
         let mut open = self
             .rows
-            .iter()
+            .values()
             .filter(|row| row.worker.tables.is_connected() && !row.worker.tables.is_draining())
             .peekable();
         let has_workers = open.peek().is_some();

@@ -8,6 +8,7 @@ mod slot;
 mod starts;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +16,6 @@ use hearth_core::ids::{MonotonicMs, NodeId, PoolKey, VersionKey};
 use hearth_core::limits::{MEMORY_DEFAULT_MIB, QUEUE_PER_FUNCTION};
 use hearth_core::overload::ServiceRate;
 use hearth_core::queue::{Ticket, WaitQueue};
-use hearth_core::rate::Others;
 use hearth_core::routing::{Candidate, pick_warm};
 use hearth_core::versions::Pools;
 use tokio::sync::{Notify, oneshot};
@@ -31,6 +31,11 @@ pub(crate) use self::slot::Slot;
 
 /// A start that shows in no report within this time is taken as lost and asked for again.
 const START_ASK_TTL_MS: u64 = 1_000;
+
+/// Rows of workers of which nothing is known that are kept while nobody waits, and while somebody does. In a cluster of so
+/// few workers all are looked at each time.
+const BLANK_ROWS_IDLE: usize = 16;
+const BLANK_ROWS_MAX: usize = 96;
 
 /// How long a worker that refused a start is left alone, by the reason.
 const NO_MEMORY_PAUSE_MS: u64 = 250;
@@ -65,7 +70,7 @@ type Waiter = oneshot::Sender<Result<Slot, InvokeError>>;
 struct State {
     queue: WaitQueue,
     waiters: BTreeMap<Ticket, Waiter>,
-    rows: Vec<Row>,
+    rows: BTreeMap<NodeId, Row>,
     terms: Terms,
     /// A task looks after the waiting.
     tended: bool,
@@ -136,7 +141,7 @@ impl Line {
             state: Mutex::new(State {
                 queue: WaitQueue::new(QUEUE_PER_FUNCTION),
                 waiters: BTreeMap::new(),
-                rows: Vec::new(),
+                rows: BTreeMap::new(),
                 terms,
                 tended: false,
                 saturated: None,
@@ -244,7 +249,7 @@ impl Line {
     /// A promised sandbox was not used.
     pub(crate) fn take_back(&self, stream: u64) {
         let mut state = self.state();
-        if let Some(row) = state.rows.iter_mut().find(|row| row.stream == stream) {
+        if let Some(row) = state.rows.values_mut().find(|row| row.stream == stream) {
             row.sent = row.sent.saturating_sub(1);
             row.busy = row.busy.saturating_sub(1);
         }
@@ -274,15 +279,16 @@ impl Line {
 
     /// The worker is gone: nothing is known of it any more.
     pub(crate) fn forget(&self, worker: NodeId) {
-        self.state().rows.retain(|row| row.worker.id != worker);
+        self.state().rows.remove(&worker);
         self.changed.notify_one();
     }
 
     /// Serves who can be served, gives up who waited too long, and says what to do for the others. `None` when
-    /// nobody waits: the tending ends.
+    /// nobody waits: the tending ends. `workers` are all there are, `nearby` those that are looked at for a place.
     pub(crate) fn plan(
         self: &Arc<Self>,
         workers: &[Arc<Worker>],
+        nearby: &[Arc<Worker>],
         now: MonotonicMs,
     ) -> Option<Plan> {
         let mut state = self.state();
@@ -296,14 +302,21 @@ impl Line {
         }
         if state.queue.is_empty() {
             (state.tended, state.saturated) = (false, None);
+            state.drop_blank_rows(BLANK_ROWS_IDLE, now);
             return None;
         }
-        for worker in workers.iter().filter(|w| w.tables.is_connected()) {
+        for worker in nearby.iter().filter(|w| w.tables.is_connected()) {
             state.row(worker);
         }
         let plan = state.plan_starts(now);
         state.shed(now);
+        state.drop_blank_rows(BLANK_ROWS_MAX, now);
         Some(plan)
+    }
+
+    /// What its invocations draw from.
+    pub(crate) fn pools(&self) -> Arc<Pools> {
+        Arc::clone(&self.state().terms.pools)
     }
 
     /// The leader says that the pool's limit is reached: those for whom no permit is free are refused, the last first.
@@ -330,7 +343,7 @@ impl Line {
             && !state.tended
             && state
                 .rows
-                .iter()
+                .values()
                 .all(|row| row.reported + row.starting + row.busy + row.asked == 0)
     }
 
@@ -348,35 +361,34 @@ impl Line {
 impl State {
     fn row(&mut self, worker: &Arc<Worker>) -> &mut Row {
         // A new incarnation of the worker is another `Worker`; the row of the old one is void.
-        self.rows
-            .retain(|row| row.worker.id != worker.id || Arc::ptr_eq(&row.worker, worker));
-        let found = self.rows.iter().position(|row| row.worker.id == worker.id);
-        let index = found.unwrap_or_else(|| {
-            self.streams += 1;
-            self.rows.push(Row {
-                worker: Arc::clone(worker),
-                stream: self.streams,
-                reported: 0,
-                received: None,
-                sent: 0,
-                starting: 0,
-                busy: 0,
-                asked: 0,
-                asked_at: MonotonicMs(0),
-                own_begun: 0,
-                others_begun: Others::default(),
-                refused: None,
-            });
-            self.rows.len() - 1
-        });
-        &mut self.rows[index]
+        let streams = &mut self.streams;
+        let mut make = || {
+            *streams += 1;
+            Row::new(Arc::clone(worker), *streams)
+        };
+        match self.rows.entry(worker.id) {
+            Entry::Vacant(vacant) => vacant.insert(make()),
+            Entry::Occupied(mut known) => {
+                if !Arc::ptr_eq(&known.get().worker, worker) {
+                    known.insert(make());
+                }
+                known.into_mut()
+            }
+        }
+    }
+
+    /// Rows that say nothing are made again when they are looked at: of those there are at most so many.
+    fn drop_blank_rows(&mut self, most: usize, now: MonotonicMs) {
+        if self.rows.len() > most {
+            self.rows.retain(|_, row| !row.is_blank(now));
+        }
     }
 
     /// The best free sandbox, promised.
     fn take(&mut self, tried: &[NodeId], now: MonotonicMs, draws: [u64; 2]) -> Option<Picked> {
         let pools = Arc::clone(&self.terms.pools);
         let (mut candidates, mut doubtful) = (Vec::new(), Vec::new());
-        for row in &self.rows {
+        for row in self.rows.values() {
             let is_open = row.idle() > 0 && row.worker.tables.is_connected();
             if !is_open || tried.contains(&row.worker.id) {
                 continue;
@@ -393,7 +405,7 @@ impl State {
         }
         let id = pick_warm(&candidates, now, STALE_AFTER_MS, draws)
             .or_else(|| pick_warm(&doubtful, now, STALE_AFTER_MS, draws))?;
-        let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
+        let row = self.rows.get_mut(&id)?;
         row.sent += 1;
         row.busy += 1;
         self.served.on_served(now);

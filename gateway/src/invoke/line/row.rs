@@ -43,6 +43,29 @@ pub(super) struct Row {
 }
 
 impl Row {
+    pub(super) fn new(worker: Arc<Worker>, stream: u64) -> Self {
+        Self {
+            worker,
+            stream,
+            reported: 0,
+            received: None,
+            sent: 0,
+            starting: 0,
+            busy: 0,
+            asked: 0,
+            asked_at: MonotonicMs(0),
+            own_begun: 0,
+            others_begun: Others::default(),
+            refused: None,
+        }
+    }
+
+    /// Whether nothing is lost with it: no sandbox, nothing on the way there, nothing refused lately.
+    pub(super) fn is_blank(&self, now: MonotonicMs) -> bool {
+        let sandboxes = self.reported + self.starting + self.busy + self.asked;
+        sandboxes == 0 && self.sent <= self.received.unwrap_or(0) && self.may_start(now)
+    }
+
     /// Free sandboxes that no invocation of this gateway is on its way to.
     pub(super) fn idle(&self) -> u32 {
         let on_the_way = self.sent.saturating_sub(self.received.unwrap_or(0));
@@ -56,7 +79,8 @@ impl Row {
             // What this line counts begins with the first report of its row.
             None => self.sent = self.sent.saturating_add(free.received),
             Some(received) if free.received < received => return,
-            Some(_) => {}
+            // The worker counts anew, from where it was at most: all of what it names came from here.
+            Some(_) => self.sent = self.sent.max(free.received),
         }
         self.received = Some(free.received);
         self.reported = free.idle;

@@ -19,10 +19,10 @@ impl State {
             if !worker.tables.is_connected() || worker.tables.is_draining() {
                 continue;
             }
-            let row = self
-                .rows
-                .iter()
-                .find(|row| Arc::ptr_eq(&row.worker, worker))?;
+            let row = self.rows.get(&worker.id)?;
+            if !Arc::ptr_eq(&row.worker, worker) {
+                return None;
+            }
             match &row.refused {
                 Some((StartRefusal::NotRunnable(text), until))
                     if now < *until && row.idle() + row.starting == 0 =>
@@ -39,7 +39,7 @@ impl State {
     pub(super) fn plan_starts(&mut self, now: MonotonicMs) -> Plan {
         let memory_mib = self.terms.memory_mib;
         let pools = Arc::clone(&self.terms.pools);
-        for row in &mut self.rows {
+        for row in self.rows.values_mut() {
             if now.since(row.asked_at) >= START_ASK_TTL_MS {
                 row.forget_asked();
             }
@@ -62,7 +62,7 @@ impl State {
     }
 
     fn demand(&self) -> Demand {
-        let sum = |of: fn(&Row) -> u32| self.rows.iter().map(of).fold(0, u32::saturating_add);
+        let sum = |of: fn(&Row) -> u32| self.rows.values().map(of).fold(0, u32::saturating_add);
         Demand {
             queued: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
             starting: sum(|row| row.starting + row.asked),
@@ -81,13 +81,13 @@ impl State {
     ) -> Option<Arc<Worker>> {
         let rooms: Vec<_> = self
             .rows
-            .iter()
+            .values()
             .filter(|row| row.worker.tables.is_trusted() && row.may_start(now))
             .filter(|row| row.worker.tables.permits_free(pools) > row.starting + row.asked)
             .map(|row| row.room(memory_mib))
             .collect();
         let id = place(&rooms, memory_mib)?;
-        let row = self.rows.iter_mut().find(|row| row.worker.id == id)?;
+        let row = self.rows.get_mut(&id)?;
         row.asked += 1;
         row.asked_at = now;
         row.own_begun += 1;
@@ -104,7 +104,7 @@ impl State {
             |row: &&Row| row.idle() > 0 || place(&[row.room(memory_mib)], memory_mib).is_some();
         let reachable = || {
             self.rows
-                .iter()
+                .values()
                 .filter(|row| row.worker.tables.is_connected())
         };
         let idle_without_permit = reachable().any(|row| row.idle() > 0 && lacks(&row));

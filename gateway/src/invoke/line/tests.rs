@@ -96,13 +96,15 @@ fn sandboxes_are_asked_for_once_where_permits_and_memory_are() {
     let (line, a, b) = (line(), worker(1, 0, 8_192), worker(2, 10, 1_024));
     let _waiting = [wait(&line), wait(&line)];
     let workers = [a, b];
-    let plan = line.plan(&workers, NOW).unwrap();
+    let plan = line.plan(&workers, &workers, NOW).unwrap();
     let starts: Vec<_> = plan.starts.iter().map(|(w, n)| (w.id.0, *n)).collect();
     assert_eq!(starts, [(2, 2)]);
     assert_eq!(plan.need, None);
-    let again = line.plan(&workers, NOW.plus(100)).unwrap();
+    let again = line.plan(&workers, &workers, NOW.plus(100)).unwrap();
     assert!(again.starts.is_empty(), "they are on their way");
-    let lost = line.plan(&workers, NOW.plus(START_ASK_TTL_MS)).unwrap();
+    let lost = line
+        .plan(&workers, &workers, NOW.plus(START_ASK_TTL_MS))
+        .unwrap();
     assert_eq!(lost.starts.len(), 1, "nothing was reported: asked again");
 }
 
@@ -110,7 +112,9 @@ fn sandboxes_are_asked_for_once_where_permits_and_memory_are() {
 fn permits_are_asked_for_when_none_is_left() {
     let (line, a) = (line(), worker(1, 0, 8_192));
     let mut waiting = wait(&line);
-    let plan = line.plan(std::slice::from_ref(&a), NOW).unwrap();
+    let plan = line
+        .plan(std::slice::from_ref(&a), std::slice::from_ref(&a), NOW)
+        .unwrap();
     assert!(plan.starts.is_empty());
     let need = plan.need.unwrap();
     assert_eq!((need.wanted, need.refused_by), (1, Vec::new()));
@@ -121,7 +125,10 @@ fn permits_are_asked_for_when_none_is_left() {
             reason: "Reason".into()
         }))
     );
-    assert!(line.plan(&[a], NOW).is_none(), "nobody waits");
+    assert!(
+        line.plan(&[], std::slice::from_ref(&a), NOW).is_none(),
+        "nobody waits"
+    );
     assert!(line.is_unused());
 }
 
@@ -143,13 +150,13 @@ fn refused_starts_go_elsewhere_and_an_unrunnable_version_is_said() {
     let (line, a, b) = (line(), worker(1, 9, 8_192), worker(2, 9, 1_024));
     let mut waiting = wait(&line);
     let workers = [Arc::clone(&a), Arc::clone(&b)];
-    let first = line.plan(&workers, NOW).unwrap();
+    let first = line.plan(&workers, &workers, NOW).unwrap();
     assert_eq!(first.starts[0].0.id.0, 1);
     line.on_start_refused(&a, StartRefusal::NotRunnable("install it".into()), NOW);
-    let second = line.plan(&workers, NOW).unwrap();
+    let second = line.plan(&workers, &workers, NOW).unwrap();
     assert_eq!(second.starts[0].0.id.0, 2);
     line.on_start_refused(&b, StartRefusal::NotRunnable("install it".into()), NOW);
-    assert!(line.plan(&workers, NOW).is_none());
+    assert!(line.plan(&workers, &workers, NOW).is_none());
     let refused = Some(Err(InvokeError::NotRunnable("install it".into())));
     assert_eq!(bound(&mut waiting.1), refused);
 }
@@ -158,7 +165,7 @@ fn refused_starts_go_elsewhere_and_an_unrunnable_version_is_said() {
 fn waiting_has_an_end_and_a_limit() {
     let line = line();
     let mut first = wait(&line);
-    assert!(line.plan(&[], LATER).is_none());
+    assert!(line.plan(&[], &[], LATER).is_none());
     assert_eq!(bound(&mut first.1), Some(Err(InvokeError::WaitedTooLong)));
     let _waiting: Vec<_> = (0..QUEUE_PER_FUNCTION).map(|_| wait(&line)).collect();
     let grab = line.grab(&terms(), false, LATER, NOW, [0, 0]);
@@ -195,7 +202,7 @@ fn tables_that_lag_do_not_throttle_and_the_workers_word_does() {
     let waiting = grab();
     assert!(matches!(waiting, Grab::Waiting { .. }));
     let need = line
-        .plan(std::slice::from_ref(&a), NOW)
+        .plan(std::slice::from_ref(&a), std::slice::from_ref(&a), NOW)
         .unwrap()
         .need
         .unwrap();
@@ -258,7 +265,12 @@ fn a_worker_full_of_idle_sandboxes_is_asked_to_start() {
     let (line, a) = (line(), worker(1, 10, 0));
     let _waiting = wait(&line);
     let workers = [Arc::clone(&a)];
-    assert!(line.plan(&workers, NOW).unwrap().starts.is_empty());
+    assert!(
+        line.plan(&workers, &workers, NOW)
+            .unwrap()
+            .starts
+            .is_empty()
+    );
     a.tables.on_report(Report {
         free_memory_mib: 0,
         idle_memory_mib: 128,
@@ -267,7 +279,7 @@ fn a_worker_full_of_idle_sandboxes_is_asked_to_start() {
         pools: vec![(terms().pools.on_demand.clone(), 10, 0)],
         complete: true,
     });
-    assert_eq!(line.plan(&workers, NOW).unwrap().starts.len(), 1);
+    assert_eq!(line.plan(&workers, &workers, NOW).unwrap().starts.len(), 1);
 }
 
 #[test]
@@ -275,7 +287,7 @@ fn after_the_leaders_word_nobody_waits_for_a_moment() {
     let (line, a, terms) = (line(), worker(1, 1, 8_192), terms());
     let grab = |now| line.grab(&terms, false, LATER, now, [0, 0]);
     let first = grab(NOW);
-    line.plan(std::slice::from_ref(&a), NOW);
+    line.plan(std::slice::from_ref(&a), std::slice::from_ref(&a), NOW);
     line.throttle(std::slice::from_ref(&a), "Reason", NOW);
     assert!(
         matches!(
@@ -293,12 +305,12 @@ fn only_so_many_wait_for_memory_that_is_at_work() {
     let workers = [Arc::clone(&a)];
     let grab = |now| line.grab(&terms, false, LATER, now, [0, 0]);
     let waiting: Vec<_> = (0..10).map(|_| grab(NOW)).collect();
-    assert_eq!(line.plan(&workers, NOW).unwrap().starts[0].1, 2);
+    assert_eq!(line.plan(&workers, &workers, NOW).unwrap().starts[0].1, 2);
     line.on_report(&a, free(0, 0), [0, 2], NOW);
-    line.plan(&workers, NOW);
+    line.plan(&workers, &workers, NOW);
     assert_eq!(line.waiting(), 10, "it may be for a moment only");
     let later = NOW.plus(600);
-    line.plan(&workers, later);
+    line.plan(&workers, &workers, later);
     assert_eq!(line.waiting(), 2, "one behind each sandbox");
     assert!(matches!(
         grab(later),
@@ -331,7 +343,9 @@ fn no_more_sandboxes_are_asked_for_than_a_function_may_add() {
     let _waiting: Vec<_> = (0..400)
         .map(|_| line.grab(&terms, false, LATER, NOW, [0, 0]))
         .collect();
-    let plan = line.plan(&[Arc::clone(&a)], NOW).unwrap();
+    let plan = line
+        .plan(&[Arc::clone(&a)], &[Arc::clone(&a)], NOW)
+        .unwrap();
     assert_eq!(
         plan.starts[0].1, 300,
         "1,000 in 10 s, less what others asked for"
@@ -344,7 +358,7 @@ fn no_more_sandboxes_are_asked_for_than_a_function_may_add() {
     let _more: Vec<_> = (0..50)
         .map(|_| line.grab(&terms, false, LATER, later, [0, 0]))
         .collect();
-    let plan = line.plan(&[a], later).unwrap();
+    let plan = line.plan(&[], std::slice::from_ref(&a), later).unwrap();
     assert_eq!(plan.starts[0].1, 5);
 }
 
@@ -363,7 +377,12 @@ fn sandboxes_between_two_invocations_are_no_room_for_more_of_the_same() {
     });
     line.on_report(&a, free(2, 0), [0, 0], NOW);
     assert_eq!(line.waiting(), 1);
-    assert!(line.plan(&[Arc::clone(&a)], NOW).unwrap().starts.is_empty());
+    assert!(
+        line.plan(&[Arc::clone(&a)], &[Arc::clone(&a)], NOW)
+            .unwrap()
+            .starts
+            .is_empty()
+    );
     a.tables.on_report(Report {
         free_memory_mib: 0,
         idle_memory_mib: 384,
@@ -372,7 +391,7 @@ fn sandboxes_between_two_invocations_are_no_room_for_more_of_the_same() {
         pools: Vec::new(),
         complete: false,
     });
-    let plan = line.plan(&[a], NOW).unwrap();
+    let plan = line.plan(&[], std::slice::from_ref(&a), NOW).unwrap();
     assert_eq!(plan.starts[0].1, 1, "another version's gives way");
 }
 
@@ -382,8 +401,27 @@ fn sandboxes_between_two_invocations_are_no_room_for_more_of_the_same() {
 fn a_caller_that_left_without_a_word_leaves_no_place_behind() {
     let line = line();
     let (_, receiver) = wait(&line);
-    assert!(line.plan(&[], NOW).is_some());
+    assert!(line.plan(&[], &[], NOW).is_some());
     drop(receiver);
-    assert!(line.plan(&[], NOW).is_none());
+    assert!(line.plan(&[], &[], NOW).is_none());
     assert_eq!(line.waiting(), 0);
+}
+
+/// What a line knows of workers that have nothing of it costs memory for each version there is.
+#[test]
+fn rows_that_say_nothing_are_dropped_and_those_with_sandboxes_stay() {
+    let line = line();
+    let many: Vec<_> = (1..=200).map(|id| worker(id, 0, 8_192)).collect();
+    let (ticket, _receiver) = wait(&line);
+    line.plan(&many, &many[..80], NOW).unwrap();
+    assert_eq!(line.state().rows.len(), 80);
+    line.plan(&many, &many[80..], NOW).unwrap();
+    assert_eq!(line.state().rows.len(), 0, "beyond what is kept");
+    line.on_report(&many[7], free(0, 0), [1, 0], NOW);
+    line.on_start_refused(&many[8], StartRefusal::NoMemory, NOW);
+    line.plan(&many, &many[..80], NOW).unwrap();
+    line.leave(ticket);
+    assert!(line.plan(&many, &many[..80], NOW).is_none());
+    let left: Vec<u64> = line.state().rows.keys().map(|id| id.0).collect();
+    assert_eq!(left, [8, 9]);
 }
