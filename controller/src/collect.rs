@@ -63,7 +63,7 @@ impl Collector {
                     action: "collect",
                     source: error.into(),
                 })?;
-            let digests = self.consensus.read(|m| m.state().functions.digests());
+            let digests = self.consensus.read(|m| m.state().digests());
             // After the read: a backup that begins later has read a state at least as new.
             if self.backups.holds_blobs(self.clock.monotonic_ms()) {
                 return Err(BlobError::Store {

@@ -125,8 +125,8 @@ impl ReplicatedState {
 }
 
 impl Machine for ReplicatedState {
-    /// 1: `Once`, `SetDrain`.
-    const LEVEL: u32 = 1;
+    /// 1: `Once`, `SetDrain`. 2: `ChangeLayer`.
+    const LEVEL: u32 = 2;
 
     fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8> {
         self.applied = index;

@@ -51,7 +51,7 @@ pub(crate) async fn run(
 
 /// Digests of the blobs that functions name, as far as this node has heard.
 pub(crate) fn named(consensus: &Consensus<ReplicatedState>) -> BTreeSet<Digest> {
-    let digests = consensus.read(|m| m.state().functions.digests());
+    let digests = consensus.read(|m| m.state().digests());
     let digests = digests.into_iter();
     digests.map(|d| Digest::from_bytes(d.0)).collect()
 }

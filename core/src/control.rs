@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::function::{CodeRef, ConfigPatch, Function, FunctionConfig};
 use crate::ids::{AccountId, Version};
+use crate::layer::{LayerChange, LayerName, LayerQuery, LayerVersion};
 use crate::name::{FunctionName, Qualifier};
 use crate::versions::{ProvisionedStatus, Weight};
 
@@ -109,6 +110,22 @@ pub enum ControlRequest {
         /// What is to be done.
         change: VersionChange,
     },
+    /// Answered by [`ControlReply::Layers`] with the version, or by [`ControlReply::Done`].
+    ChangeLayer {
+        /// The owner.
+        account: AccountId,
+        /// The layer.
+        name: LayerName,
+        /// What is to be done.
+        change: LayerChange,
+    },
+    /// Answered by [`ControlReply::Layers`].
+    QueryLayers {
+        /// The owner.
+        account: AccountId,
+        /// What is asked.
+        query: LayerQuery,
+    },
     /// Answered by [`ControlReply::Provisioned`], with what the leader knows of the workers.
     GetProvisioned {
         /// The owner.
@@ -195,6 +212,13 @@ pub enum ControlReply {
     Functions {
         /// The functions.
         functions: Vec<Function>,
+        /// Whether there are more after the last one.
+        more: bool,
+    },
+    /// Layer versions.
+    Layers {
+        /// The versions.
+        versions: Vec<LayerVersion>,
         /// Whether there are more after the last one.
         more: bool,
     },

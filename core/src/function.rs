@@ -26,6 +26,9 @@ pub struct CodeRef {
     pub digest: Digest,
     /// Size of the archive, bytes.
     pub size_bytes: u64,
+    /// What the archive says it unpacks to, bytes; zero where it was not asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unpacked_bytes: u64,
 }
 
 /// What a user configures; one snapshot of it belongs to each version.
@@ -59,6 +62,9 @@ pub struct FunctionConfig {
     /// Layer version ARNs in the order they are merged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
+    /// Their archives, in the same order: a layer version that is deleted stays with the functions that name it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_contents: Vec<CodeRef>,
     /// Members that are validated and kept, and have no effect yet: name in the model -> its JSON text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kept: BTreeMap<String, String>,
@@ -79,6 +85,7 @@ impl FunctionConfig {
             package_type: PackageType::Zip,
             architectures: vec!["x86_64".into()],
             layers: Vec::new(),
+            layer_contents: Vec::new(),
             kept: BTreeMap::new(),
         }
     }

@@ -32,6 +32,20 @@ impl IdError {
             value: value.to_owned(),
         }
     }
+    pub(crate) fn layer_name(value: &str) -> Self {
+        Self {
+            what: "layer name",
+            rule: "1 to 140 letters, digits, '-' and '_'",
+            value: value.to_owned(),
+        }
+    }
+    pub(crate) fn layer_arn(value: &str) -> Self {
+        Self {
+            what: "layer ARN",
+            rule: "arn:aws:lambda:REGION:ACCOUNT:layer:NAME, with :VERSION for a version",
+            value: value.to_owned(),
+        }
+    }
     pub(crate) fn qualifier(value: &str) -> Self {
         Self {
             what: "qualifier",

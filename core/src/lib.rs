@@ -6,6 +6,7 @@ pub mod error;
 pub mod function;
 pub mod hedge;
 pub mod ids;
+pub mod layer;
 pub mod limits;
 pub mod metering;
 pub mod name;

@@ -13,6 +13,7 @@ fn snapshot(version: Version) -> FunctionVersion {
         code: CodeRef {
             digest: Digest([0; 32]),
             size_bytes: 1,
+            unpacked_bytes: 0,
         },
         last_modified: UnixMs(0),
         revision_id: "r".into(),

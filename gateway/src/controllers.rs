@@ -15,6 +15,7 @@ use hearth_core::error::{Error, ErrorCode, Result};
 use hearth_core::function::Function;
 use hearth_core::hedge::{self, ASKED_MAX, HEDGE_AFTER_MS, Known};
 use hearth_core::ids::MonotonicMs;
+use hearth_core::layer::LayerChange;
 use hearth_node::Seams;
 use hearth_node::grpc::ClusterChannel as Channel;
 use hearth_proto::convert::{decode_answer, encode_request};
@@ -389,9 +390,11 @@ fn is_write(request: &ControlRequest) -> bool {
         | ControlRequest::SetReservedConcurrency { .. }
         | ControlRequest::TagFunction { .. }
         | ControlRequest::ThenPublish { .. }
-        | ControlRequest::ChangeVersions { .. } => true,
+        | ControlRequest::ChangeVersions { .. }
+        | ControlRequest::ChangeLayer { .. } => true,
         ControlRequest::UpdateFunctionCode { dry_run, .. } => !dry_run,
         ControlRequest::GetFunction { .. }
+        | ControlRequest::QueryLayers { .. }
         | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ListFunctions { .. }
         | ControlRequest::GetAccount { .. }
@@ -424,8 +427,10 @@ fn is_repeatable(request: &ControlRequest) -> bool {
         | ControlRequest::SetReservedConcurrency { .. }
         | ControlRequest::TagFunction { .. }
         | ControlRequest::GetAccount { .. }
+        | ControlRequest::QueryLayers { .. }
         | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ClusterStatus => true,
+        ControlRequest::ChangeLayer { change, .. } => matches!(change, LayerChange::Delete { .. }),
         ControlRequest::UpdateFunctionCode { dry_run, .. } => *dry_run,
         ControlRequest::ChangeVersions { change, .. } => match change {
             // The second finds nothing to be done and answers alike.

@@ -43,7 +43,7 @@ def zipped(files):
         for name, content in files.items():
             info = zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0))
             info.external_attr = (0o755 if name == "bootstrap" else 0o644) << 16
-            archive.writestr(info, content)
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 

@@ -30,6 +30,7 @@ pub(crate) fn code_of(archive: &[u8]) -> CodeRef {
     CodeRef {
         digest: Digest(Sha256::digest(archive).into()),
         size_bytes: archive.len() as u64,
+        unpacked_bytes: 0,
     }
 }
 

@@ -132,7 +132,7 @@ impl BackupService {
         let term = self.consensus.leadership().term;
         self.consensus.read(|machine| {
             let functions = &machine.state().functions;
-            let blobs = functions.blobs().into_iter();
+            let blobs = machine.state().blobs().into_iter();
             Taken {
                 cluster_id: self.cluster_id.clone(),
                 region: machine.state().region.clone(),

@@ -6,6 +6,7 @@ use hearth_core::control::{ControlReply, ControlRequest};
 use hearth_core::error::{Error, ErrorCode, NOT_DONE, Result};
 use hearth_core::function::Function;
 use hearth_core::ids::{AccountId, UnixMs};
+use hearth_core::layer::LayerChange;
 use hearth_core::limits;
 use hearth_core::name::FunctionName;
 use hearth_core::planted::{self, Bug};
@@ -74,6 +75,12 @@ impl Operations {
         };
         let code = match first {
             Command::CreateFunction { code, .. } | Command::UpdateFunctionCode { code, .. } => code,
+            Command::ChangeLayer { change, .. } => match &**change {
+                LayerChange::Publish { content, .. } => content,
+                LayerChange::Delete { .. }
+                | LayerChange::Permit { .. }
+                | LayerChange::Revoke { .. } => return Ok(()),
+            },
             Command::Configure { .. }
             | Command::UpdateFunctionConfiguration { .. }
             | Command::DeleteFunction { .. }
@@ -128,6 +135,10 @@ impl Operations {
         })?;
         match reply {
             Reply::Function(function) => Ok(ControlReply::Function(function)),
+            Reply::Layer(version) => Ok(ControlReply::Layers {
+                versions: vec![*version],
+                more: false,
+            }),
             Reply::Done => Ok(ControlReply::Done),
             Reply::Refused(error) => Err(error),
             Reply::Grants(_) | Reply::Superseded | Reply::Unreadable => Err(Error::new(
@@ -156,10 +167,22 @@ impl Operations {
         match request.clone() {
             ControlRequest::UpdateFunctionCode { dry_run: true, .. }
             | ControlRequest::GetFunction { .. }
+            | ControlRequest::QueryLayers { .. }
             | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }
             | ControlRequest::GetAccount { .. }
             | ControlRequest::ClusterStatus => None,
+            ControlRequest::ChangeLayer {
+                account,
+                name,
+                change,
+            } => Some(Command::ChangeLayer {
+                account,
+                name,
+                change: Box::new(change),
+                revision_id: self.random.uuid(),
+                at: UnixMs(self.clock.unix_ms()),
+            }),
             ControlRequest::ThenPublish { first } => Some(Command::ThenPublish {
                 first: Box::new(self.command(&first)?),
                 revision_id: self.random.uuid(),
@@ -260,6 +283,8 @@ impl Operations {
             | ControlRequest::TagFunction { .. }
             | ControlRequest::ThenPublish { .. }
             | ControlRequest::ChangeVersions { .. }
+            | ControlRequest::ChangeLayer { .. }
+            | ControlRequest::QueryLayers { .. }
             | ControlRequest::GetFunction { .. }
             | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }
@@ -286,6 +311,14 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
             let (functions, more) = state.functions.page(account, after.as_ref(), limit);
             Ok(within_message(functions, more))
         }
+        ControlRequest::QueryLayers { account, query } => {
+            let found = state.layers.query(account, query);
+            let (versions, more) = found.ok_or_else(|| {
+                let text = "The resource you requested does not exist.";
+                Error::new(ErrorCode::NotFound, text)
+            })?;
+            Ok(ControlReply::Layers { versions, more })
+        }
         ControlRequest::GetAccount { account } => Ok(ControlReply::Account(state.account(account))),
         ControlRequest::UpdateFunctionCode {
             account,
@@ -305,6 +338,7 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
         | ControlRequest::TagFunction { .. }
         | ControlRequest::ThenPublish { .. }
         | ControlRequest::ChangeVersions { .. }
+        | ControlRequest::ChangeLayer { .. }
         | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ClusterStatus => Err(Error::new(
             ErrorCode::Internal,
@@ -338,7 +372,7 @@ fn dry_run(
     architectures: Option<&Vec<String>>,
     expected: Option<&str>,
 ) -> Result<ControlReply> {
-    let function = state.check_code_update(account, name, code.size_bytes, expected)?;
+    let function = state.check_code_update(account, name, code, expected)?;
     let mut function: Function = function.clone();
     function.latest.code = code.clone();
     if let Some(architectures) = architectures {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use hearth_core::control::VersionChange;
 use hearth_core::function::{CodeRef, ConfigPatch, FunctionConfig, StateReason};
 use hearth_core::ids::{AccountId, Incarnation, NodeId, UnixMs};
+use hearth_core::layer::{LayerChange, LayerName};
 use hearth_core::name::FunctionName;
 use hearth_core::permits::GrantChange;
 use serde::{Deserialize, Serialize};
@@ -207,6 +208,19 @@ pub enum Command {
         token: String,
         /// The command.
         command: Box<Command>,
+    },
+    /// Changes a layer. Of level 2.
+    ChangeLayer {
+        /// The owner.
+        account: AccountId,
+        /// The layer.
+        name: LayerName,
+        /// What is to be done.
+        change: Box<LayerChange>,
+        /// The next revision of a policy that changes.
+        revision_id: String,
+        /// Now.
+        at: UnixMs,
     },
     /// The operator's wish that a node finishes and takes no more, or takes work again. Of level 1.
     SetDrain {

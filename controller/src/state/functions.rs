@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_core::error::{Error, ErrorCode, Result};
 use hearth_core::function::{CodeRef, Function, FunctionVersion, State, UpdateStatus};
-use hearth_core::ids::{AccountId, Digest, UnixMs, Version};
+use hearth_core::ids::{AccountId, UnixMs, Version};
 use hearth_core::limits;
 use hearth_core::name::{FunctionName, function_arn};
 use serde::{Deserialize, Serialize};
@@ -292,25 +292,14 @@ impl Functions {
         self.of(account).map(Function::set_aside).sum()
     }
 
-    /// Blobs that functions refer to.
-    pub fn digests(&self) -> BTreeSet<Digest> {
-        self.codes().map(|code| code.digest).collect()
-    }
-
-    /// Blobs that functions refer to, with their lengths in bytes.
-    pub fn blobs(&self) -> BTreeMap<Digest, u64> {
-        self.codes()
-            .map(|code| (code.digest, code.size_bytes))
-            .collect()
-    }
-
-    fn codes(&self) -> impl Iterator<Item = &CodeRef> {
+    /// Archives that functions refer to, layers included.
+    pub(super) fn codes(&self) -> impl Iterator<Item = &CodeRef> {
         self.iter()
             .flat_map(|f| {
                 let latest = std::iter::once(&f.latest).chain(&f.serving);
                 latest.chain(published::snapshots(f))
             })
-            .map(|v| &v.code)
+            .flat_map(|v| std::iter::once(&v.code).chain(&v.config.layer_contents))
     }
 }
 

@@ -5,6 +5,9 @@ pub mod accounts;
 pub mod command;
 pub mod functions;
 pub mod grants;
+pub mod layers;
+#[cfg(test)]
+mod layers_tests;
 pub mod nodes;
 pub mod once;
 #[cfg(test)]
@@ -23,8 +26,9 @@ use std::collections::BTreeSet;
 
 use hearth_core::control::AccountSummary;
 use hearth_core::error::{Error, Result};
-use hearth_core::function::Function;
+use hearth_core::function::{CodeRef, Function};
 use hearth_core::ids::{AccountId, GrantSequence, NodeId, PoolKey};
+use hearth_core::layer;
 use hearth_core::name::FunctionName;
 use hearth_core::permits::GrantChange;
 use serde::{Deserialize, Serialize};
@@ -33,6 +37,7 @@ use accounts::AccountLimits;
 use command::{Command, Registration, Role};
 use functions::{Change, Functions};
 use grants::Grants;
+use layers::Layers;
 use nodes::Nodes;
 use once::Once;
 use reply::{Effect, Reply};
@@ -59,6 +64,9 @@ pub struct State {
     /// Tokens with which nodes join.
     #[serde(default, skip_serializing_if = "JoinTokens::is_empty")]
     pub join_tokens: JoinTokens,
+    /// Layers.
+    #[serde(default, skip_serializing_if = "Layers::is_empty")]
+    pub layers: Layers,
 }
 
 /// Answer and effects of one command.
@@ -110,6 +118,7 @@ impl State {
                 self.then_publish(index, first, revision_id)
             }
             Command::ChangeVersions { .. } => self.change_versions(index, command),
+            Command::ChangeLayer { .. } => self.change_layer(command),
             Command::RegisterWorker {
                 worker,
                 registration,
@@ -165,7 +174,7 @@ impl State {
             return Ok(done());
         };
         if self.functions.function(account, name).is_none() {
-            let before = self.functions.code_bytes(account);
+            let before = self.code_bytes(account);
             let after = before.saturating_add(code.size_bytes);
             self.limits.check_code(before, after)?;
         }
@@ -174,7 +183,8 @@ impl State {
             at: *at,
             revision_id,
         };
-        let function = functions::new_function(account, name, config, code, tags);
+        let mut function = functions::new_function(account, name, config, code, tags);
+        function.latest.config.layer_contents = self.layer_contents(account, config, code)?;
         let function = self.functions.create(function, &change)?;
         self.set_unreserved(index, account);
         self.grants.raise_timeout(&function);
@@ -194,7 +204,7 @@ impl State {
         else {
             return Ok(done());
         };
-        self.check_code_update(account, name, code.size_bytes, expected_revision.as_deref())?;
+        self.check_code_update(account, name, code, expected_revision.as_deref())?;
         let change = Change {
             generation: index,
             at: *at,
@@ -211,22 +221,23 @@ impl State {
         Ok(function.map_or_else(done, changed))
     }
 
-    /// Whether the code may be replaced by one of `size_bytes`; the whole of what a dry run asks.
+    /// Whether the code may be replaced by `code`; the whole of what a dry run asks.
     pub fn check_code_update(
         &self,
         account: &AccountId,
         name: &FunctionName,
-        size_bytes: u64,
+        code: &CodeRef,
         expected_revision: Option<&str>,
     ) -> Result<&Function> {
         let function =
             self.functions
                 .check_update(&self.region, account, name, expected_revision)?;
-        let before = self.functions.code_bytes(account);
+        let before = self.code_bytes(account);
         let after = before
             .saturating_sub(function.latest.code.size_bytes)
-            .saturating_add(size_bytes);
+            .saturating_add(code.size_bytes);
         self.limits.check_code(before, after)?;
+        layer::check_unpacked(code, &function.latest.config.layer_contents)?;
         Ok(function)
     }
 
@@ -242,8 +253,17 @@ impl State {
         else {
             return Ok(done());
         };
-        self.functions
-            .check_update(&self.region, account, name, expected_revision.as_deref())?;
+        let function = self.functions.check_update(
+            &self.region,
+            account,
+            name,
+            expected_revision.as_deref(),
+        )?;
+        let mut config = function.latest.config.clone();
+        patch.apply_to(&mut config);
+        if patch.layers.is_some() {
+            config.layer_contents = self.layer_contents(account, &config, &function.latest.code)?;
+        }
         let change = Change {
             generation: index,
             at: *at,
@@ -252,7 +272,7 @@ impl State {
         let function = self
             .functions
             .begin_update(account, name, &change, |latest| {
-                patch.apply_to(&mut latest.config);
+                latest.config = config;
             });
         let Some(function) = function else {
             return Ok(done());
@@ -385,7 +405,7 @@ impl State {
     }
 
     fn apply_once(&mut self, index: u64, token: &str, command: &Command) -> Outcome {
-        if let Some(reply) = self.once.reply(token, &self.functions) {
+        if let Some(reply) = self.once.reply(token, &self.functions, &self.layers) {
             return (reply, Vec::new());
         }
         let outcome = self.apply(index, command);
@@ -483,7 +503,7 @@ impl State {
             concurrency_limit: self.limits.concurrency,
             unreserved: self.limits.unreserved(self.functions.set_aside(account)),
             code_storage_limit_bytes: self.limits.code_storage_bytes,
-            code_bytes: self.functions.code_bytes(account),
+            code_bytes: self.code_bytes(account),
             functions: self.functions.of(account).map(|_| 1).sum(),
         }
     }

@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 
 use hearth_core::Error;
 use hearth_core::ids::AccountId;
+use hearth_core::layer::LayerName;
 use hearth_core::name::FunctionName;
 use serde::{Deserialize, Serialize};
 
 use super::functions::Functions;
+use super::layers::Layers;
 use super::reply::Reply;
 
 /// Outcomes kept. A client tries again within seconds, and a cluster commits some hundred commands a second.
@@ -16,10 +18,11 @@ const KEPT_MAX: usize = 1_024;
 /// Longest token that is kept; a UUID has 36 characters.
 pub(crate) const TOKEN_MAX: usize = 64;
 
-/// What is kept of an answer. A function is not: its document is in the state already.
+/// What is kept of an answer. A function or layer is not: its document is in the state already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Outcome {
     Function(AccountId, FunctionName),
+    Layer(AccountId, LayerName, u64),
     Done,
     Refused(Error),
 }
@@ -36,12 +39,20 @@ impl Once {
 
     /// The answer to a command that was carried out before. A function is answered as it is now, and one that is gone by
     /// now as done.
-    pub(super) fn reply(&self, token: &str, functions: &Functions) -> Option<Reply> {
+    pub(super) fn reply(
+        &self,
+        token: &str,
+        functions: &Functions,
+        layers: &Layers,
+    ) -> Option<Reply> {
         let (_, outcome) = self.0.iter().rev().find(|(kept, _)| kept == token)?;
         Some(match outcome {
             Outcome::Function(account, name) => functions
                 .function(account, name)
                 .map_or(Reply::Done, |f| Reply::Function(Box::new(f.clone()))),
+            Outcome::Layer(account, name, version) => layers
+                .version(account, name, *version)
+                .map_or(Reply::Done, |v| Reply::Layer(Box::new(v.clone()))),
             Outcome::Done => Reply::Done,
             Outcome::Refused(error) => Reply::Refused(error.clone()),
         })
@@ -51,6 +62,7 @@ impl Once {
     pub(super) fn keep(&mut self, token: &str, reply: &Reply) {
         let outcome = match reply {
             Reply::Function(f) => Outcome::Function(f.account.clone(), f.name.clone()),
+            Reply::Layer(v) => Outcome::Layer(v.account.clone(), v.name.clone(), v.version),
             Reply::Done => Outcome::Done,
             Reply::Refused(error) => Outcome::Refused(error.clone()),
             Reply::Grants(_) | Reply::Superseded | Reply::Unreadable => return,
@@ -136,9 +148,9 @@ mod tests {
             kept.keep(&n.to_string(), &Reply::Done);
         }
         assert_eq!(kept.0.len(), KEPT_MAX);
-        let functions = Functions::default();
-        assert_eq!(kept.reply("0", &functions), None);
-        assert_eq!(kept.reply("1", &functions), Some(Reply::Done));
+        let (functions, layers) = (Functions::default(), Layers::default());
+        assert_eq!(kept.reply("0", &functions, &layers), None);
+        assert_eq!(kept.reply("1", &functions, &layers), Some(Reply::Done));
         kept.keep(&"x".repeat(TOKEN_MAX + 1), &Reply::Done);
         assert_eq!(kept.0.len(), KEPT_MAX, "nor is a token that is too long");
     }

@@ -78,7 +78,7 @@ impl State {
         let at = *at;
         self.check_published(account, name)?;
         // The code counts once more, for the version.
-        let before = self.functions.code_bytes(account);
+        let before = self.code_bytes(account);
         let after = before.saturating_add(code.size_bytes);
         self.limits.check_code(before, after)?;
         self.try_apply(index, first)?;
@@ -145,7 +145,7 @@ impl State {
                     return Ok(false);
                 }
                 self.check_published(&function.account, &function.name)?;
-                let before = self.functions.code_bytes(&function.account);
+                let before = self.code_bytes(&function.account);
                 let after = before.saturating_add(function.latest.code.size_bytes);
                 self.limits.check_code(before, after)?;
                 publish(function, description.as_deref(), stamp);

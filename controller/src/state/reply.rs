@@ -4,6 +4,7 @@
 use hearth_core::Error;
 use hearth_core::function::Function;
 use hearth_core::ids::{AccountId, NodeId};
+use hearth_core::layer::LayerVersion;
 use hearth_core::name::FunctionName;
 use hearth_core::permits::{GrantError, GrantOutcome};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub enum Reply {
     /// The function after the command.
     Function(Box<Function>),
+    /// The layer version after the command.
+    Layer(Box<LayerVersion>),
     /// One answer per change, in order.
     Grants(Vec<Result<GrantOutcome, GrantError>>),
     /// Done, or void and nothing to say.

@@ -29,6 +29,7 @@ fn code(byte: u8) -> CodeRef {
     CodeRef {
         digest: Digest([byte; 32]),
         size_bytes: u64::from(byte),
+        unpacked_bytes: 0,
     }
 }
 
@@ -222,7 +223,7 @@ fn the_old_version_serves_until_the_update_settles() {
     assert_eq!(updated.latest.code, code(2));
     assert_eq!(updated.latest.generation, 4);
     assert_eq!(updated.serving.as_ref().unwrap().code, code(1));
-    assert_eq!(state.functions.digests().len(), 2);
+    assert_eq!(state.digests().len(), 2);
 
     assert_eq!(
         state.apply(5, &settle("f", 2, Settled::Successful)).0,
@@ -493,6 +494,7 @@ fn code_storage_is_counted_per_account() {
             code: CodeRef {
                 digest: Digest([9; 32]),
                 size_bytes: 600,
+                unpacked_bytes: 0,
             },
             tags: BTreeMap::new(),
             revision_id: "r".into(),

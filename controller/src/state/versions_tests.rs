@@ -188,11 +188,11 @@ fn code_of_versions_counts_and_is_kept() {
     let mut log = Log::new();
     log.change(published());
     log.updated();
-    let digests = log.state.functions.digests();
+    let digests = log.state.digests();
     assert_eq!(digests.len(), 2, "the version's and $LATEST's");
     assert_eq!(log.state.account(&account()).code_bytes, 3);
     log.change(VersionChange::Delete { version: 1 });
-    assert_eq!(log.state.functions.digests().len(), 1);
+    assert_eq!(log.state.digests().len(), 1);
     assert_eq!(log.state.account(&account()).code_bytes, 2);
 }
 

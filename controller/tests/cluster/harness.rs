@@ -278,6 +278,7 @@ pub(crate) fn code(byte: u8) -> CodeRef {
     CodeRef {
         digest: Digest(*BlobDigest::of(&content(byte)).as_bytes()),
         size_bytes: 100,
+        unpacked_bytes: 0,
     }
 }
 

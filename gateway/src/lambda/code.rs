@@ -56,6 +56,7 @@ fn examine(zip: &[u8]) -> Result<CodeRef, ApiError> {
     Ok(CodeRef {
         digest: Digest(sha2::Sha256::digest(zip).into()),
         size_bytes: zip.len() as u64,
+        unpacked_bytes: unzipped,
     })
 }
 

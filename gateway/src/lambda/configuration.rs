@@ -156,6 +156,7 @@ pub(super) fn of_create(input: CreateFunctionRequest) -> Result<FunctionConfig, 
         config.ephemeral_storage_mib = size;
     }
     config.environment = environment(input.environment)?;
+    config.layers = input.layers.unwrap_or_default();
     if let Some(architectures) = input.architectures {
         config.architectures = architectures;
     }
@@ -240,19 +241,14 @@ fn check_runtime(runtime: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-/// There is no layer yet that could be named.
+/// Which layers there are is the controllers' to know.
 fn check_layers(layers: Option<&[String]>) -> Result<(), ApiError> {
     if layers.is_some_and(|layers| layers.len() > LAYERS_MAX) {
         return Err(ApiError::invalid_parameter_value(format!(
             "Cannot reference more than {LAYERS_MAX} layers."
         )));
     }
-    match layers.and_then(<[String]>::first) {
-        Some(arn) => Err(ApiError::invalid_parameter_value(format!(
-            "Layer version {arn} does not exist."
-        ))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Snapshots are for runtimes that can be told of them. An update that names no runtime is not checked.
@@ -375,10 +371,6 @@ mod tests {
         assert!(
             refusal(|i| i.runtime = Some("java8".into()))
                 .starts_with("The runtime parameter of java8 is no")
-        );
-        assert!(
-            refusal(|i| i.layers = Some(vec!["arn:l:1".into()]))
-                .ends_with("arn:l:1 does not exist.")
         );
         assert!(
             refusal(|i| i.package_type = Some("Image".into()))

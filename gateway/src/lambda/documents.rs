@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hearth_aws_api::lambda::{
     DeadLetterConfig, EnvironmentResponse, EphemeralStorage, FileSystemConfig,
-    FunctionConfiguration, ImageConfig, ImageConfigResponse, LoggingConfig, RuntimeVersionConfig,
-    SnapStart, SnapStartResponse, TracingConfig, TracingConfigResponse, VpcConfig,
-    VpcConfigResponse,
+    FunctionConfiguration, ImageConfig, ImageConfigResponse, Layer, LoggingConfig,
+    RuntimeVersionConfig, SnapStart, SnapStartResponse, TracingConfig, TracingConfigResponse,
+    VpcConfig, VpcConfigResponse,
 };
 use hearth_core::function::{
     Function, FunctionConfig, FunctionVersion, PackageType, State, UpdateStatus,
@@ -124,6 +124,7 @@ fn snapshot(
         memory_size: i32::try_from(config.memory_mib).ok(),
         last_modified: Some(last_modified(latest.last_modified)),
         code_sha256: Some(STANDARD.encode(latest.code.digest.0)),
+        layers: layers(config),
         version: Some(latest.version.to_string()),
         environment: config
             .environment
@@ -185,6 +186,19 @@ fn update(update: &UpdateStatus) -> Status {
 }
 
 /// `2020-01-01T00:00:00.000+0000`.
+/// Absent when there is none.
+fn layers(config: &FunctionConfig) -> Option<Vec<Layer>> {
+    let both = config.layers.iter().zip(&config.layer_contents);
+    let layers: Vec<Layer> = both
+        .map(|(arn, content)| Layer {
+            arn: Some(arn.clone()),
+            code_size: i64::try_from(content.size_bytes).ok(),
+            ..Layer::default()
+        })
+        .collect();
+    Some(layers).filter(|layers| !layers.is_empty())
+}
+
 pub(super) fn last_modified(at: UnixMs) -> String {
     let format = format_description!(
         "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]+0000"

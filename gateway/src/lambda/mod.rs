@@ -11,6 +11,8 @@ mod documents;
 pub(crate) mod errors;
 mod functions;
 pub(crate) mod invoke;
+mod layer_policy;
+mod layers;
 mod page;
 mod provisioned;
 mod tags;

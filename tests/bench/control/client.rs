@@ -92,6 +92,7 @@ impl Controllers {
         Ok(CodeRef {
             digest: Digest(digest),
             size_bytes,
+            unpacked_bytes: 0,
         })
     }
 

@@ -2,6 +2,7 @@
 //! room. Unpacking itself is in [`unpack`], the transfer in [`fetch`].
 
 pub(crate) mod fetch;
+mod merge;
 pub(crate) mod unpack;
 
 use std::collections::HashMap;
@@ -162,14 +163,41 @@ impl CodeStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The unpacked code, fetched now if need be. Any number of callers share one fetch, which goes on without them.
+    /// The unpacked code, fetched now if need be.
     pub(crate) async fn ensure(
         self: &Arc<Self>,
         code: &CodeRef,
     ) -> Result<Arc<CodeDir>, Arc<CodeError>> {
+        let (this, wanted) = (Arc::clone(self), code.clone());
+        let fetch = async move { this.fetch_and_unpack(&wanted).await };
+        self.ensure_with(code.digest, fetch).await
+    }
+
+    /// The layers as one tree; `None` when there are none.
+    pub(crate) async fn ensure_layers(
+        self: &Arc<Self>,
+        layers: &[CodeRef],
+    ) -> Result<Option<Arc<CodeDir>>, Arc<CodeError>> {
+        let unpacked = layers.iter().map(|layer| self.ensure(layer));
+        let mut unpacked = futures::future::try_join_all(unpacked).await?;
+        if unpacked.len() < 2 {
+            return Ok(unpacked.pop());
+        }
+        let digest = merge::merged_digest(layers);
+        let this = Arc::clone(self);
+        let merge = async move { this.merge(digest, unpacked).await };
+        self.ensure_with(digest, merge).await.map(Some)
+    }
+
+    /// The tree of that name, made now if need be. Any number of callers share one making, which goes on without them.
+    async fn ensure_with(
+        self: &Arc<Self>,
+        digest: Digest,
+        make: impl Future<Output = Result<Arc<CodeDir>, CodeError>> + Send + 'static,
+    ) -> Result<Arc<CodeDir>, Arc<CodeError>> {
         let making = {
             let mut state = self.state();
-            if let Some(ready) = state.use_ready(code.digest) {
+            if let Some(ready) = state.use_ready(digest) {
                 self.metrics.cache_hits.inc();
                 return Ok(ready);
             }
@@ -177,10 +205,9 @@ impl CodeStore {
                 self.metrics.cache_misses.inc();
                 let task = tokio::spawn(
                     Arc::clone(self)
-                        .make(code.clone())
-                        .instrument(debug_span!("code_fetch", digest = %code.digest)),
+                        .keep_made(digest, make)
+                        .instrument(debug_span!("code_fetch", %digest)),
                 );
-                let digest = code.digest;
                 let joined = async move {
                     task.await.unwrap_or_else(|error| {
                         let reason = error.to_string();
@@ -189,21 +216,21 @@ impl CodeStore {
                 };
                 joined.boxed().shared()
             };
-            state
-                .making
-                .entry(code.digest)
-                .or_insert_with(begin)
-                .clone()
+            state.making.entry(digest).or_insert_with(begin).clone()
         };
         making.await
     }
 
-    async fn make(self: Arc<Self>, code: CodeRef) -> Result<Arc<CodeDir>, Arc<CodeError>> {
-        let result = self.fetch_and_unpack(&code).await.map_err(Arc::new);
+    async fn keep_made(
+        self: Arc<Self>,
+        digest: Digest,
+        make: impl Future<Output = Result<Arc<CodeDir>, CodeError>>,
+    ) -> Result<Arc<CodeDir>, Arc<CodeError>> {
+        let result = make.await.map_err(Arc::new);
         let mut state = self.state();
-        state.making.remove(&code.digest);
+        state.making.remove(&digest);
         if let Ok(dir) = &result {
-            state.insert(code.digest, Arc::clone(dir));
+            state.insert(digest, Arc::clone(dir));
         }
         drop(state);
         self.shrink(0);
@@ -216,14 +243,18 @@ impl CodeStore {
         let making = Workplace::new(self.dir.join(MAKING), number);
         self.source.fetch(code, &making.archive).await?;
         let (digest, target) = (code.digest, self.dir.join(code.digest.to_string()));
-        let unpacking = hearth_node::blocking::run(move || making.unpack(digest, &target));
-        match unpacking.await {
-            Ok(result) => result.map(Arc::new),
-            Err(error) => Err(CodeError::Fetch {
-                digest,
-                reason: error.to_string(),
-            }),
-        }
+        blocking(digest, move || making.unpack(digest, &target)).await
+    }
+
+    async fn merge(
+        &self,
+        digest: Digest,
+        layers: Vec<Arc<CodeDir>>,
+    ) -> Result<Arc<CodeDir>, CodeError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let making = Workplace::new(self.dir.join(MAKING), number);
+        let target = self.dir.join(digest.to_string());
+        blocking(digest, move || making.merge(&layers, &target)).await
     }
 
     /// Evicts the least recently used that nobody holds, until what is there and `extra` fit.
@@ -250,6 +281,19 @@ impl CodeStore {
             // Large trees take long; the next start removes what a crash leaves.
             tokio::spawn(hearth_node::blocking::run(move || remove_all(&evicted)));
         }
+    }
+}
+
+async fn blocking(
+    digest: Digest,
+    work: impl FnOnce() -> Result<CodeDir, CodeError> + Send + 'static,
+) -> Result<Arc<CodeDir>, CodeError> {
+    match hearth_node::blocking::run(work).await {
+        Ok(result) => result.map(Arc::new),
+        Err(error) => Err(CodeError::Fetch {
+            digest,
+            reason: error.to_string(),
+        }),
     }
 }
 
@@ -304,6 +348,17 @@ impl Workplace {
         let archive = io::BufReader::new(archive);
         let bytes = unpack::unpack(archive, &self.tree, UnpackLimits::default())
             .map_err(|source| CodeError::Unpack { digest, source })?;
+        self.finish(target, bytes)
+    }
+
+    fn merge(&self, layers: &[Arc<CodeDir>], target: &Path) -> Result<CodeDir, CodeError> {
+        fs::create_dir(&self.tree).map_err(disk(&self.tree))?;
+        let trees: Vec<PathBuf> = layers.iter().map(|layer| layer.path.clone()).collect();
+        let bytes = merge::merge(&trees, &self.tree).map_err(disk(&self.tree))?;
+        self.finish(target, bytes)
+    }
+
+    fn finish(&self, target: &Path, bytes: u64) -> Result<CodeDir, CodeError> {
         unpack::sync_tree(&self.tree).map_err(disk(&self.tree))?;
         fs::rename(&self.tree, target).map_err(disk(target))?;
         let path = target.to_owned();

@@ -1,10 +1,11 @@
 //! Makes one sandbox and keeps it: code, runtime pack, driver, then its Runtime API, its output and its deadlines,
 //! until its last process is gone. What events mean is in [`super::sandbox`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_core::function::FunctionVersion;
 use hearth_core::limits::SANDBOX_PIDS;
 use hearth_node::telemetry::set_parent;
 use hearth_proto::internal::v1 as pb;
@@ -15,7 +16,7 @@ use tracing::{Instrument, Span, debug, debug_span, info_span, warn};
 
 use super::sandbox::Sandbox;
 use super::{Engine, StartRefusal};
-use crate::code::CodeDir;
+use crate::code::{CodeDir, CodeError};
 use crate::metrics::seconds;
 use crate::runtime_api;
 use crate::runtime_api::fault::Fault;
@@ -42,6 +43,37 @@ enum LaunchError {
     Stopped,
 }
 
+/// Where layers are found.
+const LAYERS_TARGET: &str = "/opt";
+
+/// What a version brings into its sandboxes; held until nothing runs.
+struct Trees {
+    code: Arc<CodeDir>,
+    layers: Option<Arc<CodeDir>>,
+}
+
+impl Trees {
+    fn mounts(&self, code_target: &Path) -> Vec<Mount> {
+        let mount = |tree: &CodeDir, target: &Path| Mount {
+            source: tree.path.clone(),
+            target: target.to_owned(),
+            writable: false,
+        };
+        let layers = self.layers.iter();
+        std::iter::once(mount(&self.code, code_target))
+            .chain(layers.map(|tree| mount(tree, Path::new(LAYERS_TARGET))))
+            .collect()
+    }
+}
+
+async fn trees(engine: &Engine, version: &FunctionVersion) -> Result<Trees, Arc<CodeError>> {
+    let (code, layers) = futures::try_join!(
+        engine.code.ensure(&version.code),
+        engine.code.ensure_layers(&version.config.layer_contents),
+    )?;
+    Ok(Trees { code, layers })
+}
+
 /// The life of a sandbox, as a task. `traceparent` is of the invocation that waits for it.
 pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>, traceparent: String) {
     let span = info_span!("sandbox", id = sandbox.id.0, version = %sandbox.pool.key);
@@ -55,7 +87,7 @@ pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>, tracepare
         .await;
     match made {
         // The code is held until nothing runs.
-        Ok((started, code)) => keep(&sandbox, started, code).instrument(span).await,
+        Ok((started, trees)) => keep(&sandbox, started, trees).instrument(span).await,
         Err(LaunchError::Fault(fault)) => {
             // As if it had been started and had failed at once.
             if let Ok(slot) = Arc::clone(&engine.start_slots).acquire_owned().await {
@@ -90,7 +122,7 @@ async fn make(
     engine: &Arc<Engine>,
     sandbox: &Arc<Sandbox>,
     traceparent: &str,
-) -> Result<(StartedSandbox, Arc<CodeDir>), LaunchError> {
+) -> Result<(StartedSandbox, Trees), LaunchError> {
     let slot = Arc::clone(&engine.start_slots)
         .acquire_owned()
         .await
@@ -100,9 +132,9 @@ async fn make(
     }
     let platform = |reason, detail| LaunchError::Platform(StartRefusal { reason, detail });
     let clock = &engine.seams.clock;
-    let code_ref = &sandbox.pool.version.code;
     let began = clock.monotonic_us();
-    let code = engine.code.ensure(code_ref).await.map_err(|error| {
+    let version = &sandbox.pool.version;
+    let trees = trees(engine, version).await.map_err(|error| {
         let detail = match std::error::Error::source(&*error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
@@ -111,7 +143,7 @@ async fn make(
     })?;
     let fetched = clock.monotonic_us();
     engine.metrics.code_fetch.observe(seconds(fetched - began));
-    let spec = specify(engine, sandbox, &code)?;
+    let spec = specify(engine, sandbox, &trees)?;
     let starting = engine.driver.start(spec);
     let started = starting.await.map_err(|error| driver_fault(&error))?;
     engine
@@ -120,7 +152,7 @@ async fn make(
         .observe(seconds(clock.monotonic_us() - fetched));
     let init = debug_span!(parent: None, "init", id = sandbox.id.0);
     sandbox.on_init_span(joined(init, traceparent));
-    accept(sandbox, started, slot, engine.init_timeout_us).map(|started| (started, code))
+    accept(sandbox, started, slot, engine.init_timeout_us).map(|started| (started, trees))
 }
 
 /// Hands the running process to the sandbox.
@@ -139,7 +171,7 @@ fn accept(
     }
 }
 
-fn specify(engine: &Engine, sandbox: &Sandbox, code: &CodeDir) -> Result<SandboxSpec, LaunchError> {
+fn specify(engine: &Engine, sandbox: &Sandbox, trees: &Trees) -> Result<SandboxSpec, LaunchError> {
     let (key, version) = (&sandbox.pool.key, &sandbox.pool.version);
     let config = &version.config;
     let runtime = config.runtime.as_deref().unwrap_or_default();
@@ -151,7 +183,7 @@ fn specify(engine: &Engine, sandbox: &Sandbox, code: &CodeDir) -> Result<Sandbox
     })?;
     let handler = config.handler.as_deref().unwrap_or_default();
     let argv = pack
-        .argv(handler, &code.path)
+        .argv(handler, &trees.code.path)
         .map_err(|text| LaunchError::Fault(Fault::InvalidEntrypoint(text)))?;
     let facts = Facts {
         key,
@@ -165,11 +197,7 @@ fn specify(engine: &Engine, sandbox: &Sandbox, code: &CodeDir) -> Result<Sandbox
     Ok(SandboxSpec {
         id: format!("{}-{}", engine.incarnation, sandbox.id.0),
         root: pack.root.clone(),
-        mounts: vec![Mount {
-            source: code.path.clone(),
-            target: pack.manifest.code_target.clone(),
-            writable: false,
-        }],
+        mounts: trees.mounts(&pack.manifest.code_target),
         argv,
         env: environment(&facts),
         cwd: PathBuf::from(&pack.manifest.code_target),
@@ -226,7 +254,7 @@ fn errno_text(error: &std::io::Error) -> String {
 }
 
 /// Serves the sandbox and watches its deadlines until its last process is gone.
-async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, code: Arc<CodeDir>) {
+async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, trees: Trees) {
     let StartedSandbox {
         runtime_api,
         output,
@@ -268,5 +296,5 @@ async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, code: Arc<CodeDir
         debug!("output still open after the end");
     }
     sandbox.on_exited(report);
-    drop(code);
+    drop(trees);
 }

@@ -109,7 +109,11 @@ impl Preparing {
         if let Err(error) = self.engine.runtimes.pack(runtime) {
             return Some(Err(("InvalidRuntime".into(), error.to_string())));
         }
-        let ensured = self.engine.code.ensure(&runnable.version.code).await;
+        let code = &self.engine.code;
+        let ensured = futures::try_join!(
+            code.ensure(&runnable.version.code),
+            code.ensure_layers(&config.layer_contents),
+        );
         Some(ensured.map(drop).map_err(|error| {
             let (code, for_good) = error.reason_code();
             let mut chain: Vec<String> = causes(&*error).map(ToString::to_string).collect();
