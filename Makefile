@@ -103,7 +103,7 @@ bench-control: setup
 	cargo run --locked --release --package hearth-tests --bin bench-control
 
 chaos: runtimes
-	scripts/setup nftables
+	scripts/setup
 	scripts/build-examples
 	.venv/bin/python -m pytest -p no:cacheprovider -q tests/chaos
 	HEARTH_PROFILE=$(PROFILE) .venv/bin/python tests/chaos/run.py

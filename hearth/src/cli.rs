@@ -85,6 +85,17 @@ pub(crate) enum UpTls {
     Off,
 }
 
+/// Whether functions have a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum UpNetwork {
+    /// They reach out if this machine lets them (root, nftables).
+    Auto,
+    /// They reach out, or the cluster does not start.
+    Egress,
+    /// Loopback alone.
+    Isolated,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UpArgs {
     /// Where the cluster keeps everything.
@@ -126,6 +137,9 @@ pub(crate) struct UpArgs {
     /// Memory all workers together may give to sandboxes, MiB. [default: 80 % of the machine's]
     #[arg(long)]
     pub(crate) memory_mib: Option<u64>,
+    /// Whether functions reach the network outside. [default: auto, if this machine lets them]
+    #[arg(long, value_enum, default_value = "auto", hide_default_value = true)]
+    pub(crate) network: UpNetwork,
     /// TOML file with tables `controller`, `worker` and `gateway`: options of the nodes that have no flag here.
     #[arg(long)]
     pub(crate) options: Option<PathBuf>,

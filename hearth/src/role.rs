@@ -168,6 +168,7 @@ pub(crate) async fn start_worker(
     native.sandboxes_max = SANDBOXES_MAX;
     native.scratch_dir = Some(options.data_dir.join("scratch"));
     native.allow_no_cgroups = options.allow_no_cgroups;
+    native.network = options.network.native();
     let driver = NativeDriver::open(native)
         .await
         .context("this machine cannot make sandboxes")?;

@@ -50,11 +50,13 @@ def zipped(files):
 class Cluster:
     """One `hearth up`."""
 
-    def __init__(self, data_dir, controllers=1, workers=1, gateways=1, extra=()):
+    def __init__(self, data_dir, controllers=1, workers=1, gateways=1, extra=(), network="isolated"):
         self.data_dir = pathlib.Path(data_dir)
         self.ready_file = self.data_dir / "ready.json"
         self.shape = (controllers, workers, gateways)
         self.extra = list(extra)
+        # On loopback nobody is there to be reached, and tests leave the host's network alone.
+        self.network = network
         self.process = None
 
     def command(self):
@@ -62,7 +64,7 @@ class Cluster:
         return [
             str(HEARTH), "up", "--data-dir", str(self.data_dir / "data"), "--listen", "127.0.0.1:0",
             "--controllers", str(controllers), "--workers", str(workers), "--gateways", str(gateways),
-            "--ready-file", str(self.ready_file), "--runtimes-dir", str(RUNTIMES), *self.extra,
+            "--ready-file", str(self.ready_file), "--runtimes-dir", str(RUNTIMES), "--network", self.network, *self.extra,
         ]
 
     def start(self, timeout=90):

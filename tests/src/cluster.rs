@@ -117,7 +117,7 @@ impl TestCluster {
         let log =
             std::fs::File::create(self.data_dir.join("up.log")).context("creating the log")?;
         let child = Command::new(&hearth)
-            .arg("up")
+            .args(["up", "--network", "isolated"])
             .arg("--data-dir")
             .arg(self.data_dir.join("data"))
             .arg("--ready-file")

@@ -21,5 +21,5 @@ mod worker;
 pub use code::CodeError;
 pub use code::unpack::UnpackError;
 pub use hearth_node::Seams;
-pub use options::{Options, OptionsError};
+pub use options::{NetworkMode, NetworkOptions, Options, OptionsError};
 pub use worker::{StartError, Worker, start};

@@ -1,5 +1,7 @@
 //! Options of a worker node, as its TOML file has them.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 /// Share of the host's memory offered when the options name none, percent. The rest is for the worker itself and for
 /// the page cache that makes starts quick.
 const MEMORY_SHARE_PERCENT: u64 = 80;
+
+pub use network::{NetworkMode, NetworkOptions};
 
 /// See [`Options::SAMPLE`] for the same as a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +58,8 @@ pub struct Options {
     pub drain_timeout: HumanDuration,
     /// Labels that placement may ask for. Default none.
     pub labels: BTreeMap<String, String>,
+    /// The network of functions.
+    pub network: NetworkOptions,
     /// Who this node proves to be, and whom it believes.
     pub tls: TlsOptions,
     /// How gateways are served.
@@ -85,6 +91,7 @@ impl Default for Options {
             lease: HumanDuration::from_millis(WORKER_LEASE_MS),
             drain_timeout: HumanDuration::from_secs(30),
             labels: BTreeMap::new(),
+            network: NetworkOptions::default(),
             tls: TlsOptions::default(),
             server: ServerOptions::default(),
             channel: ChannelOptions::default(),
@@ -133,6 +140,11 @@ drain_timeout = "30s"
 # Labels that placement may ask for.
 [labels]
 
+# The network of functions.
+[network]
+"#,
+        crate::network_sample!(),
+        r#"
 # TLS between nodes.
 [tls]
 "#,

@@ -12,9 +12,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::plan::{Cluster, Node, Role};
-use crate::cli::{AuthMode, UpArgs, UpTls};
+use crate::cli::{AuthMode, UpArgs, UpNetwork, UpTls};
 use crate::credentials::Credentials;
 use crate::trust::ca::CaDir;
+use hearth_worker::{NetworkMode, NetworkOptions};
 
 /// Share of the machine's memory for all workers together, percent.
 const MEMORY_SHARE_PERCENT: u64 = 80;
@@ -109,6 +110,14 @@ pub(crate) fn worker(
         runtimes_dir: args.runtimes_dir.clone(),
         memory_mib: Some(memory / workers),
         allow_no_cgroups: args.allow_no_cgroups,
+        network: NetworkOptions {
+            mode: match args.network {
+                UpNetwork::Auto => NetworkMode::Auto,
+                UpNetwork::Egress => NetworkMode::Egress,
+                UpNetwork::Isolated => NetworkMode::Isolated,
+            },
+            ..NetworkOptions::default()
+        },
         region: cluster.region.clone(),
         tls: tls(args, node),
         telemetry: telemetry(args, node),

@@ -205,6 +205,7 @@ fn specify(engine: &Engine, sandbox: &Sandbox, trees: &Trees) -> Result<SandboxS
         pids_max: SANDBOX_PIDS,
         tmp_mib: config.ephemeral_storage_mib,
         hostname: "lambda".into(),
+        isolated: false,
     })
 }
 

@@ -63,6 +63,8 @@ pub struct SandboxSpec {
     pub tmp_mib: u32,
     /// Host name inside.
     pub hostname: String,
+    /// Loopback alone, whatever others have.
+    pub isolated: bool,
 }
 
 /// One directory of the host shown inside a sandbox, without set-uid programs and device files.

@@ -251,6 +251,7 @@ mod tests {
             pids_max: 16,
             tmp_mib: 16,
             hostname: "h".into(),
+            isolated: false,
         }
     }
 

@@ -126,6 +126,7 @@ pub(crate) fn spec(root: &Path, argv: &[&str]) -> SandboxSpec {
         pids_max: 64,
         tmp_mib: 16,
         hostname: "box".into(),
+        isolated: false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::network::NetworkConfig;
 use super::wire::{MountRequest, StartRequest};
 use crate::sandbox::driver::{DriverError, SandboxSpec};
 
@@ -13,6 +14,17 @@ pub struct SpawnerCommand {
     pub program: PathBuf,
     /// Its arguments; normally the hidden subcommand.
     pub args: Vec<OsString>,
+}
+
+/// What sandboxes reach.
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// Loopback alone.
+    Isolated,
+    /// The outside; without it the driver does not open.
+    Egress(NetworkConfig),
+    /// The outside, or loopback alone and a diagnosis.
+    EgressIfPossible(NetworkConfig),
 }
 
 /// Options of the native driver.
@@ -30,6 +42,8 @@ pub struct NativeConfig {
     pub sandboxes_max: u32,
     /// Network namespaces made beforehand (one more is always in the making). Default 8.
     pub netns_pool: usize,
+    /// What sandboxes reach. Default [`Network::Isolated`].
+    pub network: Network,
     /// Cgroups made beforehand (one more is always in the making). Default 8.
     pub cgroup_pool: usize,
     /// Directory for the images that become `/tmp`, on a disk; not to be shared with another worker. Without it, or
@@ -53,6 +67,7 @@ impl NativeConfig {
             uid_base: 100_000,
             sandboxes_max: 2048,
             netns_pool: 8,
+            network: Network::Isolated,
             cgroup_pool: 8,
             scratch_dir: Some(Path::new("/var/lib/hearth").join(worker_id).join("scratch")),
             scratch_pool: 4,
@@ -98,7 +113,6 @@ impl NativeConfig {
     }
 }
 
-/// Ids in a sandbox's range.
 /// Ids in a sandbox's range.
 pub(crate) const ID_RANGE: u32 = 65_536;
 

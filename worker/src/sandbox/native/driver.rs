@@ -14,13 +14,15 @@ use nix::unistd::pipe2;
 use super::cgroup::{self, Entrance, Hierarchy, Limits};
 use super::cleaner::{Cleaner, OwnedGroup, OwnedScratch};
 use super::client::Client;
-use super::config::{NativeConfig, request};
+use super::config::{NativeConfig, Network, request};
 use super::control::Sandbox;
 use super::diagnosis::diagnose;
 use super::netns::{self, Netns, NetnsListener};
+use super::network::Egress;
 use super::prefab::Prefab;
 use super::scratch::ScratchPool;
 use super::slots::Slots;
+use super::wire::{MountRequest, StartRequest};
 use crate::sandbox::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
 
 /// Descriptors the worker or the spawner may need for one sandbox: listener, output, process, image, connections.
@@ -28,6 +30,9 @@ const DESCRIPTORS_EACH: u64 = 8;
 
 /// Descriptors for everything else: pools of parts, code, connections of the cluster.
 const DESCRIPTORS_OTHER: u64 = 512;
+
+/// Whom a sandbox with a network asks for names.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Makes sandboxes on this host.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub struct NativeDriver {
 #[derive(Debug)]
 struct Parts {
     netns: Prefab<Netns>,
+    /// `None` where sandboxes have loopback alone.
+    egress: Option<Egress>,
     /// `None` on a host without cgroups.
     groups: Option<Prefab<OwnedGroup>>,
     /// `None` when `/tmp` is a tmpfs.
@@ -75,6 +82,34 @@ impl Parts {
             .map_err(setup("set limits"))?;
         let entrance = owned.group().entrance().map_err(setup("open a cgroup"))?;
         Ok((Some(owned), entrance))
+    }
+
+    /// A network namespace; with a way out the request names the servers that names are asked of.
+    async fn network(
+        &self,
+        spec: &SandboxSpec,
+        request: &mut StartRequest,
+    ) -> Result<Netns, DriverError> {
+        let pool = match &self.egress {
+            Some(egress) if !spec.isolated => {
+                // An image without the file asks whom it likes.
+                if spec
+                    .root
+                    .join(RESOLV_CONF.trim_start_matches('/'))
+                    .is_file()
+                {
+                    request.mounts.push(MountRequest {
+                        source: egress.resolv_conf.to_string_lossy().into_owned(),
+                        target: RESOLV_CONF.to_owned(),
+                        writable: false,
+                    });
+                }
+                &egress.netns
+            }
+            Some(_) | None => &self.netns,
+        };
+        let made = pool.take().await;
+        made.map_err(setup("make a network namespace"))
     }
 
     /// A file system for `/tmp`.
@@ -146,6 +181,7 @@ impl NativeDriver {
         });
         let netns =
             netns::prefab(config.netns_pool).map_err(setup("start the network namespace pool"))?;
+        let egress = egress(&config, &mut diagnoses).await?;
         let client = Client::launch(&config).await?;
         Ok(Self {
             slots: Slots::new(sandboxes_max),
@@ -153,6 +189,7 @@ impl NativeDriver {
             diagnoses,
             parts: Mutex::new(Some(Arc::new(Parts {
                 netns,
+                egress,
                 groups,
                 scratch,
                 cleaner,
@@ -245,6 +282,34 @@ async fn scratch_pool(config: &NativeConfig) -> Result<Option<ScratchPool>, Diag
         })
 }
 
+/// The way out for sandboxes, if they are to have one.
+async fn egress(
+    config: &NativeConfig,
+    diagnoses: &mut Vec<Diagnosis>,
+) -> Result<Option<Egress>, DriverError> {
+    let (network, is_needed) = match &config.network {
+        Network::Isolated => return Ok(None),
+        Network::Egress(network) => (network.clone(), true),
+        Network::EgressIfPossible(network) => (network.clone(), false),
+    };
+    let (state_dir, size) = (config.state_dir.clone(), config.netns_pool);
+    let started =
+        tokio::task::spawn_blocking(move || Egress::start(&network, &state_dir, size)).await;
+    match started.map_err(io::Error::other).flatten() {
+        Ok(egress) => Ok(Some(egress)),
+        Err(error) if is_needed => Err(setup("give functions a network")(error)),
+        Err(error) => {
+            let message = format!("functions have no network, only loopback: {error}");
+            tracing::warn!(diagnosis = message, "this host lacks something");
+            diagnoses.push(Diagnosis {
+                fatal: false,
+                message,
+            });
+            Ok(None)
+        }
+    }
+}
+
 #[async_trait]
 impl Driver for NativeDriver {
     async fn start(&self, spec: SandboxSpec) -> Result<StartedSandbox, DriverError> {
@@ -257,11 +322,7 @@ impl Driver for NativeDriver {
             .ok_or_else(|| DriverError::TooManySandboxes {
                 limit: self.slots.limit(),
             })?;
-        let netns = parts
-            .netns
-            .take()
-            .await
-            .map_err(setup("make a network namespace"))?;
+        let netns = parts.network(&spec, &mut request).await?;
         let (group, entrance) = parts.group(&spec).await?;
         request.uid_base = self.config.uid_base_of(slot.number);
         let scratch = parts.scratch(&spec, request.uid_base).await?;
@@ -307,7 +368,11 @@ impl Driver for NativeDriver {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        drop(parts);
+        let parts = parts.and_then(Arc::into_inner);
+        if let Some(egress) = parts.and_then(|parts| parts.egress) {
+            // What it cannot take away is warned of.
+            let _ = tokio::task::spawn_blocking(move || egress.remove()).await;
+        }
         let client = self.client.lock().await.take();
         if let Some(client) = client {
             client.close().await;

@@ -18,6 +18,7 @@ mod diagnosis;
 mod driver;
 mod init;
 mod netns;
+mod network;
 mod prefab;
 mod rootfs;
 mod scratch;
@@ -27,6 +28,7 @@ pub mod spawner;
 mod step;
 mod wire;
 
-pub use config::{NativeConfig, SpawnerCommand};
+pub use config::{NativeConfig, Network, SpawnerCommand};
 pub use diagnosis::diagnose_host;
 pub use driver::NativeDriver;
+pub use network::{Destination, DestinationError, NetworkConfig};
