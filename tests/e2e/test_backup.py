@@ -88,7 +88,7 @@ def make_functions(client):
 def start_restored(data, tmp_path):
     restored = Cluster(tmp_path / "restored-run")
     restored.command = lambda: [
-        str(HEARTH), "up", "--data-dir", str(data), "--listen", "127.0.0.1:0",
+        str(HEARTH), "up", "--data-dir", str(data), "--listen", "127.0.0.1:0", "--network", "isolated",
         "--ready-file", str(restored.ready_file), "--runtimes-dir", str(pathlib.Path(os.environ.get("HEARTH_RUNTIMES", HEARTH.parents[1] / "runtimes"))),
     ]
     return restored.start()
