@@ -215,6 +215,37 @@ print(subprocess.check_output(['/bin/echo', 'child runs'], text=True), end='')
     }
 
     #[tokio::test]
+    async fn a_second_wall_refuses_what_mounts_and_modes_would_allow() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        // Both are the program's own by mode and mount; Landlock alone refuses them. What a function needs still works.
+        let (output, report) = bench
+            .python(
+                r"
+import errno, fcntl, os, resource, socket
+def tried(action):
+    try: action()
+    except OSError as error: return errno.errorcode[error.errno]
+    return 'done'
+print(tried(lambda: open('/proc/self/comm', 'w').write('x')))
+print(tried(lambda: fcntl.ioctl(open('/dev/zero'), 0x5401)))
+open('/tmp/a', 'w').write('x'); os.mkdir('/tmp/d'); os.rename('/tmp/a', '/tmp/d/b'); os.truncate('/tmp/d/b', 0)
+os.symlink('b', '/tmp/d/c'); os.link('/tmp/d/b', '/tmp/d/e'); os.mkfifo('/tmp/d/f')
+socket.socket(socket.AF_UNIX).bind('/tmp/d/s'); socket.socket(socket.AF_UNIX).bind('\0name')
+open('/dev/shm/a', 'w').write('x'); open('/dev/null', 'w').write('x'); os.memfd_create('m'); os.kill(os.getpid(), 0)
+print(tried(os.sync), tried(lambda: os.execv('/bin/true', ['true'])) if os.fork() == 0 else os.wait()[1])
+print([resource.getrlimit(what)[1] for what in (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, 13, 14, resource.RLIMIT_MEMLOCK)])
+",
+            )
+            .await;
+        assert_eq!(report.status, ExitStatus::Exited(0), "{output}");
+        assert_eq!(output, "EACCES\nEACCES\ndone 0\n[1024, 0, 0, 0, 8388608]\n");
+        bench.driver.shutdown().await;
+    }
+
+    #[tokio::test]
     async fn more_memory_than_the_limit_ends_as_out_of_memory() {
         if !is_root() {
             return;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::cgroup;
+use super::{access, cgroup};
 use crate::sandbox::driver::Diagnosis;
 
 /// Oldest kernel with `mount_setattr`.
@@ -37,6 +37,10 @@ pub(super) fn diagnose(no_cgroups: Option<&str>, allow_no_cgroups: bool) -> Vec<
     }
     if !std::path::Path::new("/proc/sys/kernel/seccomp").exists() {
         add(true, "the kernel has no seccomp filters".to_owned());
+    }
+    if !access::is_available() {
+        let message = "the kernel has no Landlock, or it is not switched on (boot option lsm=): one wall fewer";
+        add(false, message.to_owned());
     }
     if let Some(reason) = no_cgroups {
         let suffix = if allow_no_cgroups {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! spawner --clone3(all namespaces)--> init (pid 1) --vfork--> program
-//!    join cgroups . wait for uid map . root in the user namespace . mounts . limits . drop privileges . seccomp
+//!    join cgroups . wait for uid map . root in the user namespace . mounts . limits . Landlock . drop privileges .
+//!    seccomp
 //! ```
 //!
 //! The program is not pid 1 itself: the kernel ignores signals to pid 1 that have no handler, so `SIGTERM` would not
@@ -13,12 +14,13 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
+use hearth_core::limits::SANDBOX_DESCRIPTORS;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
@@ -26,14 +28,27 @@ use nix::unistd::{
     setresuid, setsid, write,
 };
 
+use super::access;
 use super::rootfs::{self, Trees};
 use super::step::{Named, StepError};
 use super::wire::{Failure, InitReport, ProgramEnd, encode};
 use crate::sandbox::driver::{SANDBOX_GID, SANDBOX_UID};
 use crate::sandbox::sys;
 
-/// Open files of a function's processes; AWS's number.
-const OPEN_FILES_MAX: u64 = 1024;
+/// The most a function's processes may have of these, whatever the worker was started with. What else there is to limit
+/// (processes, memory) is the control group's.
+const LIMITS: [(Resource, u64); 7] = [
+    (Resource::RLIMIT_NOFILE, SANDBOX_DESCRIPTORS),
+    // A core file is written by the host's kernel, with a path or a program of the host.
+    (Resource::RLIMIT_CORE, 0),
+    // No priority over other sandboxes.
+    (Resource::RLIMIT_NICE, 0),
+    (Resource::RLIMIT_RTPRIO, 0),
+    // Kernel memory or pages that cannot be reclaimed: the kernel's own defaults.
+    (Resource::RLIMIT_MEMLOCK, 8 << 20),
+    (Resource::RLIMIT_MSGQUEUE, 819_200),
+    (Resource::RLIMIT_SIGPENDING, 16_384),
+];
 
 /// Everything init needs, made by the spawner before the clone.
 #[derive(Debug)]
@@ -103,15 +118,23 @@ fn enter(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
     sethostname(&plan.hostname).step(|| "set the host name".to_owned())?;
     rootfs::assemble(&plan.trees)?;
     redirect(plan)?;
-    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES_MAX, OPEN_FILES_MAX)
-        .step(|| "limit open files".to_owned())?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).step(|| "limit core files".to_owned())?;
+    for (resource, most) in LIMITS {
+        limit(resource, most).step(|| format!("limit {resource:?}"))?;
+    }
+    access::confine(plan.trees.writable())?;
     sys::process::drop_bounding_set().step(|| "drop the bounding set".to_owned())?;
     // Leaving uid 0 of the user namespace gives up every capability.
     become_user(SANDBOX_UID, SANDBOX_GID)?;
     prctl::set_dumpable(false).step(|| "become undumpable".to_owned())?;
     prctl::set_name(c"hearth-init").step(|| "set the process name".to_owned())?;
     die_with_spawner(socket)
+}
+
+/// Never raises what the worker itself may not go beyond.
+fn limit(resource: Resource, most: u64) -> nix::Result<()> {
+    let (_, hard) = getrlimit(resource)?;
+    let most = most.min(hard);
+    setrlimit(resource, most, most)
 }
 
 fn await_maps(socket: &OwnedFd) -> Result<(), StepError> {

@@ -9,6 +9,7 @@
 //! The worker makes what can be made beforehand (network namespaces, cgroups) and hands descriptors over; the spawner
 //! clones; init builds the sandbox from inside. Kill, freeze and limits go from the worker straight to the kernel.
 
+mod access;
 pub mod cgroup;
 mod cleaner;
 mod client;

@@ -148,11 +148,20 @@ pub(crate) struct Trees {
     root: OwnedFd,
     dev: OwnedFd,
     mounts: Vec<(OwnedFd, CString)>,
+    /// Targets of the mounts that may be written.
+    writable: Vec<PathBuf>,
     stage: CString,
     masks: Rc<[(&'static CStr, &'static CStr)]>,
     tmp_mib: u32,
     /// What is to be `/tmp`, if not a tmpfs.
     scratch: Option<OwnedFd>,
+}
+
+impl Trees {
+    /// Places in the sandbox that may be written, besides `/tmp` and `/dev/shm`.
+    pub(crate) fn writable(&self) -> impl Iterator<Item = &Path> {
+        self.writable.iter().map(PathBuf::as_path)
+    }
 }
 
 /// Clones the trees of a sandbox, with the host's privileges.
@@ -173,6 +182,7 @@ pub(crate) fn prepare(
         )?;
         mounts.push((tree, c_string(&wanted.target)?));
     }
+    let writable = request.mounts.iter().filter(|mount| mount.writable);
     Ok(Trees {
         root: clone(
             &c_string(&request.root)?,
@@ -180,6 +190,7 @@ pub(crate) fn prepare(
         )?,
         dev: clone(&places.dev, ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC)?,
         mounts,
+        writable: writable.map(|mount| PathBuf::from(&mount.target)).collect(),
         stage: places.stage.clone(),
         masks: Rc::clone(&places.masks),
         tmp_mib: request.tmp_mib,

@@ -1,105 +1,16 @@
-//! Which system calls a function may make, as a BPF program; a pure function of tables.
+//! Which system calls a function may make, as a BPF program; a pure function of the tables in [`calls`].
 //!
-//! Known calls are allowed unless listed in [`DENIED`]; numbers above [`LAST_KNOWN`] (later kernels, and the x32
-//! calls of x86) do not exist for a function. seccompiler installs the program, but does not compile it: its linear
+//! It is an allow-list: what is in no table, and any number beyond the tables (later kernels, and the x32 calls of x86),
+//! does not exist for a function. seccompiler installs the program, but does not compile it: its linear
 //! chain of comparisons costs about 150 us to load for this list, the binary tree of ranges below a fifth of that.
+
+mod calls;
 
 use std::collections::BTreeMap;
 
 use seccompiler::sock_filter;
 
-/// Highest call number this list was reviewed for: `mseal`, the same on every architecture.
-const LAST_KNOWN: u32 = 462;
-
-/// Refused with EPERM: whatever changes the machine, reaches into other processes, or opens much kernel to attack.
-const DENIED: &[libc::c_long] = &[
-    // Mounts and roots.
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_mount_setattr,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_quotactl,
-    libc::SYS_quotactl_fd,
-    libc::SYS_fanotify_init,
-    libc::SYS_fanotify_mark,
-    STATMOUNT,
-    LISTMOUNT,
-    // Namespaces.
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    // Other processes.
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_process_madvise,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_kcmp,
-    // Large attack surface, of no use to functions.
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_memfd_secret,
-    libc::SYS_personality,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_vhangup,
-    libc::SYS_move_pages,
-    libc::SYS_migrate_pages,
-    libc::SYS_mbind,
-    libc::SYS_set_mempolicy,
-    SET_MEMPOLICY_HOME_NODE,
-    // The machine.
-    libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_reboot,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_acct,
-    libc::SYS_syslog,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_clock_adjtime,
-    libc::SYS_adjtimex,
-    libc::SYS_nfsservctl,
-];
-
-/// Calls only x86 has.
-#[cfg(target_arch = "x86_64")]
-const DENIED_HERE: &[libc::c_long] = &[
-    libc::SYS_iopl,
-    libc::SYS_ioperm,
-    libc::SYS_modify_ldt,
-    libc::SYS_uselib,
-    libc::SYS_ustat,
-    libc::SYS_sysfs,
-    libc::SYS__sysctl,
-];
-#[cfg(not(target_arch = "x86_64"))]
-const DENIED_HERE: &[libc::c_long] = &[];
-
-// Numbers which the libc crate does not name on every C library; the same on every architecture.
-const SET_MEMPOLICY_HOME_NODE: libc::c_long = 450;
-const STATMOUNT: libc::c_long = 457;
-const LISTMOUNT: libc::c_long = 458;
+use calls::{ALLOWED, ALLOWED_HERE, DENIED, DENIED_HERE, LAST_KNOWN, PRETENDED};
 
 /// Flags of `clone` that make a namespace.
 const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
@@ -111,13 +22,10 @@ const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET)
     .cast_unsigned();
 
-/// Socket families a function may use; the others (packet, vsock, crypto...) are `EAFNOSUPPORT`.
-const FAMILIES: [libc::c_int; 4] = [
-    libc::AF_UNIX,
-    libc::AF_INET,
-    libc::AF_INET6,
-    libc::AF_NETLINK,
-];
+/// Socket families a function may use; the others (packet, vsock, crypto...) are `EAFNOSUPPORT`. Of netlink there is
+/// `NETLINK_ROUTE`, with which C libraries list interfaces: the other families (netfilter, audit, crypto...) are much
+/// kernel to attack, and nothing a function needs.
+const FAMILIES: [libc::c_int; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xC000_003E;
@@ -138,7 +46,7 @@ const ERRNO: u32 = 0x0005_0000;
 /// Offsets in `struct seccomp_data`; the low half of each argument, on little-endian machines.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
-const ARGUMENT: [u32; 2] = [16, 24];
+const ARGUMENT: [u32; 3] = [16, 24, 32];
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +55,9 @@ enum Verdict {
     Refuse(i32),
     /// `clone`: no namespaces.
     Clone,
-    /// `socket` and `socketpair`: [`FAMILIES`] only.
+    /// Says that it was done.
+    Pretend,
+    /// `socket` and `socketpair`: [`FAMILIES`] only, and of netlink the routing family only.
     Socket,
     /// `ioctl`: no typing into terminals.
     Ioctl,
@@ -161,8 +71,14 @@ fn verdict_of_each_listed_call() -> BTreeMap<u32, Verdict> {
             verdict,
         );
     };
+    for call in ALLOWED.iter().chain(ALLOWED_HERE) {
+        set(*call, Verdict::Allow);
+    }
     for call in DENIED.iter().chain(DENIED_HERE) {
         set(*call, Verdict::Refuse(libc::EPERM));
+    }
+    for call in PRETENDED {
+        set(*call, Verdict::Pretend);
     }
     // Its flags are behind a pointer, which BPF cannot read; C libraries fall back to `clone`.
     set(libc::SYS_clone3, Verdict::Refuse(libc::ENOSYS));
@@ -178,11 +94,8 @@ fn ranges() -> Vec<(u32, Verdict)> {
     let listed = verdict_of_each_listed_call();
     let mut ranges: Vec<(u32, Verdict)> = Vec::new();
     for number in 0..=LAST_KNOWN + 1 {
-        let verdict = if number > LAST_KNOWN {
-            Verdict::Refuse(libc::ENOSYS)
-        } else {
-            listed.get(&number).copied().unwrap_or(Verdict::Allow)
-        };
+        let unknown = Verdict::Refuse(libc::ENOSYS);
+        let verdict = listed.get(&number).copied().unwrap_or(unknown);
         if ranges.last().is_none_or(|(_, last)| *last != verdict) {
             ranges.push((number, verdict));
         }
@@ -218,12 +131,15 @@ fn leaf(verdict: Verdict) -> Vec<sock_filter> {
             allow,
             refuse(libc::EPERM),
         ],
+        Verdict::Pretend => vec![refuse(0)],
         Verdict::Socket => vec![
             statement(LOAD, ARGUMENT[0]),
-            branch(JUMP_IF_EQUAL, FAMILIES[0].cast_unsigned(), 4, 0),
-            branch(JUMP_IF_EQUAL, FAMILIES[1].cast_unsigned(), 3, 0),
-            branch(JUMP_IF_EQUAL, FAMILIES[2].cast_unsigned(), 2, 0),
-            branch(JUMP_IF_EQUAL, FAMILIES[3].cast_unsigned(), 1, 0),
+            branch(JUMP_IF_EQUAL, FAMILIES[0].cast_unsigned(), 6, 0),
+            branch(JUMP_IF_EQUAL, FAMILIES[1].cast_unsigned(), 5, 0),
+            branch(JUMP_IF_EQUAL, FAMILIES[2].cast_unsigned(), 4, 0),
+            branch(JUMP_IF_EQUAL, libc::AF_NETLINK.cast_unsigned(), 0, 2),
+            statement(LOAD, ARGUMENT[2]),
+            branch(JUMP_IF_EQUAL, libc::NETLINK_ROUTE.cast_unsigned(), 1, 0),
             refuse(libc::EAFNOSUPPORT),
             allow,
         ],
@@ -272,7 +188,7 @@ mod tests {
     use super::*;
 
     /// Runs the program on one call, as the kernel would.
-    fn run(program: &[sock_filter], architecture: u32, number: u32, arguments: [u32; 2]) -> u32 {
+    fn run(program: &[sock_filter], architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
         let (mut accumulator, mut at) = (0, 0);
         loop {
             let instruction = &program[at];
@@ -289,7 +205,7 @@ mod tests {
                     accumulator = match instruction.k {
                         NUMBER => number,
                         ARCH => architecture,
-                        offset => arguments[usize::from(offset == ARGUMENT[1])],
+                        offset => arguments[ARGUMENT.iter().position(|at| *at == offset).unwrap()],
                     }
                 }
                 JUMP => at += instruction.k as usize,
@@ -307,13 +223,14 @@ mod tests {
         let (program, listed) = (program(), verdict_of_each_listed_call());
         for number in 0..2000 {
             let expected = match listed.get(&number) {
-                _ if number > LAST_KNOWN => ERRNO | libc::ENOSYS.cast_unsigned(),
+                None => ERRNO | libc::ENOSYS.cast_unsigned(),
                 Some(Verdict::Refuse(errno)) => ERRNO | errno.cast_unsigned(),
+                Some(Verdict::Pretend) => ERRNO,
                 // Argument 0 is 2: AF_INET, or harmless clone flags; argument 1 is no terminal request.
-                Some(_) | None => ALLOW,
+                Some(_) => ALLOW,
             };
             assert_eq!(
-                run(&program, ARCHITECTURE, number, [2, 0]),
+                run(&program, ARCHITECTURE, number, [2, 0, 0]),
                 expected,
                 "call {number}"
             );
@@ -333,30 +250,67 @@ mod tests {
         };
         let refused = |errno: i32| ERRNO | errno.cast_unsigned();
         assert_eq!(
-            call(libc::SYS_clone, [libc::CLONE_NEWUSER.cast_unsigned(), 0]),
+            call(libc::SYS_clone, [libc::CLONE_NEWUSER.cast_unsigned(), 0, 0]),
             refused(libc::EPERM)
         );
         assert_eq!(
-            call(libc::SYS_clone, [libc::CLONE_VM.cast_unsigned(), 0]),
+            call(libc::SYS_clone, [libc::CLONE_VM.cast_unsigned(), 0, 0]),
             ALLOW
         );
         assert_eq!(
-            call(libc::SYS_socket, [libc::AF_PACKET.cast_unsigned(), 0]),
+            call(libc::SYS_socket, [libc::AF_PACKET.cast_unsigned(), 0, 0]),
             refused(libc::EAFNOSUPPORT)
         );
         assert_eq!(
-            call(libc::SYS_socket, [libc::AF_UNIX.cast_unsigned(), 0]),
+            call(libc::SYS_socket, [libc::AF_UNIX.cast_unsigned(), 0, 0]),
             ALLOW
         );
-        assert_eq!(call(libc::SYS_ioctl, [0, 0x5412]), refused(libc::EPERM));
+        let netlink = libc::AF_NETLINK.cast_unsigned();
+        let family = |family: libc::c_int| [netlink, 3, family.cast_unsigned()];
+        assert_eq!(call(libc::SYS_socket, family(libc::NETLINK_ROUTE)), ALLOW);
+        for other in [
+            libc::NETLINK_NETFILTER,
+            libc::NETLINK_AUDIT,
+            libc::NETLINK_KOBJECT_UEVENT,
+        ] {
+            assert_eq!(
+                call(libc::SYS_socket, family(other)),
+                refused(libc::EAFNOSUPPORT)
+            );
+        }
+        assert_eq!(call(libc::SYS_ioctl, [0, 0x5412, 0]), refused(libc::EPERM));
+    }
+
+    #[test]
+    fn no_call_is_in_two_tables_and_none_is_beyond_the_last_known() {
+        let by_argument = [
+            libc::SYS_clone,
+            libc::SYS_clone3,
+            libc::SYS_socket,
+            libc::SYS_socketpair,
+            libc::SYS_ioctl,
+        ];
+        let tables = [
+            ALLOWED,
+            ALLOWED_HERE,
+            DENIED,
+            DENIED_HERE,
+            PRETENDED,
+            &by_argument,
+        ];
+        let all: Vec<_> = tables.into_iter().flatten().collect();
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(all.len(), distinct.len());
+        assert_eq!(verdict_of_each_listed_call().len(), all.len());
+        assert!(all.into_iter().all(|call| *call <= i64::from(LAST_KNOWN)));
     }
 
     #[test]
     fn foreign_architectures_and_x32_numbers_get_nothing() {
         let program = program();
-        assert_eq!(run(&program, 0x4000_0003, 1, [0, 0]), KILL_PROCESS);
+        assert_eq!(run(&program, 0x4000_0003, 1, [0, 0, 0]), KILL_PROCESS);
         assert_eq!(
-            run(&program, ARCHITECTURE, 0x4000_0001, [0, 0]),
+            run(&program, ARCHITECTURE, 0x4000_0001, [0, 0, 0]),
             ERRNO | libc::ENOSYS.cast_unsigned()
         );
     }
