@@ -5,30 +5,20 @@ import json
 import os
 import pathlib
 import signal
+import socket
+import sys
 import time
 import uuid
 
 import pytest
-from harness import alive, create, invoke, until
+from harness import ROOT, alive, create, invoke, until
 
-# The calls of attackers, by number where Python has no name for them.
+sys.path.append(str(ROOT / "tests" / "hostile"))
+import app as attackers  # noqa: E402
+
+# What the functions below have at hand; the table of attempts brings its own.
 ATTACKS = """
-import ctypes, errno, glob, json, os, socket, subprocess, threading, time, urllib.request
-libc = ctypes.CDLL(None, use_errno=True)
-NUMBERS = {
-    "x86_64": dict(ptrace=101, mount=165, umount2=166, pivot_root=155, chroot=161, unshare=272, setns=308, bpf=321, perf=298,
-                   userfaultfd=323, io_uring=425, keyctl=250, kexec=246, init_module=175, reboot=169, swapon=167,
-                   open_by_handle=304, vm_readv=310, clone3=435, open_tree=428, fsopen=430, sethostname=170, settime=227, syslog=103),
-    "aarch64": dict(ptrace=117, mount=40, umount2=39, pivot_root=41, chroot=51, unshare=97, setns=268, bpf=280, perf=241,
-                    userfaultfd=282, io_uring=425, keyctl=219, kexec=104, init_module=105, reboot=142, swapon=224,
-                    open_by_handle=265, vm_readv=270, clone3=435, open_tree=428, fsopen=430, sethostname=161, settime=112, syslog=116),
-}[os.uname().machine]
-BLOCK = ctypes.create_string_buffer(4096)
-
-def syscall(name, *arguments):
-    ctypes.set_errno(0)
-    result = libc.syscall(ctypes.c_long(NUMBERS[name]), *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments])
-    return "done" if result >= 0 else errno.errorcode[ctypes.get_errno()]
+import errno, os, socket, threading, time, urllib.request
 
 def tried(action, *arguments):
     try:
@@ -37,15 +27,6 @@ def tried(action, *arguments):
         return errno.errorcode.get(error.errno, type(error).__name__)
     except Exception as error:
         return type(error).__name__
-
-def write(path, text="1"):
-    with open(path, "w") as file:
-        file.write(text)
-    return "written"
-
-def read(path):
-    with open(path, "rb") as file:
-        return file.read(64)
 """
 
 
@@ -73,84 +54,75 @@ def neighbour(client, hostile):
     return name
 
 
-def test_calls_that_reach_the_machine_are_refused(client, hostile):
-    name = hostile("""
+SECRET = "the-neighbours-secret"
+KEY = 0x48454152
+
+# Has something of every kind that an attacker may look for, and proves that it has.
+VICTIM = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+kept = socket.socket(socket.AF_UNIX)
+kept.bind("\\0neighbour")
+kept.listen()
+with open("/tmp/neighbour", "w") as file:
+    file.write(os.environ["SECRET"])
+with open("/dev/shm/neighbour", "w") as file:
+    file.write(os.environ["SECRET"])
+made = [libc.shmget(KEY, 4096, 0o1666), libc.msgget(KEY, 0o1666), libc.semget(KEY, 1, 0o1666)]
+
 def handler(e, c):
-    got = {call: syscall(call, *args) for call, args in {
-        "mount": (b"none", b"/tmp", b"tmpfs", 0, 0), "umount2": (b"/proc", 2), "pivot_root": (b"/", b"/tmp"), "chroot": (b"/tmp",),
-        "unshare": (0x10000000,), "setns": (0, 0), "ptrace": (16, 1, 0, 0), "bpf": (0, BLOCK, 64), "perf": (BLOCK, 0, -1, -1, 0),
-        "userfaultfd": (0,), "io_uring": (8, BLOCK), "keyctl": (0, -3, 1), "kexec": (0, 0, BLOCK, 0), "init_module": (BLOCK, 16, b""),
-        "reboot": (0xfee1dead - (1 << 32), 672274793, 0), "swapon": (b"/tmp/x", 0), "open_by_handle": (0, BLOCK, 0),
-        "vm_readv": (1, BLOCK, 1, BLOCK, 1, 0), "open_tree": (-100, b"/", 1), "fsopen": (b"tmpfs", 0),
-        "sethostname": (b"x", 1), "settime": (0, BLOCK), "syslog": (3, BLOCK, 64)}.items()}
-    got["clone3"] = syscall("clone3", BLOCK, 64)
-    return got
-""")
-    got = invoke(client, name)[1]
-    assert got.pop("clone3") == "ENOSYS"
-    assert set(got.values()) == {"EPERM"} and len(got) == 23, got
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect("\\0neighbour")
+    return [number >= 0 for number in made], open("/tmp/neighbour").read()
+""".replace("KEY", str(KEY))
 
 
-def test_files_devices_and_sockets_of_the_host_are_out_of_reach(client, hostile, cluster):
-    secret = cluster.data_dir / "ready.json"
-    assert secret.exists()
-    name = hostile("""
-def handler(secret, c):
-    got = {}
-    for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/hostname", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger",
-                 "/proc/1/oom_score_adj", "/proc/1/mem", "/proc/self/uid_map", "/etc/passwd", "/var/task/app.py", "/new", "/dev/new"):
-        got["write " + path] = tried(write, path)
-    for path in ("/proc/1/environ", "/proc/1/mem", "/proc/1/exe", "/proc/1/root/etc/shadow", "/etc/shadow", "/proc/kcore", "/dev/mem",
-                 "/dev/vda", "/dev/loop0", "/sys/fs/cgroup", "/sys/kernel", secret):
-        got["read " + path] = tried(read, path)
-    got["list init's files"] = tried(os.listdir, "/proc/1/fd")
-    got["mknod"] = tried(os.mknod, "/tmp/vda", 0o60666, os.makedev(254, 0))
-    got["raw socket"] = tried(socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-    got["packet socket"] = tried(socket.socket, socket.AF_PACKET, socket.SOCK_RAW)
-    got["vsock"] = tried(socket.socket, 40, socket.SOCK_STREAM)
-    got["setuid"] = tried(os.setuid, 0)
-    got["chown"] = tried(os.chown, "/var/task", 993, 990)
-    got["nice"] = tried(os.setpriority, os.PRIO_PROCESS, 0, -5)
-    got["kill 1"] = tried(os.kill, 1, 9)
-    status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
-    state = {key: status[key].strip() for key in ("CapEff", "CapPrm", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Uid")}
-    state["suid"] = [l for l in open("/proc/self/mounts").read().splitlines() if "nosuid" not in l]
-    state["fds"] = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))
-    state["processes"] = sorted(int(p) for p in os.listdir("/proc") if p.isdigit())
-    state["interfaces"] = [name for _, name in socket.if_nameindex()]
-    return got, state
-""")
-    got, state = invoke(client, name, json.dumps(str(secret)))[1]
-    # Read-only, not ours, not there, or covered by something empty; never "done", never bytes.
-    refusals = {"EPERM", "EACCES", "EROFS", "ENOENT", "EAFNOSUPPORT", "EIO", "EISDIR"}
-    covered = {"write /proc/sysrq-trigger": "'written'", "read /proc/kcore": "b''", "kill 1": "None"}
-    leaks = {what: how for what, how in got.items() if how not in refusals and covered.get(what) != how}
-    assert not leaks and len(got) == 32, (leaks, len(got))
-    assert {state[key] for key in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}, state
-    assert state["NoNewPrivs"] == "1" and state["Seccomp"] == "2" and state["Uid"].split() == ["993"] * 4
-    assert state["suid"] == [] and state["interfaces"] == ["lo"]
-    assert state["processes"][0] == 1 and len(state["processes"]) == 2, state
-    # Killing pid 1 had no effect: this very sandbox goes on.
-    assert invoke(client, name, json.dumps(str(secret)))[0].get("FunctionError") is None
+def address_of_host():
+    """The address that the host would send from; where there is no route, one that nobody has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return probe.getsockname()[0]
+        except OSError:
+            return "192.0.2.2"
 
 
-def test_another_functions_runtime_api_and_tmp_are_not_there(client, hostile, neighbour):
-    """Every sandbox has 127.0.0.1:9001 for itself; nothing else answers, and /tmp is nobody else's."""
-    name = hostile("""
-def handler(e, c):
-    def connect(address):
-        with socket.create_connection(address, 0.5):
-            return "connected"
-    open("/tmp/mine", "w").write("x")
-    return {
-        "others": [tried(connect, a) for a in (("127.0.0.1", 9100), ("127.0.0.1", 22), ("127.0.0.2", 9002), ("10.0.0.1", 80))],
-        "tmp": os.listdir("/tmp"), "shm": os.listdir("/dev/shm"),
-        "abstract": [l for l in open("/proc/net/unix").read().splitlines()[1:] if "@" in l],
+@pytest.fixture(scope="module")
+def outcomes(client, cluster, hostile):
+    """How every attempt of the table ended; all are made by one function, each in a process of its own."""
+    victim = hostile(VICTIM, Environment={"Variables": {"SECRET": SECRET}})
+    assert invoke(client, victim)[1] == [[True] * 3, SECRET]
+    worker = cluster.nodes("worker")[0]
+    admin = worker["admin_addr"]
+    facts = {
+        "ready_file": str(cluster.ready_file), "worker_pid": worker["pid"], "secret": SECRET, "key": KEY,
+        "gateway_port": int(cluster.info["endpoint"].rsplit(":", 1)[1]), "admin_port": int(admin.rsplit(":", 1)[1]),
+        "host_address": address_of_host(),
     }
-""")
-    got = invoke(client, name)[1]
-    assert set(got["others"]) <= {"ECONNREFUSED", "ENETUNREACH", "TimeoutError"}, got
-    assert got["tmp"] == ["mine"] and got["shm"] == [] and got["abstract"] == [], got
+    name = f"hostile-{uuid.uuid4().hex[:8]}"
+    files = {path.name: path.read_text() for path in (ROOT / "tests" / "hostile").glob("*.py")}
+    create(client, name, files, MemorySize=1769, Timeout=60)
+    answer, got = invoke(client, name, facts)
+    assert "FunctionError" not in answer, got
+    # Nobody was harmed: neither the attacker's own sandbox, nor the neighbour, nor the worker.
+    assert invoke(client, victim)[1] == [[True] * 3, SECRET]
+    assert alive(worker["pid"]) and cluster.nodes("worker")[0]["pid"] == worker["pid"]
+    client.delete_function(FunctionName=name)
+    return got
+
+
+def test_the_table_has_every_kind_of_attempt_and_no_name_twice():
+    names = [name for name, *_ in attackers.TABLE]
+    assert len(set(names)) == len(names) >= 300
+    kinds = {kind for _, kind, *_ in attackers.TABLE}
+    assert kinds == {"mounts", "namespaces", "kernel", "users", "devices", "proc", "file systems", "host files", "own image",
+                     "processes", "other tenants", "network", "sockets"}
+
+
+@pytest.mark.parametrize("name, what, expected", [(name, what, expected) for name, _, what, expected, _ in attackers.TABLE],
+                         ids=[f"{kind}: {name}" for name, kind, *_ in attackers.TABLE])
+def test_an_attempt_meets_its_refusal(outcomes, name, what, expected):
+    assert outcomes[name] in expected, f"{what}: {outcomes[name]}"
 
 
 POST = """

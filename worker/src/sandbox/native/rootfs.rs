@@ -41,17 +41,24 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
 ];
 
 /// Files of `/proc` that tell about the host or its other tenants; covered by `/dev/null`.
-const MASKED_FILES: [&CStr; 10] = [
-    c"/proc/kcore",
-    c"/proc/keys",
-    c"/proc/key-users",
+const MASKED_FILES: [&CStr; 17] = [
+    c"/proc/cmdline",
+    c"/proc/config.gz",
+    c"/proc/diskstats",
+    c"/proc/interrupts",
     c"/proc/kallsyms",
+    c"/proc/kcore",
+    c"/proc/key-users",
+    c"/proc/keys",
     c"/proc/kmsg",
+    c"/proc/locks",
     c"/proc/modules",
+    c"/proc/partitions",
+    c"/proc/sched_debug",
+    c"/proc/schedstat",
+    c"/proc/softirqs",
     c"/proc/sysrq-trigger",
     c"/proc/timer_list",
-    c"/proc/interrupts",
-    c"/proc/sched_debug",
 ];
 
 /// Directories of `/proc` likewise; covered by an empty directory.
