@@ -48,6 +48,8 @@ pub struct Options {
     pub max_cold_starts: Option<u32>,
     /// Longest init phase; one that takes longer is run again within the first invocation. Default 10s, as AWS.
     pub init_timeout: HumanDuration,
+    /// A sandbox that has waited for an event for so long is frozen until one comes; AWS does it at once. Default 10ms.
+    pub freeze_after: HumanDuration,
     /// Work on a host without cgroups, where limits of memory and CPU are not enforced: for development. Default false.
     pub allow_no_cgroups: bool,
     /// What functions find in `AWS_REGION`. Default `us-east-1`.
@@ -86,6 +88,7 @@ impl Default for Options {
             idle_timeout: HumanDuration::from_secs(600),
             max_cold_starts: None,
             init_timeout: HumanDuration::from_millis(INIT_TIMEOUT_MS),
+            freeze_after: HumanDuration::from_millis(10),
             allow_no_cgroups: false,
             region: "us-east-1".into(),
             lease: HumanDuration::from_millis(WORKER_LEASE_MS),
@@ -128,6 +131,8 @@ idle_timeout = "10m"
 # max_cold_starts = 8
 # Longest init phase; one that takes longer is run again within the first invocation.
 init_timeout = "10s"
+# A sandbox that has waited for an event for so long is frozen until one comes; nothing runs between invocations.
+freeze_after = "10ms"
 # Work on a host without cgroups, where limits of memory and CPU are not enforced: for development.
 allow_no_cgroups = false
 # What functions find in AWS_REGION.

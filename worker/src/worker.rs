@@ -269,6 +269,7 @@ fn engine(
         region: options.region.clone(),
         idle_timeout_ms: options.idle_timeout.as_millis(),
         init_timeout_us: options.init_timeout.as_millis() * 1_000,
+        freeze_after_us: options.freeze_after.as_millis() * 1_000,
         driver,
         code,
         runtimes: Runtimes::new(options.runtimes_dir.clone()),

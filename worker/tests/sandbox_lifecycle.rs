@@ -56,7 +56,7 @@ mod tests {
             await_output(&mut sandbox, "up\n").await;
             until("three sleepers", || processes_with(&mark).len() == 3).await;
             if frozen {
-                sandbox.control.freeze().await.unwrap();
+                sandbox.control.freeze().unwrap();
             }
             sandbox.control.kill();
             assert_eq!(sandbox.control.wait().await.status, ExitStatus::Signaled(9));
@@ -67,7 +67,7 @@ mod tests {
             );
             // Calls after the end do nothing.
             sandbox.control.kill();
-            sandbox.control.freeze().await.unwrap();
+            sandbox.control.freeze().unwrap();
             sandbox.control.set_cpu(100).unwrap();
             assert!(sandbox.control.memory_peak_bytes().is_some());
         }
@@ -126,7 +126,7 @@ mod tests {
         let script = "while :; do echo tick; sleep 0.01; done";
         let mut sandbox = bench.start(&["/bin/sh", "-c", script]).await;
         await_output(&mut sandbox, "tick").await;
-        sandbox.control.freeze().await.unwrap();
+        sandbox.control.freeze().unwrap();
         let silence = async {
             // What was under way still arrives; then nothing for ten ticks.
             while tokio::time::timeout(
@@ -140,7 +140,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(5), silence)
             .await
             .expect("it went on ticking");
-        sandbox.control.thaw().await.unwrap();
+        sandbox.control.thaw().unwrap();
         await_output(&mut sandbox, "tick").await;
         drop(sandbox);
         bench.driver.shutdown().await;

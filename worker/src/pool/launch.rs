@@ -91,7 +91,7 @@ pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>, tracepare
         Err(LaunchError::Fault(fault)) => {
             // As if it had been started and had failed at once.
             if let Ok(slot) = Arc::clone(&engine.start_slots).acquire_owned().await {
-                sandbox.on_spawned(slot, 0);
+                sandbox.on_spawned(slot, 0, 0);
             }
             let _ = sandbox.on_init_fault(fault);
             sandbox.on_start_failed();
@@ -152,18 +152,18 @@ async fn make(
         .observe(seconds(clock.monotonic_us() - fetched));
     let init = debug_span!(parent: None, "init", id = sandbox.id.0);
     sandbox.on_init_span(joined(init, traceparent));
-    accept(sandbox, started, slot, engine.init_timeout_us).map(|started| (started, trees))
+    accept(engine, sandbox, started, slot).map(|started| (started, trees))
 }
 
 /// Hands the running process to the sandbox.
 fn accept(
+    engine: &Engine,
     sandbox: &Arc<Sandbox>,
     started: StartedSandbox,
     slot: OwnedSemaphorePermit,
-    init_timeout_us: u64,
 ) -> Result<StartedSandbox, LaunchError> {
-    let timeout_us = sandbox.init_timeout_us(init_timeout_us);
-    if sandbox.on_spawned(slot, timeout_us) {
+    let timeout_us = sandbox.init_timeout_us(engine.init_timeout_us);
+    if sandbox.on_spawned(slot, timeout_us, engine.freeze_after_us) {
         Ok(started)
     } else {
         // Dropping its control kills it.

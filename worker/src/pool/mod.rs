@@ -52,6 +52,7 @@ pub(crate) struct Engine {
     pub(crate) region: String,
     pub(crate) idle_timeout_ms: u64,
     pub(crate) init_timeout_us: u64,
+    pub(crate) freeze_after_us: u64,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) code: Arc<CodeStore>,
     pub(crate) runtimes: Runtimes,

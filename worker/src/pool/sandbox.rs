@@ -2,6 +2,7 @@
 //! report, and does what the table says. Starting one is in [`super::launch`]; the HTTP side in [`crate::runtime_api`].
 
 mod end;
+mod frost;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -20,6 +21,7 @@ use crate::pool::memory::MemoryHold;
 use crate::pool::version::VersionPool;
 use crate::runtime_api::fault::Fault;
 use crate::sandbox::driver::SandboxControl;
+use frost::Frost;
 
 /// After its response a runtime has at least this long to ask for the next event. Ours: covers a pause of the host.
 const FINISH_GRACE_US: u64 = 2_000_000;
@@ -84,6 +86,7 @@ pub(super) struct Life {
     current: Option<Current>,
     fault: Option<Fault>,
     deadline_us: Option<u64>,
+    frost: Frost,
     /// When the keeper looks at the deadline next.
     armed_us: Option<u64>,
     started_us: u64,
@@ -143,6 +146,7 @@ impl Sandbox {
             current: None,
             fault: None,
             deadline_us: None,
+            frost: Frost::default(),
             armed_us: None,
             started_us: 0,
             init_us: None,
@@ -176,7 +180,12 @@ impl Sandbox {
     }
 
     /// The runtime was started. False when the sandbox was given up meanwhile: the caller drops it.
-    pub(crate) fn on_spawned(&self, slot: OwnedSemaphorePermit, init_timeout_us: u64) -> bool {
+    pub(crate) fn on_spawned(
+        &self,
+        slot: OwnedSemaphorePermit,
+        init_timeout_us: u64,
+        freeze_after_us: u64,
+    ) -> bool {
         let now = self.clock.monotonic_us();
         let mut life = self.life();
         let Ok(step) = life.state.on(Event::Spawned) else {
@@ -186,6 +195,7 @@ impl Sandbox {
         life.start_slot = Some(slot);
         life.started_us = now;
         life.deadline_us = Some(now + init_timeout_us);
+        life.frost = Frost::new(freeze_after_us);
         step.outcome == Step::Nothing
     }
 
@@ -226,6 +236,8 @@ impl Sandbox {
             if let Some(invocation) = life.pending.take() {
                 todo.idle = false;
                 self.deliver(&mut life, invocation, now, &mut todo);
+            } else {
+                self.freeze_soon(&mut life, now);
             }
         }
         drop(life);
@@ -254,6 +266,7 @@ impl Sandbox {
     /// Idle to Busy. `Bound` lasts for as long as this function.
     fn deliver(&self, life: &mut Life, invocation: Invocation, now: u64, todo: &mut Todo) {
         let timeout_us = self.pool.timeout_us();
+        let is_thawed = self.thaw(life);
         let delivery = Delivery {
             request_id: invocation.request_id.clone(),
             deadline_unix_ms: self.clock.unix_ms() + timeout_us / 1_000,
@@ -272,7 +285,7 @@ impl Sandbox {
         let sent = life
             .waiting
             .take()
-            .is_some_and(|w| w.send(delivery).is_ok());
+            .is_some_and(|w| is_thawed && w.send(delivery).is_ok());
         if !sent {
             // The connection that waited is gone, and with it the runtime's thread.
             life.state = step(life.state, Event::Kill);

@@ -129,17 +129,19 @@ pub trait SandboxControl: Send + Sync + Debug {
     /// Highest memory use so far in bytes; `None` without cgroups.
     fn memory_peak_bytes(&self) -> Option<u64>;
 
-    /// Stops every process inside (between invocations).
+    /// Stops every process inside (between invocations). Returns at once; the last process stops a moment later.
+    ///
+    /// Not asynchronous, as is `thaw`: the caller puts both in order under a lock. They must take microseconds.
     ///
     /// # Errors
     /// When the kernel refuses; a host without any freezer is `Ok` and has no effect.
-    async fn freeze(&self) -> io::Result<()>;
+    fn freeze(&self) -> io::Result<()>;
 
     /// Lets every process inside run again.
     ///
     /// # Errors
     /// As [`SandboxControl::freeze`].
-    async fn thaw(&self) -> io::Result<()>;
+    fn thaw(&self) -> io::Result<()>;
 }
 
 /// How a sandbox ended.

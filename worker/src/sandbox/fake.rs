@@ -216,12 +216,12 @@ impl SandboxControl for FakeControl {
         None
     }
 
-    async fn freeze(&self) -> io::Result<()> {
+    fn freeze(&self) -> io::Result<()> {
         self.freeze.send_replace(true);
         Ok(())
     }
 
-    async fn thaw(&self) -> io::Result<()> {
+    fn thaw(&self) -> io::Result<()> {
         self.freeze.send_replace(false);
         Ok(())
     }

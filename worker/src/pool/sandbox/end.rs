@@ -6,10 +6,11 @@ use super::{Ending, Fault, Sandbox, Todo, mib};
 use crate::sandbox::driver::{ExitReport, ExitStatus};
 
 impl Sandbox {
-    /// Time of the next deadline; the keeper looks again then.
+    /// Time of the next deadline, or of the freeze; the keeper looks again then.
     pub(crate) fn arm(&self) -> Option<u64> {
         let mut life = self.life();
-        life.armed_us = life.deadline_us;
+        let times = [life.deadline_us, life.frost.at_us()];
+        life.armed_us = times.into_iter().flatten().min();
         life.armed_us
     }
 
@@ -18,6 +19,7 @@ impl Sandbox {
         let now = self.clock.monotonic_us();
         let mut todo = Todo::default();
         let mut life = self.life();
+        self.freeze_if_due(&mut life, now);
         if life.deadline_us.is_none_or(|deadline| now < deadline) {
             return;
         }

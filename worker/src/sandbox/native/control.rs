@@ -144,11 +144,11 @@ impl SandboxControl for NativeControl {
         }
     }
 
-    async fn freeze(&self) -> io::Result<()> {
+    fn freeze(&self) -> io::Result<()> {
         self.0.with_group(Ok(()), |group| group.set_frozen(true))
     }
 
-    async fn thaw(&self) -> io::Result<()> {
+    fn thaw(&self) -> io::Result<()> {
         self.0.with_group(Ok(()), |group| group.set_frozen(false))
     }
 }
