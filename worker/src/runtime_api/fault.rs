@@ -48,7 +48,6 @@ impl Fault {
     pub(crate) fn error_type(&self) -> &str {
         match self {
             Self::InitError { error_type, .. } => error_type,
-            // The document says ExitError; the REPORT line names the reason.
             Self::Exited(ExitStatus::OutOfMemory) => "Runtime.OutOfMemory",
             Self::Exited(_) => "Runtime.ExitError",
             Self::InvalidEntrypoint(_) => "Runtime.InvalidEntrypoint",
@@ -72,7 +71,7 @@ impl Fault {
     pub(crate) fn document(&self, request_id: &str) -> Bytes {
         let (error_type, text) = match self {
             Self::InitError { document, .. } => return document.clone(),
-            Self::Exited(status) => ("Runtime.ExitError", exit_text(*status)),
+            Self::Exited(status) => (self.error_type(), exit_text(*status)),
             Self::InvalidEntrypoint(text) => (self.error_type(), text.clone()),
             Self::InitTimedOut => (self.error_type(), "Init timed out".to_owned()),
             Self::ResponseTooLarge => {
@@ -169,7 +168,7 @@ mod tests {
             ),
             (
                 Fault::Exited(ExitStatus::OutOfMemory),
-                r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited with error: signal: killed"}"#,
+                r#"{"errorType":"Runtime.OutOfMemory","errorMessage":"RequestId: r Error: Runtime exited with error: signal: killed"}"#,
             ),
             (
                 Fault::Exited(ExitStatus::Signaled(11)),

@@ -55,7 +55,7 @@ pub trait Hierarchy: Debug + Send + Sync {
 
 /// The groups of one sandbox.
 pub trait Group: Debug + Send + Sync {
-    /// Sets the limits, and the CPU share that goes with the memory; before init joins.
+    /// Sets the limits, and the CPU share of the init phase; before init joins.
     ///
     /// # Errors
     /// What the kernel said.
@@ -65,14 +65,14 @@ pub trait Group: Debug + Send + Sync {
     /// # Errors
     /// What the kernel said.
     fn entrance(&self) -> io::Result<Entrance>;
-    /// Sets a hard quota in thousandths of a CPU.
+    /// Sets a hard quota in thousandths of a CPU, and the share that goes with it: the init phase is over.
     ///
     /// # Errors
     /// What the kernel said.
     fn set_cpu(&self, cpu_millis: u32) -> io::Result<()>;
     /// Whether the kernel killed a process at the memory limit.
     fn was_out_of_memory(&self) -> bool;
-    /// Highest memory use in bytes.
+    /// Highest memory use in bytes, without the cache of files; with it, once the limit was met.
     fn memory_peak_bytes(&self) -> Option<u64>;
     /// Freezes or thaws.
     ///
@@ -162,6 +162,34 @@ fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {
     })
 }
 
+/// Names of version 1 and of version 2 in `memory.stat`.
+#[derive(Debug, Clone, Copy)]
+struct StatNames {
+    /// Pages of files, those of tmpfs and shared memory among them.
+    cache: &'static str,
+    /// Of the cache: what is mapped, such as programs and libraries.
+    mapped: &'static str,
+    /// Of the cache: tmpfs and shared memory, which cannot be dropped.
+    shmem: &'static str,
+    /// Memory of processes.
+    anonymous: &'static str,
+}
+
+/// What a sandbox used at most of its own: the kernel's peak counts the cache of files read and written too, which it
+/// would drop for the asking and which AWS does not tell. Cache that was dropped before it was looked at still counts.
+fn peak_without_cache(peak: u64, stat: &str, names: StatNames) -> u64 {
+    let field = |name: &str| {
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        stat.lines().find_map(value).unwrap_or(0_u64)
+    };
+    let shmem = field(names.shmem);
+    let cache = field(names.cache)
+        .saturating_sub(shmem)
+        .saturating_sub(field(names.mapped));
+    let least = field(names.anonymous) + shmem;
+    peak.saturating_sub(cache).max(least).min(peak)
+}
+
 /// The directories of groups in `base`.
 fn groups_in(base: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -210,11 +238,16 @@ fn sweep_group(path: &Path, processes: &str) {
 const SWEEP_ATTEMPTS: u32 = 50;
 const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
-/// CPU shares that go with a memory size: 1024 for each 1769 MB, which is a whole CPU
-/// ("At 1,769 MB, a function has the equivalent of one vCPU",
-/// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>).
-fn cpu_shares(memory_mib: u32) -> u64 {
-    (u64::from(memory_mib) * 1024 / 1769).max(2)
+/// CPU shares of a whole CPU.
+const SHARES_PER_CPU: u64 = 1024;
+
+/// CPU shares of a sandbox in its init phase, whatever its memory: small functions would otherwise start last on a busy
+/// host. Theirs for as long as the init phase may take.
+const INIT_SHARES: u64 = SHARES_PER_CPU;
+
+/// CPU shares that go with a quota.
+fn cpu_shares(cpu_millis: u32) -> u64 {
+    (u64::from(cpu_millis) * SHARES_PER_CPU / 1000).max(2)
 }
 
 /// Period of the CPU quota in microseconds; the kernel's default.
@@ -239,9 +272,26 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_cpu_goes_with_1769_megabytes() {
-        assert_eq!(cpu_shares(1769), 1024);
-        assert_eq!(cpu_shares(128), 74);
+    fn the_cache_of_files_is_nobodys_memory() {
+        let names = StatNames {
+            cache: "cache",
+            mapped: "mapped_file",
+            shmem: "shmem",
+            anonymous: "rss",
+        };
+        let stat = "cache 500\nrss 40\nrss_huge 7\nshmem 30\nmapped_file 20\n";
+        // 500 of cache are 30 of shared memory, 20 that are mapped, and 450 that could go.
+        assert_eq!(peak_without_cache(600, stat, names), 150);
+        // The peak was before the cache grew: at least what is held now.
+        assert_eq!(peak_without_cache(500, stat, names), 70);
+        assert_eq!(peak_without_cache(50, stat, names), 50);
+        assert_eq!(peak_without_cache(50, "", names), 50);
+    }
+
+    #[test]
+    fn shares_and_quota_grow_alike() {
+        assert_eq!(cpu_shares(1000), INIT_SHARES);
+        assert_eq!(cpu_shares(73), 74);
         assert_eq!(cpu_shares(1), 2);
         assert_eq!(cpu_quota_us(1000), CPU_PERIOD_US);
         assert_eq!(cpu_quota_us(72), 7200);

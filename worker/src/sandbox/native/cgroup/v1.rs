@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::v2::{Group2, Hierarchy2};
 use super::{
-    CPU_PERIOD_US, Entrance, Group, Hierarchy, Limits, cpu_quota_us, cpu_shares, groups_in,
-    read_field, read_number, remove_directory, sweep_group, unwritable, write,
+    CPU_PERIOD_US, Entrance, Group, Hierarchy, INIT_SHARES, Limits, StatNames, cpu_quota_us,
+    cpu_shares, groups_in, peak_without_cache, read_field, read_number, remove_directory,
+    sweep_group, unwritable, write,
 };
 
 /// The worker's directories.
@@ -114,6 +115,13 @@ impl Hierarchy for Hierarchy1 {
     }
 }
 
+const STAT_NAMES: StatNames = StatNames {
+    cache: "cache",
+    mapped: "mapped_file",
+    shmem: "shmem",
+    anonymous: "rss",
+};
+
 /// One sandbox's directories.
 #[derive(Debug)]
 struct Group1 {
@@ -142,11 +150,7 @@ impl Group for Group1 {
             write(&self.memory, "memory.memsw.limit_in_bytes", &bytes)?;
         }
         write(&self.pids, "pids.max", &limits.pids_max.to_string())?;
-        write(
-            &self.cpu,
-            "cpu.shares",
-            &cpu_shares(limits.memory_mib).to_string(),
-        )
+        write(&self.cpu, "cpu.shares", &INIT_SHARES.to_string())
     }
 
     fn entrance(&self) -> io::Result<Entrance> {
@@ -164,6 +168,7 @@ impl Group for Group1 {
     }
 
     fn set_cpu(&self, cpu_millis: u32) -> io::Result<()> {
+        write(&self.cpu, "cpu.shares", &cpu_shares(cpu_millis).to_string())?;
         write(&self.cpu, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
         write(
             &self.cpu,
@@ -178,7 +183,12 @@ impl Group for Group1 {
     }
 
     fn memory_peak_bytes(&self) -> Option<u64> {
-        read_number(&self.memory.join("memory.max_usage_in_bytes"))
+        let peak = read_number(&self.memory.join("memory.max_usage_in_bytes"))?;
+        if self.was_out_of_memory() {
+            return Some(peak);
+        }
+        let stat = fs::read_to_string(self.memory.join("memory.stat")).unwrap_or_default();
+        Some(peak_without_cache(peak, &stat, STAT_NAMES))
     }
 
     fn set_frozen(&self, frozen: bool) -> io::Result<()> {

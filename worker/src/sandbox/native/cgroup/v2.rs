@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{
-    CPU_PERIOD_US, Entrance, Group, Hierarchy, Limits, cpu_quota_us, cpu_shares, groups_in,
-    read_field, read_number, remove_directory, sweep_group, write,
+    CPU_PERIOD_US, Entrance, Group, Hierarchy, INIT_SHARES, Limits, StatNames, cpu_quota_us,
+    cpu_shares, groups_in, peak_without_cache, read_field, read_number, remove_directory,
+    sweep_group, write,
 };
 
 /// The worker's directory in the unified hierarchy.
@@ -64,6 +65,18 @@ impl Hierarchy for Hierarchy2 {
     }
 }
 
+const STAT_NAMES: StatNames = StatNames {
+    cache: "file",
+    mapped: "file_mapped",
+    shmem: "shmem",
+    anonymous: "anon",
+};
+
+/// The kernel's own conversion of shares (2..262144) to weights (1..10000).
+fn weight(shares: u64) -> u64 {
+    1 + (shares - 2) * 9999 / 262_142
+}
+
 /// One sandbox's directory.
 #[derive(Debug)]
 pub(super) struct Group2 {
@@ -82,9 +95,7 @@ impl Group for Group2 {
             write(&self.path, "memory.swap.max", "0")?;
         }
         write(&self.path, "pids.max", &limits.pids_max.to_string())?;
-        // The kernel's own conversion of shares (2..262144) to weights (1..10000).
-        let weight = 1 + (cpu_shares(limits.memory_mib) - 2) * 9999 / 262_142;
-        write(&self.path, "cpu.weight", &weight.to_string())
+        write(&self.path, "cpu.weight", &weight(INIT_SHARES).to_string())
     }
 
     fn entrance(&self) -> io::Result<Entrance> {
@@ -95,6 +106,8 @@ impl Group for Group2 {
     }
 
     fn set_cpu(&self, cpu_millis: u32) -> io::Result<()> {
+        let weight = weight(cpu_shares(cpu_millis));
+        write(&self.path, "cpu.weight", &weight.to_string())?;
         write(
             &self.path,
             "cpu.max",
@@ -107,7 +120,12 @@ impl Group for Group2 {
     }
 
     fn memory_peak_bytes(&self) -> Option<u64> {
-        read_number(&self.path.join("memory.peak"))
+        let peak = read_number(&self.path.join("memory.peak"))?;
+        if self.was_out_of_memory() {
+            return Some(peak);
+        }
+        let stat = fs::read_to_string(self.path.join("memory.stat")).unwrap_or_default();
+        Some(peak_without_cache(peak, &stat, STAT_NAMES))
     }
 
     fn set_frozen(&self, frozen: bool) -> io::Result<()> {
@@ -162,7 +180,7 @@ mod tests {
         group.set_cpu(500).unwrap();
         group.set_frozen(true).unwrap();
         let written = files.map(|file| fs::read_to_string(path.join(file)).unwrap());
-        assert_eq!(written, ["1854930944", "0", "9", "39", "50000 100000", "1"]);
+        assert_eq!(written, ["1854930944", "0", "9", "20", "50000 100000", "1"]);
         let handed_down = fs::read_to_string(root.path().join("hearth/w1/cgroup.subtree_control"));
         assert_eq!(handed_down.unwrap(), "+memory +pids +cpu");
         assert!(group.entrance().unwrap().directory.is_some());
