@@ -60,4 +60,51 @@ mod tests {
         plain.driver.shutdown().await;
         imaged.driver.shutdown().await;
     }
+
+    #[tokio::test]
+    #[ignore = "a measurement"]
+    #[expect(clippy::disallowed_methods, reason = "measures the real clock")]
+    async fn a_thaw_takes_microseconds() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let script = "import socket; s = socket.create_connection(('127.0.0.1', 9001))\nwhile True: s.sendall(s.recv(1))";
+        let mut sandbox = bench.start(&["/usr/bin/python3", "-I", "-c", script]).await;
+        let mut stream = sandbox.runtime_api.accept().await.unwrap();
+        let mut byte = [7];
+        let (mut freezes, mut thawed, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..300 {
+            // In pairs, each after the same pause, so that caches are as cold and the noise is the same.
+            for frozen in [true, false] {
+                if frozen {
+                    let begin = Instant::now();
+                    sandbox.control.freeze().unwrap();
+                    freezes.push(begin.elapsed().as_micros());
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                let begin = Instant::now();
+                if frozen {
+                    sandbox.control.thaw().unwrap();
+                }
+                stream.write_all(&byte).await.unwrap();
+                stream.read_exact(&mut byte).await.unwrap();
+                let times = if frozen { &mut thawed } else { &mut plain };
+                times.push(begin.elapsed().as_micros());
+            }
+        }
+        for (name, times) in [
+            ("freeze", &mut freezes),
+            ("thaw and echo", &mut thawed),
+            ("echo alone", &mut plain),
+        ] {
+            times.sort_unstable();
+            println!(
+                "{name} us: p10 {} p50 {} p99 {}",
+                times[30], times[150], times[297]
+            );
+        }
+        bench.driver.shutdown().await;
+    }
 }

@@ -25,8 +25,8 @@ use super::slots::Slots;
 use super::wire::{MountRequest, StartRequest};
 use crate::sandbox::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
 
-/// Descriptors the worker or the spawner may need for one sandbox: listener, output, process, image, connections.
-const DESCRIPTORS_EACH: u64 = 8;
+/// Descriptors the worker or the spawner may need for one sandbox: listener, output, process, image, freezer, connections.
+const DESCRIPTORS_EACH: u64 = 9;
 
 /// Descriptors for everything else: pools of parts, code, connections of the cluster.
 const DESCRIPTORS_OTHER: u64 = 512;

@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::{
     CPU_PERIOD_US, Entrance, Group, Hierarchy, INIT_SHARES, Limits, StatNames, cpu_quota_us,
@@ -41,7 +43,10 @@ impl Hierarchy2 {
     pub(super) fn create_group(&self, name: &str) -> io::Result<Group2> {
         let path = self.base.join(name);
         fs::create_dir(&path)?;
-        Ok(Group2 { path })
+        Ok(Group2 {
+            path,
+            freezer: OnceLock::new(),
+        })
     }
 }
 
@@ -81,6 +86,8 @@ fn weight(shares: u64) -> u64 {
 #[derive(Debug)]
 pub(super) struct Group2 {
     path: PathBuf,
+    /// `cgroup.freeze`, kept open: it is written before and after each pause of a sandbox.
+    freezer: OnceLock<File>,
 }
 
 impl Group for Group2 {
@@ -129,7 +136,16 @@ impl Group for Group2 {
     }
 
     fn set_frozen(&self, frozen: bool) -> io::Result<()> {
-        write(&self.path, "cgroup.freeze", if frozen { "1" } else { "0" })
+        let value: &[u8] = if frozen { b"1" } else { b"0" };
+        let freezer = match self.freezer.get() {
+            Some(open) => open,
+            None => {
+                let path = self.path.join("cgroup.freeze");
+                let opened = fs::OpenOptions::new().write(true).open(path)?;
+                self.freezer.get_or_init(|| opened)
+            }
+        };
+        freezer.write_all_at(value, 0)
     }
 
     fn is_kill_stopped_by_freezer(&self) -> bool {
