@@ -1,6 +1,7 @@
 """Functions that attack: the host, their neighbours, the worker. Each attack has the refusal it must meet."""
 
 import concurrent.futures
+import io
 import json
 import os
 import pathlib
@@ -9,9 +10,11 @@ import socket
 import sys
 import time
 import uuid
+import zipfile
 
+import botocore.exceptions
 import pytest
-from harness import ROOT, alive, create, invoke, until
+from harness import ROLE, ROOT, alive, create, invoke, until
 
 sys.path.append(str(ROOT / "tests" / "hostile"))
 import app as attackers  # noqa: E402
@@ -306,19 +309,165 @@ def handler(e, c):
     assert answer["FunctionError"] == "Unhandled" and "timed out" in got["errorMessage"]
 
 
-@pytest.mark.parametrize("entry", ["d/" * 20_000 + "f", "n" * 300, "../../etc/cron.d/x", "/etc/cron.d/x"])
-def test_a_hostile_package_fails_and_the_worker_lives(client, cluster, neighbour, entry):
-    pid = cluster.nodes("worker")[0]["pid"]
-    name = f"hostile-{uuid.uuid4().hex[:8]}"
-    create(client, name, {"app.py": "x = 1\n", entry: "x"}, wait=False)
+# Memory that is not the process's own, and the end it must meet: its own limit, or the function's.
+BOMBS = {
+    "shm file": ("""
+    fd = os.open("/dev/shm/x", os.O_CREAT | os.O_WRONLY)
+    while True:
+        if os.write(fd, bytes(1 << 20)) < 1 << 20:
+            return "ENOSPC"
+""", "ENOSPC"),
+    "memfd": ("""
+    fd = os.memfd_create("x")
+    while True:
+        os.write(fd, bytes(1 << 20))
+""", "killed"),
+    "shared memory": ("""
+    import ctypes
+    libc = ctypes.CDLL(None)
+    libc.shmat.restype = ctypes.c_void_p
+    while True:
+        at = libc.shmat(libc.shmget(0, 16 << 20, 0o1600), None, 0)
+        ctypes.memset(at, 1, 16 << 20)
+""", "killed"),
+    "pipes": ("""
+    kept = []
+    while True:
+        reader, writer = os.pipe()
+        kept.append((reader, writer))
+        os.set_blocking(writer, False)
+        while tried(os.write, writer, bytes(65536)) != "EAGAIN":
+            pass
+""", "EMFILE"),
+    "socket buffers": ("""
+    kept = []
+    while True:
+        pair = socket.socketpair()
+        kept.append(pair)
+        pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        pair[0].setblocking(False)
+        while tried(pair[0].send, bytes(65536)) != "EAGAIN":
+            pass
+""", "killed EMFILE"),
+    "threads": ("""
+    while True:
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+""", "killed RuntimeError"),
+    "files mapped for writing": ("""
+    import mmap
+    kept = []
+    while True:
+        kept.append(mmap.mmap(-1, 16 << 20))
+        kept[-1][:] = b"x" * (16 << 20)
+""", "killed"),
+}
 
-    def failed():
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_memory_in_every_disguise_is_the_functions_own(client, cluster, hostile, neighbour, kind):
+    body, expected = BOMBS[kind]
+    name = hostile(f"""
+def explode():{body}
+def handler(e, c):
+    try:
+        return explode()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    except RuntimeError:
+        return "RuntimeError"
+""", MemorySize=256)
+    pid = cluster.nodes("worker")[0]["pid"]
+    answer, got = invoke(client, name)
+    if "FunctionError" in answer:
+        assert got["errorType"] == "Runtime.OutOfMemory", got
+        got = "killed"
+    assert got in expected.split(), got
+    assert alive(pid) and invoke(client, neighbour, 7)[1] == 7
+
+
+def entry(name, content, mode):
+    info = zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0))
+    info.create_system, info.external_attr = 3, mode << 16
+    return info, content
+
+
+def package(*entries):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("app.py", "import os\ndef handler(e, c):\n    return sorted(f'{os.lstat(p).st_mode:o} {p}' for p in os.listdir('.'))\n")
+        for name, content in entries:
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+LINK, FILE, BLOCK_DEVICE = 0o120777, 0o100644, 0o060666
+PACKAGES = {
+    "too deep": [("d/" * 20_000 + "f", "x")],
+    "too long a name": [("n" * 300, "x")],
+    "dots": [("../../etc/cron.d/x", "x")],
+    "dots within": [("a/../../../etc/cron.d/x", "x")],
+    "absolute": [("/etc/cron.d/x", "x")],
+    "absolute link": [entry("shadow", "/etc/shadow", LINK)],
+    "link out": [entry("out", "../../../../etc", LINK)],
+    "link out by a link": [entry("a", "b/..", LINK), entry("b", "../..", LINK)],
+    "file through a link": [entry("d", "/tmp", LINK), ("d/x", "x")],
+    "file through a link inside": [entry("d", "e", LINK), ("d/x", "x"), ("e/x", "x")],
+    "link over a directory": [("x/y", "x"), entry("x", "app.py", LINK)],
+    "link without a target": [entry("x", "", LINK)],
+    "link with a NUL": [entry("x", "a\0b", LINK)],
+    "file and directory": [("x", "x"), ("x/y", "x")],
+}
+
+
+def failed(client, cluster, name):
+    pid = cluster.nodes("worker")[0]["pid"]
+
+    def look():
         document = client.get_function_configuration(FunctionName=name)
         assert alive(pid), cluster.output()[-2000:]
         return document["State"] == "Failed" and document
 
-    assert until(failed, "the function failed", 20)["StateReasonCode"] == "InvalidZipFileException"
+    document = until(look, "the function failed", 20)
+    client.delete_function(FunctionName=name)
+    return document
+
+
+def upload(client, content):
+    name = f"hostile-{uuid.uuid4().hex[:8]}"
+    client.create_function(FunctionName=name, Runtime="python3.11", Role=ROLE, Handler="app.handler", Code={"ZipFile": content})
+    return name
+
+
+@pytest.mark.parametrize("kind", PACKAGES)
+def test_a_hostile_package_fails_and_the_worker_lives(client, cluster, neighbour, kind):
+    before = set(os.listdir("/etc/cron.d")), set(os.listdir("/tmp"))
+    document = failed(client, cluster, upload(client, package(*PACKAGES[kind])))
+    assert document["StateReasonCode"] == "InvalidZipFileException", document
     assert invoke(client, neighbour, 4)[1] == 4
+    assert set(os.listdir("/etc/cron.d")) == before[0] and "x" not in set(os.listdir("/tmp")) - before[1]
+
+
+def test_a_package_that_unfolds_to_much_more_is_stopped(client, cluster, neighbour):
+    """300 MB of zeros in 300 kB, told truly; and the same told as one byte."""
+    bomb = package(("zeros", bytes(300 << 20)))
+    size = (300 << 20).to_bytes(4, "little")
+    lie = bomb.replace(size, (1).to_bytes(4, "little"))
+    assert len(bomb) < 1 << 20 and lie != bomb
+    for content in (bomb, lie):
+        try:
+            document = failed(client, cluster, upload(client, content))
+            assert document["StateReasonCode"] == "InvalidZipFileException", document
+        except botocore.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "InvalidParameterValueException", error
+        assert invoke(client, neighbour, 8)[1] == 8
+
+
+def test_modes_and_devices_of_a_package_do_not_survive(client):
+    name = upload(client, package(entry("suid", "x", 0o106755), entry("open", "x", 0o100777), entry("disk", "x", BLOCK_DEVICE),
+                                  entry("pipe", "x", 0o010666), entry("link", "app.py", LINK), entry("secret", "x", 0o100000)))
+    until(lambda: client.get_function_configuration(FunctionName=name)["State"] == "Active", "active")
+    got = invoke(client, name)[1]
+    assert got == ["100644 app.py", "100644 disk", "100644 pipe", "100644 secret", "100755 open", "100755 suid", "120777 link"], got
     client.delete_function(FunctionName=name)
 
 
