@@ -147,7 +147,7 @@ fn run_apart(seed: u64, more: &[&str]) -> Ran {
                 let tail: Vec<&str> = errors.lines().rev().take(12).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();
                 text = format!(
-                    "seed {seed} BROKEN {}: {}\n",
+                    "seed {seed} BROKEN a run ends by itself: {}: {}\n",
                     output.status,
                     tail.join("\n")
                 );

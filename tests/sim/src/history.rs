@@ -101,6 +101,15 @@ impl Model for OneFunction {
             Vec::new()
         }
     }
+
+    fn only_reads(&self, (ask, answer): &Self::Call) -> bool {
+        match answer {
+            Some(Answer::Missing | Answer::Conflict | Answer::Refused) => true,
+            Some(Answer::Done | Answer::Value(_) | Answer::Limit(_)) | None => {
+                matches!(ask, Ask::Get | Ask::GetLimit)
+            }
+        }
+    }
 }
 
 /// What the check says of calls that do not break the promise.
