@@ -72,8 +72,8 @@ sim-same: sim-build
 # Few enough seeds for every change: those that once failed, some twice, and the rest of the first ones.
 test-sim: sim-build
 	$(SIM_BIN) known tests/sim/seeds.txt $(JOBS)
-	$(SIM_BIN) same 1 5 $(JOBS)
-	$(SIM_BIN) many 6 100 $(JOBS)
+	$(SIM_BIN) same 1 10 $(JOBS)
+	$(SIM_BIN) many 11 200 $(JOBS)
 
 # A binary of its own, with rules broken on purpose compiled in.
 sim-mutants:
@@ -85,6 +85,7 @@ sim-mutants:
 check: setup
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(SIM) clippy --locked --profile sim --package hearth-sim --no-deps -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	HEARTH_BOTOCORE=$$(.venv/bin/python -c 'import botocore, os; print(os.path.dirname(botocore.__file__))') cargo xtask aws-api --check
 	cargo test --locked --quiet --package hearth-tests --test architecture

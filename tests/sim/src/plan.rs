@@ -199,12 +199,16 @@ impl Plan {
         let mut faults = Vec::new();
         let mut at_ms = chance.pause_ms(mean_ms);
         while at_ms < self.faulty_ms {
-            let for_ms = match chance.below(10) {
+            let mut for_ms = match chance.below(10) {
                 0..5 => chance.between(200, 2_000),
                 5..9 => chance.between(1_000, 6_000),
                 _ => chance.between(5_000, 12_000),
             };
             let kind = self.draw_fault(chance, &hosts);
+            if matches!(kind, FaultKind::CutLeader { .. }) && chance.percent(60) {
+                // Long enough for its successor to give away what workers have that still hear the old one.
+                for_ms = chance.between(6_000, 14_000);
+            }
             faults.push(Fault {
                 at_ms,
                 for_ms,

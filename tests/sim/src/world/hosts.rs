@@ -141,9 +141,8 @@ pub(crate) async fn controller(host: Host, plan: Arc<Plan>, disk: SimDisk, slot:
     }
     let reason = controller.fatal().await;
     let detail = format!("{}: {reason}", host.name);
-    let mut seen = host.ledger.seen();
-    seen.violate("no controller has to end itself", now_ms(), &detail);
-    drop(seen);
+    let promise = "no controller has to end itself";
+    host.ledger.seen().violate(promise, now_ms(), &detail);
     slot.inside().fatal = Some(reason);
     std::future::pending().await
 }

@@ -29,8 +29,8 @@ use crate::plan::{ACCOUNTS, Plan};
 
 /// How long the first functions may take to be there, milliseconds.
 const READY_WITHIN_MS: u64 = 60_000;
-/// Load goes on for so long after the faults.
-const HEALED_LOAD_MS: u64 = 4_000;
+/// Load goes on for so long after the faults: when everyone must have caught up, some is left to be looked at.
+const HEALED_LOAD_MS: u64 = 9_000;
 /// How long what was sent may take to end: the clients' patience and a little.
 const QUIET_WITHIN_MS: u64 = 30_000;
 /// How long the probes may take.
@@ -142,7 +142,7 @@ impl World<'_> {
                             disk.clone(),
                             slot.clone(),
                         );
-                        async move { Ok(life.await) }
+                        lived(life)
                     });
                 }
                 b'w' => {
@@ -150,12 +150,12 @@ impl World<'_> {
                     sim.host(name.as_str(), move || {
                         let runtimes: PathBuf = runtimes.clone();
                         let life = hosts::worker(host.clone(), Arc::clone(&plan), runtimes);
-                        async move { Ok(life.await) }
+                        lived(life)
                     });
                 }
                 _ => sim.host(name.as_str(), move || {
                     let life = hosts::gateway(host.clone(), Arc::clone(&plan));
-                    async move { Ok(life.await) }
+                    lived(life)
                 }),
             }
         }
@@ -167,7 +167,7 @@ impl World<'_> {
         };
         sim.host("client", move || {
             let life = users.clone().run();
-            async move { Ok(life.await) }
+            lived(life)
         });
         Self {
             plan: Arc::clone(plan),
@@ -334,6 +334,12 @@ impl World<'_> {
             faults: self.faults.begun(),
         }
     }
+}
+
+/// A host's life as turmoil wants it.
+async fn lived(life: impl Future<Output = ()>) -> turmoil::Result {
+    life.await;
+    Ok(())
 }
 
 /// How long after the faults an invocation may still go without an answer: connections that a partition broke are found
