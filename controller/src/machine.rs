@@ -128,6 +128,10 @@ impl Machine for ReplicatedState {
     /// 1: `Once`, `SetDrain`. 2: `ChangeLayer`.
     const LEVEL: u32 = 2;
 
+    fn proven_level(&self) -> u32 {
+        u32::from(!self.state.once.is_empty())
+    }
+
     fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8> {
         self.applied = index;
         let reply = match serde_json::from_slice::<Command>(command) {
@@ -271,6 +275,19 @@ mod tests {
             machine.watch_broken().borrow().is_some(),
             "the process must end"
         );
+    }
+
+    #[test]
+    fn a_command_in_the_state_proves_that_every_member_can_read_it() {
+        let mut machine = machine();
+        assert_eq!(machine.proven_level(), 0);
+        let command = Box::new(Command::BeginTerm { term: 9 });
+        let token = "t".to_owned();
+        machine.apply(100, &encode(&Command::Once { token, command }));
+        assert_eq!(machine.proven_level(), 1);
+        let mut restarted = ReplicatedState::default();
+        restarted.restore(&machine.snapshot()).unwrap();
+        assert_eq!(restarted.proven_level(), 1);
     }
 
     #[test]

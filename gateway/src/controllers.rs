@@ -1,7 +1,8 @@
 //! The client to the controllers: any of them answers; the next is asked as well when one does not answer soon, and
-//! those that do not are asked last (`core::hedge`). What surely did not happen, or may be sent twice without harm, is
-//! sent again within a deadline: reads, what the controllers carry out once by its token, and what is the same when done
-//! twice. A write that is none of these and may have happened is not. Code packages travel in `blobs`.
+//! those that do not are asked last (`core::hedge`). What surely did not happen, reads, and writes that the controllers
+//! carry out once by their token are sent again within a deadline. Any other write that may have happened is not, not
+//! even one that is the same when done twice: between its two times somebody else may have written, and been told so.
+//! Code packages travel in `blobs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -10,12 +11,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use hearth_core::control::{ControlReply, ControlRequest, VersionChange};
+use hearth_core::control::{ControlReply, ControlRequest};
 use hearth_core::error::{Error, ErrorCode, Result};
-use hearth_core::function::Function;
 use hearth_core::hedge::{self, ASKED_MAX, HEDGE_AFTER_MS, Known};
-use hearth_core::ids::MonotonicMs;
-use hearth_core::layer::LayerChange;
+use hearth_core::ids::{AccountId, MonotonicMs};
 use hearth_node::Seams;
 use hearth_node::grpc::ClusterChannel as Channel;
 use hearth_proto::convert::{decode_answer, encode_request};
@@ -173,21 +172,35 @@ impl Controllers {
     /// Runs an operation.
     pub(crate) async fn execute(&self, request: &ControlRequest) -> Result<ControlReply> {
         let work = async {
-            let once = self.take_once.load(Relaxed) && is_write(request);
-            if once || is_repeatable(request) {
-                match self.execute_hedged(request, once).await {
-                    // A controller of an earlier release has joined; nothing happened.
-                    Err(Refused::NotOnce) => self.execute_with_retries(request).await,
-                    Err(Refused::Answer(error)) => Err(error),
-                    Ok(reply) => Ok(reply),
-                }
-            } else {
-                self.execute_with_retries(request).await
+            let once = match written_account(request) {
+                Some(account) => self.takes_once(account).await,
+                None => false,
+            };
+            if !once && is_write(request) {
+                return self.execute_with_retries(request).await;
+            }
+            match self.execute_hedged(request, once).await {
+                // A controller of an earlier release has joined; nothing happened.
+                Err(Refused::NotOnce) => self.execute_with_retries(request).await,
+                Err(Refused::Answer(error)) => Err(error),
+                Ok(reply) => Ok(reply),
             }
         };
         tokio::time::timeout(self.timeout, work)
             .await
             .unwrap_or_else(|_| Err(unavailable("no controller answered in time")))
+    }
+
+    /// Whether the controllers carry an operation out once, as any answer of theirs says. A read brings one if need be:
+    /// without it the first write of a gateway's life, or one soon after a controller's start, would not survive the
+    /// loss of the leader.
+    async fn takes_once(&self, account: &AccountId) -> bool {
+        if !self.take_once.load(Relaxed) {
+            let account = account.clone();
+            let question = ControlRequest::GetAccount { account };
+            drop(self.execute_hedged(&question, false).await);
+        }
+        self.take_once.load(Relaxed)
     }
 
     /// For what may be sent several times. The deadline of the whole ends it.
@@ -203,10 +216,8 @@ impl Controllers {
         };
         let mut running = FuturesUnordered::new();
         let mut may_have_happened = false;
-        let mut is_sent_again = false;
         loop {
             for controller in self.in_order() {
-                is_sent_again |= !running.is_empty();
                 running.push(attempt(controller, call.clone()));
                 // The rest of a round waits for an answer, or for the moment in which one is missed.
                 let Some((controller, result)) = self.next_answer(&mut running).await else {
@@ -215,13 +226,7 @@ impl Controllers {
                 match result {
                     Ok(answer) => {
                         self.note(&controller, &answer);
-                        return match decode_answer(&answer) {
-                            Err(error) if (may_have_happened || is_sent_again) && !once => {
-                                let own = own_result(request, error, &controller).await;
-                                own.map_err(Refused::Answer)
-                            }
-                            answer => answer.map_err(Refused::Answer),
-                        };
+                        return decode_answer(&answer).map_err(Refused::Answer);
                     }
                     Err(Failed::NotOnce) if !may_have_happened && running.is_empty() => {
                         self.take_once.store(false, Relaxed);
@@ -383,22 +388,29 @@ async fn ask_capacity(
 
 /// Whether it changes anything.
 fn is_write(request: &ControlRequest) -> bool {
+    written_account(request).is_some()
+}
+
+/// The account of an operation that changes something.
+fn written_account(request: &ControlRequest) -> Option<&AccountId> {
     match request {
-        ControlRequest::CreateFunction { .. }
-        | ControlRequest::UpdateFunctionConfiguration { .. }
-        | ControlRequest::DeleteFunction { .. }
-        | ControlRequest::SetReservedConcurrency { .. }
-        | ControlRequest::TagFunction { .. }
-        | ControlRequest::ThenPublish { .. }
-        | ControlRequest::ChangeVersions { .. }
-        | ControlRequest::ChangeLayer { .. } => true,
-        ControlRequest::UpdateFunctionCode { dry_run, .. } => !dry_run,
+        ControlRequest::CreateFunction { account, .. }
+        | ControlRequest::UpdateFunctionConfiguration { account, .. }
+        | ControlRequest::DeleteFunction { account, .. }
+        | ControlRequest::SetReservedConcurrency { account, .. }
+        | ControlRequest::TagFunction { account, .. }
+        | ControlRequest::ChangeVersions { account, .. }
+        | ControlRequest::ChangeLayer { account, .. } => Some(account),
+        ControlRequest::ThenPublish { first } => written_account(first),
+        ControlRequest::UpdateFunctionCode {
+            account, dry_run, ..
+        } => (!dry_run).then_some(account),
         ControlRequest::GetFunction { .. }
         | ControlRequest::QueryLayers { .. }
         | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ListFunctions { .. }
         | ControlRequest::GetAccount { .. }
-        | ControlRequest::ClusterStatus => false,
+        | ControlRequest::ClusterStatus => None,
     }
 }
 
@@ -415,81 +427,4 @@ fn is_connect_error(status: &Status) -> bool {
         source = error.source();
     }
     status.code() == Code::Unavailable && status.message().contains("tcp connect")
-}
-
-/// Whether the operation may be carried out twice, or its second answer tells whether the first was its own.
-fn is_repeatable(request: &ControlRequest) -> bool {
-    match request {
-        ControlRequest::CreateFunction { .. }
-        | ControlRequest::DeleteFunction { .. }
-        | ControlRequest::GetFunction { .. }
-        | ControlRequest::ListFunctions { .. }
-        | ControlRequest::SetReservedConcurrency { .. }
-        | ControlRequest::TagFunction { .. }
-        | ControlRequest::GetAccount { .. }
-        | ControlRequest::QueryLayers { .. }
-        | ControlRequest::GetProvisioned { .. }
-        | ControlRequest::ClusterStatus => true,
-        ControlRequest::ChangeLayer { change, .. } => matches!(change, LayerChange::Delete { .. }),
-        ControlRequest::UpdateFunctionCode { dry_run, .. } => *dry_run,
-        ControlRequest::ChangeVersions { change, .. } => match change {
-            // The second finds nothing to be done and answers alike.
-            VersionChange::Publish { revision_id, .. }
-            | VersionChange::UpdateAlias { revision_id, .. } => revision_id.is_none(),
-            VersionChange::Delete { .. }
-            | VersionChange::DeleteAlias { .. }
-            | VersionChange::PutProvisioned { .. }
-            | VersionChange::DeleteProvisioned { .. } => true,
-            VersionChange::CreateAlias { .. } => false,
-        },
-        ControlRequest::ThenPublish { .. } => false,
-        // The second would meet the first, in progress, and say conflict.
-        ControlRequest::UpdateFunctionConfiguration { .. } => false,
-    }
-}
-
-/// The answer to a repeated operation was an error: perhaps because the first attempt had succeeded. A refusal promises
-/// that nothing happened, which nobody knows here unless it was a read: what the first attempt did may have been changed
-/// again before the second looked.
-async fn own_result(
-    request: &ControlRequest,
-    error: Error,
-    controller: &Arc<Controller>,
-) -> Result<ControlReply> {
-    match (request, error.code) {
-        (ControlRequest::DeleteFunction { .. }, ErrorCode::NotFound) => Ok(ControlReply::Done),
-        (ControlRequest::CreateFunction { account, name, .. }, ErrorCode::ResourceConflict) => {
-            let get = ControlRequest::GetFunction {
-                account: account.clone(),
-                name: name.clone(),
-            };
-            let found = attempt(Arc::clone(controller), encode_request(&get)).await;
-            match found.1.map(|answer| decode_answer(&answer)) {
-                Ok(Ok(ControlReply::Function(function))) if is_made_by(&function, request) => {
-                    Ok(ControlReply::Function(function))
-                }
-                _ => Err(perhaps_done(&error)),
-            }
-        }
-        _ if !is_write(request) => Err(error),
-        _ => Err(perhaps_done(&error)),
-    }
-}
-
-fn perhaps_done(error: &Error) -> Error {
-    unavailable(&format!(
-        "an answer was lost, the operation may have been carried out; repeated, it was refused: {}",
-        error.message
-    ))
-}
-
-/// Whether the function is what this request would have made.
-fn is_made_by(function: &Function, request: &ControlRequest) -> bool {
-    let ControlRequest::CreateFunction {
-        config, code, tags, ..
-    } = request
-    else {
-        return false;
-    };
-    function.latest.code == *code && function.latest.config == *config && function.tags == *tags
 }

@@ -48,14 +48,20 @@ impl Control for ControlService {
     ) -> Result<Response<pb::ControlAnswer>, Status> {
         let request = convert::decode_request(call.get_ref())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let takes_once = self.operations.takes_once();
+        let said = |answer: pb::ControlAnswer| {
+            Ok(Response::new(pb::ControlAnswer {
+                takes_once,
+                ..answer
+            }))
+        };
         if request == ControlRequest::ClusterStatus {
-            return self.status(call).await;
+            return said(self.status(call).await?.into_inner());
         }
         if let ControlRequest::GetProvisioned { account, name } = request {
-            return self.provisioned(call, account, name).await;
+            return said(self.provisioned(call, account, name).await?.into_inner());
         }
         let call = call.into_inner();
-        let takes_once = self.operations.takes_once();
         if call.once && (!takes_once || call.token.is_empty() || call.token.len() > TOKEN_MAX) {
             return Err(Status::failed_precondition(
                 "a controller of this cluster cannot carry an operation out once, or the token cannot be one",
@@ -63,10 +69,7 @@ impl Control for ControlService {
         }
         let token = call.once.then_some(call.token);
         let answer = self.operations.execute(request, token).await;
-        Ok(Response::new(pb::ControlAnswer {
-            takes_once,
-            ..convert::encode_answer(&answer)
-        }))
+        said(convert::encode_answer(&answer))
     }
 
     async fn need_capacity(

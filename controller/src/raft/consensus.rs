@@ -157,9 +157,11 @@ impl<M: Machine> Consensus<M> {
         self.inner.propose(command.into(), true).await
     }
 
-    /// The highest level of commands that every member can read, as last heard of each. Asked now and then.
+    /// The highest level of commands that every member can read, as last heard of each, or as the log proves. Members
+    /// are asked now and then.
     pub fn level(&self) -> u32 {
-        *self.inner.level.borrow()
+        let heard = *self.inner.level.borrow();
+        heard.max(self.inner.cell.read(Machine::proven_level))
     }
 
     /// After this returns, [`Consensus::read`] on this node sees everything that was committed before the

@@ -13,6 +13,12 @@ pub trait Machine: Send + Sync + 'static {
     /// proposed only when every member has it (`Consensus::level`).
     const LEVEL: u32 = 0;
 
+    /// The highest level of the commands that are known to have been applied: every member can read them, or could not
+    /// have applied the log. So a node that has just started need not hear all others first.
+    fn proven_level(&self) -> u32 {
+        0
+    }
+
     /// Applies the command committed at `index` and returns its reply. A command it cannot read is
     /// answered with a reply that says so; it never panics, because the command is in every log.
     fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8>;

@@ -2,7 +2,7 @@
 //! account's unreserved pool. The limits of a whole that is left and of its parts add up to what the whole was, and so
 //! must what is granted: a part that was just made finds what workers still hold of the whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,12 @@ impl Carved {
     /// All parts.
     pub(super) fn parts(&self) -> impl Iterator<Item = &PoolKey> {
         self.whole_of.keys()
+    }
+
+    /// All pools that parts are carved out of.
+    pub(super) fn wholes(&self) -> impl Iterator<Item = &PoolKey> {
+        let wholes: BTreeSet<&PoolKey> = self.whole_of.values().collect();
+        wholes.into_iter()
     }
 
     /// The pool, what it was carved out of and everything else that was. `None` for a pool that shares with no other.

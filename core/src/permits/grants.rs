@@ -371,6 +371,21 @@ impl GrantTable {
         self.carved.parts()
     }
 
+    /// Every pool that others are carved out of: what is granted of it and its parts together, and their limits.
+    pub fn families(&self) -> Vec<(&PoolKey, u64, u64)> {
+        let of = |whole: &'_ PoolKey| {
+            let family = self.carved.family(whole)?;
+            let members = || family.iter().filter_map(|key| self.pools.get(*key));
+            let granted = members().map(Pool::sum).sum();
+            let limits = members().map(|p| u64::from(p.limit)).sum();
+            Some((granted, limits))
+        };
+        let wholes = self.carved.wholes();
+        wholes
+            .filter_map(|whole| of(whole).map(|(granted, limits)| (whole, granted, limits)))
+            .collect()
+    }
+
     /// The pools that are one function's own.
     pub fn pools_of(&self, account: &AccountId, function: &FunctionName) -> Vec<PoolKey> {
         let first = PoolKey::reserved(account, function);

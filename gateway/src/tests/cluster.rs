@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,7 +43,11 @@ pub(crate) struct FakeController {
     pub(crate) grants: Option<u32>,
     pub(crate) asked: AtomicU32,
     pub(crate) gets: AtomicU32,
-    /// Operations that are carried out and whose answers are lost.
+    /// Writes are carried out once by their tokens, and controllers say so.
+    pub(crate) takes_once: AtomicBool,
+    /// Answers to writes by their tokens.
+    once: Mutex<BTreeMap<String, Result<ControlReply, Error>>>,
+    /// Writes that are carried out and whose answers are lost.
     pub(crate) lost_answers: AtomicU32,
     /// Operations that are not carried out and answered so, as by a controller without a leader.
     pub(crate) not_done: AtomicU32,
@@ -143,16 +147,32 @@ impl Control for Shared {
             let error = Error::new(ErrorCode::Unavailable, "no leader").with_reason(NOT_DONE);
             return Ok(Response::new(encode_answer(&Err(error))));
         }
-        let answer = self.0.execute(request);
-        if self
-            .0
-            .lost_answers
-            .fetch_update(SeqCst, SeqCst, lose)
-            .is_ok()
-        {
+        let is_read = matches!(
+            request,
+            ControlRequest::GetFunction { .. }
+                | ControlRequest::GetAccount { .. }
+                | ControlRequest::ListFunctions { .. }
+        );
+        let call = call.into_inner();
+        let takes_once = self.0.takes_once.load(SeqCst);
+        assert!(takes_once || !call.once, "sent again to who cannot tell");
+        let known = self.0.once.lock().unwrap().get(&call.token).cloned();
+        let answer = match known {
+            Some(answer) if call.once => answer,
+            _ => self.0.execute(request),
+        };
+        if call.once {
+            let mut once = self.0.once.lock().unwrap();
+            once.insert(call.token, answer.clone());
+        }
+        let lost = &self.0.lost_answers;
+        if !is_read && lost.fetch_update(SeqCst, SeqCst, lose).is_ok() {
             return Err(Status::unavailable("the answer was lost"));
         }
-        Ok(Response::new(encode_answer(&answer)))
+        Ok(Response::new(pb::ControlAnswer {
+            takes_once,
+            ..encode_answer(&answer)
+        }))
     }
 
     async fn need_capacity(
@@ -311,6 +331,8 @@ pub(crate) async fn cluster_with(
         grants,
         asked: AtomicU32::new(0),
         gets: AtomicU32::new(0),
+        takes_once: AtomicBool::new(true),
+        once: Mutex::default(),
         lost_answers: AtomicU32::new(0),
         not_done: AtomicU32::new(0),
     });

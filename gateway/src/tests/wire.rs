@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::cluster::{Cluster, cluster, cluster_with};
+use super::cluster::{Answer, Cluster, cluster, cluster_with};
 use super::worker::FakeWorker;
 use crate::options::Auth;
 use crate::testing::zip_with;
@@ -95,12 +95,13 @@ async fn a_function_is_made_read_listed_and_deleted() {
     );
 }
 
-/// The first attempt succeeds and its answer is lost: the repetition finds what it would have made itself.
+/// The first attempt succeeds and its answer is lost: the repetition carries the same token and gets the same answer.
 #[tokio::test]
-async fn a_creation_or_deletion_whose_answer_was_lost_succeeds() {
+async fn a_write_whose_answer_was_lost_succeeds() {
     let cluster = plain(&[]).await;
     let body = create_body("f", &zip_with("main.py", b"x = 1"));
-    cluster.controller.lost_answers.store(1, SeqCst);
+    let lose = || cluster.controller.lost_answers.store(1, SeqCst);
+    lose();
     let made = cluster
         .send("POST", "/2015-03-31/functions", body.clone())
         .await;
@@ -110,27 +111,51 @@ async fn a_creation_or_deletion_whose_answer_was_lost_succeeds() {
         (twice.status, twice.json()["message"].as_str()),
         (409, Some("Function already exist: f"))
     );
-    cluster.controller.lost_answers.store(1, SeqCst);
+    lose();
+    assert_eq!(update(&cluster).await.status, 200);
+    lose();
     let deleted = cluster.send("DELETE", "/2015-03-31/functions/f", "").await;
     assert_eq!(deleted.status, 204);
 }
 
-/// An update is not repeated when it may have happened, but it is when a controller is certain that it did not.
+/// Without tokens no write is sent again that may have happened, not even one that is the same when done twice: the
+/// second deletion could be that of a function that was made meanwhile.
 #[tokio::test]
-async fn an_update_that_a_controller_did_not_do_is_asked_again() {
+async fn without_tokens_a_write_whose_answer_was_lost_is_not_repeated() {
     let cluster = plain(&["f"]).await;
-    let update = || async {
-        let path = "/2015-03-31/functions/f/configuration";
-        cluster.send("PUT", path, r#"{"Timeout": 7}"#).await
-    };
-    cluster.controller.not_done.store(3, SeqCst);
-    let updated = update().await;
-    assert_eq!(
-        (updated.status, updated.json()["Timeout"].as_i64()),
-        (200, Some(7))
-    );
-    cluster.controller.lost_answers.store(1, SeqCst);
-    assert_eq!(update().await.status, 503);
+    cluster.controller.takes_once.store(false, SeqCst);
+    let lose = || cluster.controller.lost_answers.store(1, SeqCst);
+    lose();
+    assert_eq!(update(&cluster).await.status, 503);
+    lose();
+    let body = r#"{"ReservedConcurrentExecutions": 1}"#;
+    let path = "/2017-10-31/functions/f/concurrency";
+    assert_eq!(cluster.send("PUT", path, body).await.status, 503);
+    lose();
+    let path = "/2015-03-31/functions/f";
+    assert_eq!(cluster.send("DELETE", path, "").await.status, 503);
+    // They had happened.
+    assert_eq!(cluster.send("DELETE", path, "").await.status, 404);
+}
+
+async fn update(cluster: &Cluster) -> Answer {
+    let path = "/2015-03-31/functions/f/configuration";
+    cluster.send("PUT", path, r#"{"Timeout": 7}"#).await
+}
+
+/// A controller is certain that it did not do it.
+#[tokio::test]
+async fn a_write_that_a_controller_did_not_do_is_asked_again() {
+    for takes_once in [true, false] {
+        let cluster = plain(&["f"]).await;
+        cluster.controller.takes_once.store(takes_once, SeqCst);
+        cluster.controller.not_done.store(3, SeqCst);
+        let updated = update(&cluster).await;
+        assert_eq!(
+            (updated.status, updated.json()["Timeout"].as_i64()),
+            (200, Some(7))
+        );
+    }
 }
 
 /// A function made at another gateway is found although the push has not come; one that does not exist is asked

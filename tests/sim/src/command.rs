@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rand::SeedableRng as _;
 
+use crate::tally::Histories;
 use crate::world;
 
 /// A run that takes more of a processor than this is ended: it does not end by itself. Wall time says nothing on a machine
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
             (Some(from), Some(count), Some(jobs)) => many(from, count, jobs),
             _ => usage(),
         },
+        ["known", file, jobs] => number(jobs).map_or_else(usage, |jobs| known(file, jobs)),
         ["same", from, count, jobs] => match (number(from), number(count), number(jobs)) {
             (Some(from), Some(count), Some(jobs)) => same(from, count, jobs),
             _ => usage(),
@@ -54,7 +56,9 @@ pub fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: hearth-sim one SEED [--trace] | many FROM COUNT JOBS | same FROM COUNT JOBS");
+    eprintln!(
+        "usage: hearth-sim one SEED [--trace] | many FROM COUNT JOBS | known FILE JOBS | same FROM COUNT JOBS"
+    );
     ExitCode::from(2)
 }
 
@@ -77,14 +81,16 @@ fn one(seed: u64, trace: bool) -> ExitCode {
     match report {
         Ok(report) => {
             println!(
-                "seed {seed} hash {:016x} lines {} simulated {} ms, {} faults, {} invocations ({} ran), {} metadata calls",
+                "seed {seed} hash {:016x} lines {} simulated {} ms, {} faults, {} invocations ({} ran), {} metadata calls, {} of {} histories undecided",
                 report.hash,
                 report.lines,
                 report.simulated_ms,
                 report.faults,
                 report.invocations.0,
                 report.invocations.1,
-                report.calls
+                report.calls,
+                report.histories.1,
+                report.histories.0
             );
             for violation in &report.violations {
                 println!("seed {seed} BROKEN {violation}");
@@ -141,7 +147,7 @@ fn run_apart(seed: u64, more: &[&str]) -> Ran {
                 let tail: Vec<&str> = errors.lines().rev().take(12).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();
                 text = format!(
-                    "seed {seed} BROKEN {}: {}\n",
+                    "seed {seed} BROKEN a run ends by itself: {}: {}\n",
                     output.status,
                     tail.join("\n")
                 );
@@ -180,23 +186,55 @@ fn repeat(seed: u64) -> String {
 
 fn many(from: u64, count: u64, jobs: u64) -> ExitCode {
     let seeds: Vec<u64> = (from..from.saturating_add(count)).collect();
-    let failed = Mutex::new(Vec::new());
-    side_by_side(&seeds, jobs, &[], |seed, ran| {
+    every(&seeds, jobs, &format!("{count} seeds from {from}"))
+}
+
+/// Seeds that once failed, as a file lists them: a seed a line, and after it what it was.
+fn known(file: &str, jobs: u64) -> ExitCode {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{file}: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let words = lines.filter_map(|line| line.split_whitespace().next());
+    match words.map(str::parse).collect::<Result<Vec<u64>, _>>() {
+        Ok(seeds) => every(
+            &seeds,
+            jobs,
+            &format!("{} seeds that once failed", seeds.len()),
+        ),
+        Err(error) => {
+            eprintln!("{file}: a line does not begin with a seed: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn every(seeds: &[u64], jobs: u64, what: &str) -> ExitCode {
+    let heard = Mutex::new((Vec::new(), Histories::default()));
+    side_by_side(seeds, jobs, &[], |seed, ran| {
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.1.add(&ran.text);
         if !ran.is_good {
             print!("{}", ran.text);
             println!("{}", repeat(seed));
-            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.push(seed);
+            heard.0.push(seed);
         }
         true
     });
-    let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (mut failed, histories) = heard.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.sort_unstable();
     println!(
-        "{count} seeds from {from}: {} failed {failed:?}",
-        failed.len()
+        "{what}: {} failed {failed:?}; {} of {} histories undecided",
+        failed.len(),
+        histories.undecided,
+        histories.all
     );
-    ExitCode::from(u8::from(!failed.is_empty()))
+    let is_bad = !failed.is_empty() || histories.are_too_many_undecided();
+    ExitCode::from(u8::from(is_bad))
 }
 
 fn same(from: u64, count: u64, jobs: u64) -> ExitCode {

@@ -30,7 +30,9 @@ pub enum Answer {
     Limit(Option<u64>),
     /// There is no such function.
     Missing,
-    /// It was refused for what the state was (409) or what was asked (400): nothing happened.
+    /// It was refused for what the function was (409): there is one, and nothing happened.
+    Conflict,
+    /// It was refused for what was asked (400) or how much (429): nothing happened.
     Refused,
 }
 
@@ -79,17 +81,19 @@ impl Model for OneFunction {
             // Unknown: not carried out is the order without it.
             (_, None) => return vec![effect(state, *ask)],
             (Ask::Create(_), Some(Answer::Done)) => state.is_none(),
-            (Ask::Create(_), Some(Answer::Refused)) => return vec![state],
             (Ask::Get, Some(Answer::Value(value))) => state.is_some_and(|(v, _)| v == *value),
             (Ask::GetLimit, Some(Answer::Limit(limit))) => state.is_some_and(|(_, l)| l == *limit),
-            (Ask::Update(_) | Ask::SetLimit(_), Some(Answer::Done)) => state.is_some(),
-            (Ask::Update(_) | Ask::SetLimit(_), Some(Answer::Refused)) => return vec![state],
-            // A repeated delete that finds nothing has done what it was asked.
-            (Ask::Delete, Some(Answer::Done)) => true,
-            (_, Some(Answer::Missing)) => state.is_none(),
-            (_, Some(Answer::Done | Answer::Value(_) | Answer::Limit(_) | Answer::Refused)) => {
-                false
+            (Ask::Update(_) | Ask::SetLimit(_) | Ask::Delete, Some(Answer::Done)) => {
+                state.is_some()
             }
+            (_, Some(Answer::Refused)) => return vec![state],
+            (_, Some(Answer::Conflict)) => {
+                return state
+                    .map(|function| vec![Some(function)])
+                    .unwrap_or_default();
+            }
+            (_, Some(Answer::Missing)) => state.is_none(),
+            (_, Some(Answer::Done | Answer::Value(_) | Answer::Limit(_))) => false,
         };
         if is_right {
             vec![effect(state, *ask)]
@@ -97,13 +101,49 @@ impl Model for OneFunction {
             Vec::new()
         }
     }
+
+    fn only_reads(&self, (ask, answer): &Self::Call) -> bool {
+        match answer {
+            Some(Answer::Missing | Answer::Conflict | Answer::Refused) => true,
+            Some(Answer::Done | Answer::Value(_) | Answer::Limit(_)) | None => {
+                matches!(ask, Ask::Get | Ask::GetLimit)
+            }
+        }
+    }
+}
+
+/// What the check says of calls that do not break the promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fits {
+    /// They can be put in order.
+    Yes,
+    /// The search was given up.
+    Undecided,
+}
+
+/// Whether the call says anything: one that did nothing, or that reads and was not answered, fits everywhere, and would
+/// double what the search looks at.
+fn matters(call: &Call) -> bool {
+    match (call.ask, call.answer) {
+        (Ask::Get | Ask::GetLimit, None) | (_, Some(Answer::Refused)) => false,
+        (
+            Ask::Create(_)
+            | Ask::Update(_)
+            | Ask::SetLimit(_)
+            | Ask::Delete
+            | Ask::Get
+            | Ask::GetLimit,
+            _,
+        ) => true,
+    }
 }
 
 /// Whether the calls to one function, which did not exist before, can be put in order.
 ///
 /// # Errors
 /// The calls that fit nowhere.
-pub fn check_function(calls: &[Call]) -> Result<(), String> {
+pub fn check_function(calls: &[Call]) -> Result<Fits, String> {
+    let calls: Vec<Call> = calls.iter().copied().filter(matters).collect();
     let history: Vec<_> = calls
         .iter()
         .map(|call| Timed {
@@ -113,7 +153,8 @@ pub fn check_function(calls: &[Call]) -> Result<(), String> {
         })
         .collect();
     match linear::check(&OneFunction, &history) {
-        Verdict::Linearizable | Verdict::Undecided => Ok(()),
+        Verdict::Linearizable => Ok(Fits::Yes),
+        Verdict::Undecided => Ok(Fits::Undecided),
         Verdict::Violated { ordered, stuck } => {
             let stuck: Vec<_> = stuck.iter().map(|i| calls[*i]).collect();
             Err(format!(
@@ -146,7 +187,7 @@ mod tests {
                 call(Ask::Get, Some(Answer::Value(seen)), 4, 5),
             ]
         };
-        assert_eq!(check_function(&calls(2)), Ok(()));
+        assert_eq!(check_function(&calls(2)), Ok(Fits::Yes));
         assert!(check_function(&calls(1)).is_err());
     }
 
@@ -169,8 +210,32 @@ mod tests {
                 call(Ask::Update(2), None, 2, 3),
                 call(Ask::Get, Some(Answer::Value(seen)), 4, 5),
             ];
-            assert_eq!(check_function(&calls), Ok(()));
+            assert_eq!(check_function(&calls), Ok(Fits::Yes));
         }
+    }
+
+    #[test]
+    fn a_conflict_needs_a_function() {
+        for (deleted_ms, is_good) in [(10, true), (2, false)] {
+            let calls = [
+                call(Ask::Create(1), Some(Answer::Done), 0, 1),
+                call(Ask::Delete, Some(Answer::Done), deleted_ms, deleted_ms + 1),
+                call(Ask::Create(2), Some(Answer::Conflict), 5, 6),
+            ];
+            assert_eq!(check_function(&calls).is_ok(), is_good);
+        }
+    }
+
+    /// One deletion that is carried out twice, before and after a creation.
+    #[test]
+    fn a_deletion_that_is_done_twice_is_found() {
+        let calls = [
+            call(Ask::Create(1), Some(Answer::Done), 0, 1),
+            call(Ask::Delete, Some(Answer::Done), 2, 9),
+            call(Ask::Create(2), Some(Answer::Done), 4, 5),
+            call(Ask::Get, Some(Answer::Missing), 10, 11),
+        ];
+        assert!(check_function(&calls).is_err());
     }
 
     #[test]
@@ -184,6 +249,6 @@ mod tests {
             call(Ask::Create(2), Some(Answer::Done), 10, 11),
             call(Ask::GetLimit, Some(Answer::Limit(None)), 12, 13),
         ];
-        assert_eq!(check_function(&calls), Ok(()));
+        assert_eq!(check_function(&calls), Ok(Fits::Yes));
     }
 }

@@ -9,6 +9,12 @@ use crate::history::Call;
 /// A function of an account.
 pub type Key = (String, String);
 
+/// The key of an alias, under which it has its own values.
+#[must_use]
+pub fn qualified(key: &Key, alias: &str) -> Key {
+    (key.0.clone(), format!("{}:{alias}", key.1))
+}
+
 /// An event in a sandbox.
 #[derive(Clone, Debug)]
 pub struct Running {
@@ -45,6 +51,8 @@ pub struct Invocation {
     pub gateway: String,
     /// The function.
     pub function: Key,
+    /// What was asked for: the function, or its alias ([`qualified`]).
+    pub target: Key,
     /// When it was sent.
     pub began_ms: u64,
     /// When its answer came.
@@ -82,6 +90,8 @@ pub struct Seen {
     pub peaks: BTreeMap<Key, usize>,
     /// Calls to the metadata, for the check of linearizability.
     pub calls: BTreeMap<Key, Vec<Call>>,
+    /// Histories of which the check gave up.
+    pub undecided: usize,
     /// Promises that were broken.
     pub violations: Vec<String>,
     /// Names of violations that were found, each told once.

@@ -13,5 +13,6 @@ pub mod invariants;
 pub mod ledger;
 pub mod linear;
 pub mod plan;
+pub mod tally;
 #[cfg(tokio_unstable)]
 pub mod world;

@@ -1,5 +1,6 @@
 //! The command line of the simulation. `hearth-sim one SEED` runs one seed, `many FROM COUNT JOBS` many, each in a process
-//! of its own, `same FROM COUNT JOBS` each twice and compares their traces, `mutants` looks for planted bugs.
+//! of its own, `known FILE JOBS` those of a file, `same FROM COUNT JOBS` each twice and compares their traces, `mutants`
+//! looks for planted bugs.
 
 fn main() -> std::process::ExitCode {
     #[cfg(tokio_unstable)]

@@ -5,6 +5,9 @@ use crate::chance::Chance;
 /// The two accounts of a run. The first is the gateways' own.
 pub const ACCOUNTS: [&str; 2] = ["111111111111", "222222222222"];
 
+/// The alias of functions that have one.
+pub const ALIAS: &str = "live";
+
 /// A function that is invoked.
 #[derive(Clone, Debug)]
 pub struct FunctionPlan {
@@ -22,6 +25,9 @@ pub struct FunctionPlan {
     pub timeout_s: u64,
     /// How long its sandboxes take to be ready, milliseconds.
     pub init_ms: u64,
+    /// Whether it is invoked through [`ALIAS`], which clients move from version to version, and whose sandboxes they
+    /// have kept (provisioned concurrency).
+    pub is_aliased: bool,
 }
 
 /// What is broken.
@@ -29,6 +35,15 @@ pub struct FunctionPlan {
 pub enum FaultKind {
     /// A host loses its power and comes back at the end.
     Crash(String),
+    /// Several lose it at the same moment.
+    PowerCut(Vec<String>),
+    /// Who leads loses its power.
+    CrashLeader,
+    /// Nothing passes between who leads and the other controllers; with `one_way`, nothing from the leader to them.
+    CutLeader {
+        /// Whether answers still come back.
+        one_way: bool,
+    },
     /// Nothing passes between two groups; with `one_way`, nothing from the first to the second.
     Cut {
         /// One group.
@@ -184,12 +199,16 @@ impl Plan {
         let mut faults = Vec::new();
         let mut at_ms = chance.pause_ms(mean_ms);
         while at_ms < self.faulty_ms {
-            let for_ms = match chance.below(10) {
+            let mut for_ms = match chance.below(10) {
                 0..5 => chance.between(200, 2_000),
                 5..9 => chance.between(1_000, 6_000),
                 _ => chance.between(5_000, 12_000),
             };
             let kind = self.draw_fault(chance, &hosts);
+            if matches!(kind, FaultKind::CutLeader { .. }) && chance.percent(60) {
+                // Long enough for its successor to give away what workers have that still hear the old one.
+                for_ms = chance.between(6_000, 14_000);
+            }
             faults.push(Fault {
                 at_ms,
                 for_ms,
@@ -207,10 +226,15 @@ impl Plan {
         let mut at_ms = chance.pause_ms(300);
         while at_ms < self.faulty_ms {
             let one = chance.pick(&controllers).clone();
-            let (for_ms, kind) = match chance.below(8) {
+            let (for_ms, kind) = match chance.below(12) {
                 0..4 => (chance.between(20, 250), FaultKind::Crash(one)),
                 4 | 5 => (chance.between(250, 1_500), FaultKind::Crash(one)),
-                6 => {
+                6 | 7 => (
+                    chance.between(20, 600),
+                    FaultKind::PowerCut(most_of(chance, controllers.clone())),
+                ),
+                8 | 9 => (chance.between(20, 250), FaultKind::CrashLeader),
+                10 => {
                     let (from, to) = controllers.iter().cloned().partition(|c| *c == one);
                     let one_way = chance.percent(30);
                     let kind = FaultKind::Cut { from, to, one_way };
@@ -235,7 +259,12 @@ impl Plan {
         let controllers = Self::names('c', self.controllers);
         let workers = Self::names('w', self.workers);
         let everyone = || hosts.iter().cloned().chain(["client".to_owned()]);
-        match chance.below(12) {
+        match chance.below(15) {
+            12 => FaultKind::PowerCut(most_of(chance, controllers)),
+            13 => FaultKind::CrashLeader,
+            14 => FaultKind::CutLeader {
+                one_way: chance.percent(40),
+            },
             0 | 1 => FaultKind::Crash(chance.pick(&controllers).clone()),
             2 => FaultKind::Crash(chance.pick(hosts).clone()),
             3 | 4 => {
@@ -284,6 +313,16 @@ impl Plan {
     }
 }
 
+/// A majority of them, or all.
+fn most_of(chance: &mut Chance, mut hosts: Vec<String>) -> Vec<String> {
+    let spared = chance.below(u64::try_from(hosts.len().div_ceil(2)).unwrap_or(1));
+    for _ in 0..spared {
+        let one = chance.pick(&hosts).clone();
+        hosts.retain(|host| *host != one);
+    }
+    hosts
+}
+
 fn functions(chance: &mut Chance) -> Vec<FunctionPlan> {
     let mut function = |account, name, reserved, limit_varies, value_varies| FunctionPlan {
         account,
@@ -293,9 +332,13 @@ fn functions(chance: &mut Chance) -> Vec<FunctionPlan> {
         value_varies,
         timeout_s: chance.between(1, 3),
         init_ms: *chance.pick(&[5, 50, 300]),
+        is_aliased: false,
     };
     let [one, two] = ACCOUNTS;
+    let mut aliased = function(one, "aliased", Some(5), false, false);
+    aliased.is_aliased = true;
     vec![
+        aliased,
         function(one, "single", Some(1), false, false),
         function(one, "few", Some(4), false, true),
         function(one, "varied", Some(6), true, false),
@@ -316,8 +359,19 @@ mod tests {
     }
 
     #[test]
+    fn a_power_cut_takes_a_majority() {
+        let mut chance = Chance::new(1);
+        for _ in 0..100 {
+            for (all, majority) in [(3, 2), (5, 3)] {
+                let hosts = most_of(&mut chance, Plan::names('c', all));
+                assert!(hosts.len() >= majority);
+            }
+        }
+    }
+
+    #[test]
     fn every_kind_of_fault_is_drawn() {
-        let mut kinds = [false; 6];
+        let mut kinds = [false; 9];
         for fault in (0..50).flat_map(|seed| Plan::of(seed).faults) {
             let kind = match fault.kind {
                 FaultKind::Crash(_) => 0,
@@ -326,9 +380,12 @@ mod tests {
                 FaultKind::Slow(..) => 3,
                 FaultKind::SlowDisk(..) => 4,
                 FaultKind::ClockStep(..) => 5,
+                FaultKind::PowerCut(_) => 6,
+                FaultKind::CrashLeader => 7,
+                FaultKind::CutLeader { .. } => 8,
             };
             kinds[kind] = true;
         }
-        assert_eq!(kinds, [true; 6]);
+        assert_eq!(kinds, [true; 9]);
     }
 }

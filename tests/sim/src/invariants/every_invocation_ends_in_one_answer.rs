@@ -42,6 +42,7 @@ mod tests {
         let invocation = Invocation {
             gateway: "g1".into(),
             function: ("a".into(), "f".into()),
+            target: ("a".into(), "f".into()),
             began_ms: 100,
             ended_ms: None,
             runs,

@@ -10,7 +10,7 @@ use super::clock::SimClock;
 use super::disk::SimDisk;
 use super::hosts::Slot;
 use crate::ledger::Ledger;
-use crate::plan::{Fault, FaultKind, Plan};
+use crate::plan::{FaultKind, Plan};
 
 struct Controller {
     disk: SimDisk,
@@ -25,10 +25,8 @@ pub(crate) struct Faults {
     began_ms: Option<u64>,
     next: usize,
     /// End of each fault under way.
-    under_way: Vec<(u64, Fault)>,
+    under_way: Vec<(u64, FaultKind)>,
     down: BTreeSet<String>,
-    /// When it was last calm before the present faults.
-    calm_before_ms: u64,
     is_over: bool,
 }
 
@@ -42,7 +40,6 @@ impl Faults {
             next: 0,
             under_way: Vec::new(),
             down: BTreeSet::new(),
-            calm_before_ms: 0,
             is_over: false,
         }
     }
@@ -69,10 +66,6 @@ impl Faults {
         !self.under_way.is_empty()
     }
 
-    pub(crate) fn calm_before_ms(&self) -> u64 {
-        self.calm_before_ms
-    }
-
     /// Begins and ends what is due; names the workers that may be cut off by what is under way.
     pub(crate) fn step(&mut self, sim: &mut Sim<'_>, ledger: &Ledger, now: u64) -> Vec<String> {
         if let Some(began) = self.began_ms
@@ -82,21 +75,19 @@ impl Faults {
                 && began + fault.at_ms <= now
             {
                 self.next += 1;
-                if self.under_way.is_empty() {
-                    self.calm_before_ms = now;
-                }
-                ledger.trace(now, &format!("fault {fault:?}"));
-                self.start(sim, &fault.kind);
-                self.under_way.push((now + fault.for_ms, fault));
+                let kind = self.of_now(fault.kind);
+                ledger.trace(now, &format!("fault {kind:?} for {} ms", fault.for_ms));
+                self.start(sim, &kind);
+                self.under_way.push((now + fault.for_ms, kind));
             }
             let (due, later) = std::mem::take(&mut self.under_way)
                 .into_iter()
                 .partition(|(end, _)| *end <= now);
             self.under_way = later;
-            let due: Vec<(u64, Fault)> = due;
-            for (_, fault) in due {
-                ledger.trace(now, &format!("end of {:?}", fault.kind));
-                self.end(sim, &fault.kind);
+            let due: Vec<(u64, FaultKind)> = due;
+            for (_, kind) in due {
+                ledger.trace(now, &format!("end of {kind:?}"));
+                self.end(sim, &kind);
             }
         }
         self.touched()
@@ -108,7 +99,7 @@ impl Faults {
         let hosts: BTreeSet<&str> = self
             .under_way
             .iter()
-            .flat_map(|(_, fault)| touches(&fault.kind))
+            .flat_map(|(_, kind)| touches(kind))
             .collect();
         let all = hosts
             .iter()
@@ -119,9 +110,36 @@ impl Faults {
             .collect()
     }
 
+    /// The fault with the name of who leads now in place of "who leads"; while nobody does, of the first.
+    fn of_now(&self, kind: FaultKind) -> FaultKind {
+        let leads = |(_, controller): &(&String, &Controller)| {
+            let inside = controller.slot.inside();
+            inside.controller.as_ref().is_some_and(|c| c.is_leader())
+        };
+        let found = self.controllers.iter().find(leads);
+        let one = found.or_else(|| self.controllers.iter().next());
+        let one = one.map_or_else(String::new, |(name, _)| name.clone());
+        match kind {
+            FaultKind::CrashLeader => FaultKind::Crash(one),
+            FaultKind::CutLeader { one_way } => {
+                let all = self.controllers.keys().cloned();
+                let (from, to) = all.partition(|name| *name == one);
+                FaultKind::Cut { from, to, one_way }
+            }
+            other => other,
+        }
+    }
+
     fn start(&mut self, sim: &mut Sim<'_>, kind: &FaultKind) {
         match kind {
             FaultKind::Crash(host) => self.crash(sim, host),
+            FaultKind::PowerCut(hosts) => {
+                for host in hosts {
+                    self.crash(sim, host);
+                }
+            }
+            // Told by `of_now` whom they are about.
+            FaultKind::CrashLeader | FaultKind::CutLeader { .. } => {}
             FaultKind::Cut { from, to, one_way } => each_pair(from, to, |a, b| {
                 if *one_way {
                     sim.partition_oneway(a, b);
@@ -148,6 +166,12 @@ impl Faults {
     fn end(&mut self, sim: &mut Sim<'_>, kind: &FaultKind) {
         match kind {
             FaultKind::Crash(host) => self.restart(sim, host),
+            FaultKind::PowerCut(hosts) => {
+                for host in hosts {
+                    self.restart(sim, host);
+                }
+            }
+            FaultKind::CrashLeader | FaultKind::CutLeader { .. } => {}
             FaultKind::Cut { from, to, .. } => each_pair(from, to, |a, b| sim.repair(a, b)),
             FaultKind::Hold(a, b) if a != b => sim.release(a.as_str(), b.as_str()),
             FaultKind::Hold(..) | FaultKind::ClockStep(..) => {}
@@ -191,8 +215,8 @@ impl Faults {
         let now = u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX);
         ledger.trace(now, "healed");
         self.is_over = true;
-        for (_, fault) in std::mem::take(&mut self.under_way) {
-            self.end(sim, &fault.kind);
+        for (_, kind) in std::mem::take(&mut self.under_way) {
+            self.end(sim, &kind);
         }
         let hosts: Vec<String> = self
             .plan
@@ -226,6 +250,8 @@ fn touches(kind: &FaultKind) -> Vec<&str> {
         | FaultKind::SlowDisk(host, _)
         | FaultKind::ClockStep(host, _) => vec![host],
         FaultKind::Hold(a, b) => vec![a, b],
+        FaultKind::PowerCut(hosts) => hosts.iter().map(String::as_str).collect(),
+        FaultKind::CrashLeader | FaultKind::CutLeader { .. } => Vec::new(),
         FaultKind::Cut { from, to, .. } => from.iter().chain(to).map(String::as_str).collect(),
     }
 }

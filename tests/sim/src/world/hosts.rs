@@ -33,6 +33,8 @@ pub(crate) struct Slot(Arc<Mutex<Inside>>);
 #[derive(Debug, Default)]
 pub(crate) struct Inside {
     pub(crate) controller: Option<Arc<Controller>>,
+    /// How often one has started.
+    pub(crate) lives: u64,
     /// Why the process has ended itself.
     pub(crate) fatal: Option<String>,
 }
@@ -132,12 +134,15 @@ pub(crate) async fn controller(host: Host, plan: Arc<Plan>, disk: SimDisk, slot:
             return std::future::pending().await;
         }
     };
-    slot.inside().controller = Some(Arc::clone(&controller));
+    {
+        let mut inside = slot.inside();
+        inside.controller = Some(Arc::clone(&controller));
+        inside.lives += 1;
+    }
     let reason = controller.fatal().await;
     let detail = format!("{}: {reason}", host.name);
-    let mut seen = host.ledger.seen();
-    seen.violate("no controller has to end itself", now_ms(), &detail);
-    drop(seen);
+    let promise = "no controller has to end itself";
+    host.ledger.seen().violate(promise, now_ms(), &detail);
     slot.inside().fatal = Some(reason);
     std::future::pending().await
 }

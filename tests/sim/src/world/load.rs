@@ -12,8 +12,9 @@ use super::script::{self, Event, Then};
 use crate::chance::Chance;
 use crate::history::{Answer as Said, Ask, Call};
 use crate::invariants;
-use crate::ledger::{Ending, Invocation, Key, Ledger, Written};
-use crate::plan::{ACCOUNTS, FunctionPlan, Plan};
+use crate::invariants::a_2xx_ran_a_configuration_that_was_serving_during_the_call::Disturbed;
+use crate::ledger::{Ending, Invocation, Key, Ledger, Written, qualified};
+use crate::plan::{ACCOUNTS, ALIAS, FunctionPlan, Plan};
 
 /// What the world and its users tell each other.
 #[derive(Clone, Debug, Default)]
@@ -25,10 +26,8 @@ pub(crate) struct Phase {
     pub(crate) is_ready: bool,
     /// No more is to be sent.
     pub(crate) is_load_over: bool,
-    /// When the faults ended.
-    pub(crate) healed_ms: Option<u64>,
-    /// The begin of the last time without any fault.
-    pub(crate) calm_since_ms: u64,
+    /// When nodes may not have been told of changes.
+    pub(crate) disturbed: Disturbed,
     /// The probes may begin.
     pub(crate) may_probe: bool,
     /// The probes have ended.
@@ -57,7 +56,7 @@ pub(crate) struct Users {
     pub(crate) zip: Arc<str>,
 }
 
-async fn pause(ms: u64) {
+pub(crate) async fn pause(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
@@ -73,6 +72,13 @@ impl Users {
         for function in &self.plan.functions {
             if function.value_varies {
                 let varying = self.clone().vary_value(function.clone(), chance.fork());
+                tokio::spawn(varying);
+            }
+            if function.is_aliased {
+                let varying = self.clone().vary_alias(function.clone(), chance.fork());
+                tokio::spawn(varying);
+                let varying = self.clone();
+                let varying = varying.vary_provisioned(function.clone(), chance.fork());
                 tokio::spawn(varying);
             }
             if function.limit_varies {
@@ -116,6 +122,11 @@ impl Users {
                 self.note_limit(&key, limit, 0, Some(now_ms()));
             }
         }
+        for f in self.plan.functions.iter().filter(|f| f.is_aliased) {
+            while !self.move_alias(f, 1, &mut chance).await {
+                pause(200).await;
+            }
+        }
         for f in &self.plan.functions {
             while !self.invoke(f, 1, Then::Answer, &mut chance).await {
                 pause(200).await;
@@ -123,19 +134,26 @@ impl Users {
         }
     }
 
-    async fn put(&self, account: &str, path: &str, body: &Value, chance: &mut Chance) -> bool {
+    pub(crate) async fn put(
+        &self,
+        account: &str,
+        path: &str,
+        body: &Value,
+        chance: &mut Chance,
+    ) -> bool {
         let gateway = self.gateway(chance);
         let answer = client::call(&gateway, account, "PUT", path, body).await;
         answer.is_some_and(|a| a.status == 200)
     }
 
-    fn note_value(&self, key: &Key, value: u64, began_ms: u64, acked_ms: Option<u64>) {
+    pub(crate) fn note_value(&self, key: &Key, value: u64, began_ms: u64, acked_ms: Option<u64>) {
         let mut seen = self.ledger.seen();
         let written = Written {
             value,
             began_ms,
             acked_ms,
         };
+        seen.trace(now_ms(), &format!("value of {key:?}: {written:?}"));
         note(seen.values.entry(key.clone()).or_default(), written);
     }
 
@@ -146,6 +164,7 @@ impl Users {
             began_ms,
             acked_ms,
         };
+        seen.trace(now_ms(), &format!("limit of {key:?}: {written:?}"));
         note(seen.limits.entry(key.clone()).or_default(), written);
     }
 
@@ -214,16 +233,25 @@ impl Users {
             work_ms,
             then,
         };
+        let key = (event.account.clone(), event.function.clone());
         let invocation = Invocation {
             gateway: gateway.to_owned(),
-            function: (event.account.clone(), event.function.clone()),
+            function: key.clone(),
+            target: if function.is_aliased {
+                qualified(&key, ALIAS)
+            } else {
+                key
+            },
             began_ms: now_ms(),
             ended_ms: None,
             runs: 0,
             ending: None,
         };
         self.ledger.seen().invocations.insert(nonce, invocation);
-        let path = format!("{}/invocations", client::function_path(function.name));
+        let mut path = format!("{}/invocations", client::function_path(function.name));
+        if function.is_aliased {
+            path.push_str(&format!("?Qualifier={ALIAS}"));
+        }
         let body = serde_json::to_value(&event).unwrap_or_default();
         let answer = client::call(gateway, function.account, "POST", &path, &body).await;
         let ending = self.ending(nonce, answer);
@@ -250,9 +278,9 @@ impl Users {
     }
 
     fn note_ending(&self, nonce: u64, ending: Ending) {
-        let known_since = self.control.phase().calm_since_ms;
-        let mut seen = self.ledger.seen();
         let at = now_ms();
+        let known_since = self.control.phase().disturbed.known_since(at);
+        let mut seen = self.ledger.seen();
         seen.trace(at, &format!("end {nonce} {ending:?}"));
         let Some(invocation) = seen.invocations.get_mut(&nonce) else {
             return;
@@ -334,8 +362,15 @@ impl Users {
                 _ => Ask::Get,
             };
             let gateway = self.gateway(&mut chance);
+            // Some look at once, elsewhere, for what they were told is done.
+            let reader = chance.percent(50).then(|| self.gateway(&mut chance));
             let users = self.clone();
-            tokio::spawn(async move { users.ask(&gateway, account, name, ask).await });
+            tokio::spawn(async move {
+                let said = users.ask(&gateway, account, name, ask).await;
+                if let (Some(Said::Done), Some(reader)) = (said, reader) {
+                    users.ask(&reader, account, name, Ask::Get).await;
+                }
+            });
         }
     }
 
@@ -399,6 +434,7 @@ fn note(writes: &mut Vec<Written>, written: Written) {
 fn said(ask: Ask, answer: &Answer) -> Option<Said> {
     match (ask, answer.status) {
         (_, 404) => Some(Said::Missing),
+        (_, 409) => Some(Said::Conflict),
         (_, 400..500) => Some(Said::Refused),
         (Ask::Get, 200) => client::value_of(&answer.json()).map(Said::Value),
         (Ask::GetLimit, 200) => {

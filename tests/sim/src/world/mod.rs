@@ -10,6 +10,7 @@ mod net;
 mod probe;
 mod replicas;
 mod script;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ use crate::plan::{ACCOUNTS, Plan};
 
 /// How long the first functions may take to be there, milliseconds.
 const READY_WITHIN_MS: u64 = 60_000;
-/// Load goes on for so long after the faults.
-const HEALED_LOAD_MS: u64 = 4_000;
+/// Load goes on for so long after the faults: when everyone must have caught up, some is left to be looked at.
+const HEALED_LOAD_MS: u64 = 9_000;
 /// How long what was sent may take to end: the clients' patience and a little.
 const QUIET_WITHIN_MS: u64 = 30_000;
 /// How long the probes may take.
@@ -60,6 +61,8 @@ pub struct Report {
     pub invocations: (usize, usize),
     /// Calls to the metadata.
     pub calls: usize,
+    /// Histories of such calls, and how many of them were too large to be decided.
+    pub histories: (usize, usize),
     /// Faults.
     pub faults: usize,
 }
@@ -139,7 +142,7 @@ impl World<'_> {
                             disk.clone(),
                             slot.clone(),
                         );
-                        async move { Ok(life.await) }
+                        lived(life)
                     });
                 }
                 b'w' => {
@@ -147,12 +150,12 @@ impl World<'_> {
                     sim.host(name.as_str(), move || {
                         let runtimes: PathBuf = runtimes.clone();
                         let life = hosts::worker(host.clone(), Arc::clone(&plan), runtimes);
-                        async move { Ok(life.await) }
+                        lived(life)
                     });
                 }
                 _ => sim.host(name.as_str(), move || {
                     let life = hosts::gateway(host.clone(), Arc::clone(&plan));
-                    async move { Ok(life.await) }
+                    lived(life)
                 }),
             }
         }
@@ -164,7 +167,7 @@ impl World<'_> {
         };
         sim.host("client", move || {
             let life = users.clone().run();
-            async move { Ok(life.await) }
+            lived(life)
         });
         Self {
             plan: Arc::clone(plan),
@@ -193,11 +196,10 @@ impl World<'_> {
         self.until(faulty_ms, |_| false);
         self.faults.heal(&mut self.sim, &self.ledger);
         let healed = self.now();
-        {
-            let mut phase = self.control.phase();
-            phase.healed_ms = Some(healed);
-            phase.calm_since_ms = healed;
+        if self.is_broken() {
+            return;
         }
+        self.control.phase().disturbed.note(healed);
         self.until(HEALED_LOAD_MS, |_| false);
         self.control.phase().is_load_over = true;
         let quiet = |world: &Self| {
@@ -205,6 +207,9 @@ impl World<'_> {
             seen.running.is_empty() && seen.invocations.values().all(|i| i.ending.is_some())
         };
         self.until(QUIET_WITHIN_MS, quiet);
+        if self.is_broken() {
+            return;
+        }
         let settled = healed + SETTLED_MS;
         invariants::every_invocation_ends_in_one_answer::check(
             &mut self.ledger.seen(),
@@ -214,6 +219,9 @@ impl World<'_> {
         self.control.phase().may_probe = true;
         if !self.until(PROBED_WITHIN_MS, |world| world.control.phase().is_probed) {
             return self.late("the probes end");
+        }
+        if self.is_broken() {
+            return;
         }
         self.until(EQUAL_WITHIN_MS, |world| world.replicas.are_equal());
         let (equal, now) = (self.replicas.are_equal(), self.now());
@@ -227,7 +235,15 @@ impl World<'_> {
         );
     }
 
+    fn is_broken(&self) -> bool {
+        !self.ledger.seen().violations.is_empty()
+    }
+
+    /// A run that ended early, at a broken promise, is not late.
     fn late(&mut self, what: &str) {
+        if self.is_broken() {
+            return;
+        }
         let now = self.now();
         let detail = format!("{what} too late");
         invariants::the_healed_cluster_serves::check(&mut self.ledger.seen(), &[detail], now);
@@ -247,7 +263,7 @@ impl World<'_> {
                     .violate("the simulation goes on", now, &error.to_string());
             }
             self.look();
-            if !self.ledger.seen().violations.is_empty() {
+            if self.is_broken() {
                 return false;
             }
         }
@@ -257,14 +273,14 @@ impl World<'_> {
     /// After every step.
     fn look(&mut self) {
         let now = self.now();
+        // First, as a controller that is crashed cannot be looked at any more.
+        self.replicas.look(&mut self.ledger.seen(), now);
         for host in self.faults.step(&mut self.sim, &self.ledger, now) {
             self.touched.insert(host, now);
         }
         if self.faults.are_under_way() {
-            // Nothing is surely known to everyone before the faults of this time began.
-            self.control.phase().calm_since_ms = self.faults.calm_before_ms();
+            self.control.phase().disturbed.note(now);
         }
-        self.replicas.look(&mut self.ledger.seen(), now);
         self.count_accounts(now);
         self.ledger.tell_panics(now);
     }
@@ -314,9 +330,16 @@ impl World<'_> {
                 seen.invocations.values().filter(ran).count(),
             ),
             calls: seen.calls.values().map(Vec::len).sum(),
+            histories: (seen.calls.len(), seen.undecided),
             faults: self.faults.begun(),
         }
     }
+}
+
+/// A host's life as turmoil wants it.
+async fn lived(life: impl Future<Output = ()>) -> turmoil::Result {
+    life.await;
+    Ok(())
 }
 
 /// How long after the faults an invocation may still go without an answer: connections that a partition broke are found

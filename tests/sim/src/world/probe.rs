@@ -12,6 +12,8 @@ use crate::plan::{ACCOUNTS, FunctionPlan, Plan};
 
 /// How long the healed cluster may take to serve everything again, milliseconds.
 const SERVE_WITHIN_MS: u64 = 20_000;
+/// How long sandboxes that are to be kept may take, milliseconds.
+const KEPT_WITHIN_MS: u64 = 10_000;
 /// How long a whole limit may take to be used, milliseconds.
 const USE_WITHIN_MS: u64 = 15_000;
 const BETWEEN_TRIES: Duration = Duration::from_millis(250);
@@ -34,6 +36,15 @@ pub(crate) async fn run(users: &Users) {
                     function.account, function.name
                 ));
             }
+        }
+    }
+    for function in users.plan.functions.iter().filter(|f| f.is_aliased) {
+        let until = until.max(now_ms() + KEPT_WITHIN_MS);
+        if !users
+            .kept_sandboxes_are_ready(function, until, &mut chance)
+            .await
+        {
+            failing.push(format!("sandboxes of {} to be kept", function.name));
         }
     }
     the_healed_cluster_serves::check(&mut users.ledger.seen(), &failing, now_ms());

@@ -14,6 +14,7 @@ use crate::ledger::Seen;
 #[derive(Debug, Default)]
 struct Replica {
     slot: Slot,
+    life: u64,
     applied: u64,
     hash: u64,
     last: grants_never_exceed_limits_in_any_replica::Last,
@@ -23,6 +24,7 @@ struct Replica {
 #[derive(Debug, Default)]
 pub(crate) struct Replicas {
     by_name: BTreeMap<String, Replica>,
+    limits: grants_never_exceed_limits_in_any_replica::Limits,
     known: replicas_of_the_same_log_are_equal::ByIndex,
 }
 
@@ -37,10 +39,14 @@ fn hash_of(state: &State) -> u64 {
 
 fn pools_of(state: &State) -> Vec<grants_never_exceed_limits_in_any_replica::Pool> {
     let table = state.grants.table();
-    table
+    let single = table
         .pools()
-        .map(|(pool, limit)| (pool.to_string(), table.granted_sum(pool), u64::from(limit)))
-        .collect()
+        .map(|(pool, limit)| (pool.to_string(), table.granted_sum(pool), u64::from(limit)));
+    let together = table
+        .families()
+        .into_iter()
+        .map(|(pool, sum, limit)| (format!("{pool} with its parts"), sum, limit));
+    single.chain(together).collect()
 }
 
 impl Replicas {
@@ -56,9 +62,13 @@ impl Replicas {
     pub(crate) fn look(&mut self, seen: &mut Seen, now: u64) {
         for (name, replica) in &mut self.by_name {
             let inside = replica.slot.inside();
-            let Some(controller) = &inside.controller else {
+            if inside.lives != replica.life {
+                // It may have crashed and started since the last look, with less applied than before.
+                replica.life = inside.lives;
                 replica.applied = 0;
                 replica.last = Default::default();
+            }
+            let Some(controller) = &inside.controller else {
                 continue;
             };
             let applied = controller.inspect(|applied, _| applied);
@@ -82,6 +92,7 @@ impl Replicas {
                 applied,
                 &pools,
                 &mut replica.last,
+                &mut self.limits,
                 now,
             );
         }
