@@ -25,7 +25,12 @@ impl Term {
             .deps
             .consensus
             .read(|m| m.state().functions.unsettled().map(wanted).collect());
-        let hosts = self.observed.hosts(self.heard_since(now));
+        // Of a thousand workers this is not made for nothing.
+        let hosts = if unsettled.is_empty() {
+            Vec::new()
+        } else {
+            self.observed.hosts(self.heard_since(now))
+        };
         for action in self.preparations.plan(&unsettled, &hosts, now) {
             self.act(action);
         }

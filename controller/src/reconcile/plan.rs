@@ -122,6 +122,39 @@ struct Preparation {
     proposed: Option<MonotonicMs>,
 }
 
+/// The workers as one look finds them.
+struct Hall<'a> {
+    hosts: &'a [Host],
+    present: BTreeSet<NodeId>,
+    /// Preparations that each has been asked for and has not answered.
+    preparing: BTreeMap<NodeId, usize>,
+}
+
+impl<'a> Hall<'a> {
+    fn new<'p>(hosts: &'a [Host], under_way: impl Iterator<Item = &'p Preparation>) -> Self {
+        let mut hall = Self {
+            hosts,
+            present: hosts.iter().map(|host| host.worker).collect(),
+            preparing: BTreeMap::new(),
+        };
+        for preparation in under_way {
+            let asked = preparation.asked.iter();
+            for (worker, _) in asked.filter(|(_, asked)| asked.answer.is_none()) {
+                hall.on_asked(*worker);
+            }
+        }
+        hall
+    }
+
+    fn on_asked(&mut self, worker: NodeId) {
+        *self.preparing.entry(worker).or_default() += 1;
+    }
+
+    fn preparing(&self, worker: NodeId) -> usize {
+        self.preparing.get(&worker).copied().unwrap_or(0)
+    }
+}
+
 /// A version that no worker in session suits.
 #[derive(Clone, Debug)]
 struct Unsuited {
@@ -166,6 +199,7 @@ impl Preparations {
         self.unsuited
             .retain(|key, _| keys.contains(key) && !hosts.is_empty());
         let mut actions = Vec::new();
+        let mut hall = Hall::new(hosts, self.under_way.values());
         for wanted in wanted {
             let is_suited = hosts.iter().any(|host| host.suits(wanted));
             if !is_suited && !self.under_way.contains_key(&wanted.key) {
@@ -181,7 +215,7 @@ impl Preparations {
                 .under_way
                 .entry(wanted.key.clone())
                 .or_insert_with(|| Preparation::since(now));
-            preparation.plan(wanted, hosts, now, &mut actions);
+            preparation.plan(wanted, &mut hall, now, &mut actions);
             // What nobody can prepare must not keep the places of what somebody can.
             if preparation.asked.is_empty() {
                 self.under_way.remove(&wanted.key);
@@ -233,20 +267,29 @@ impl Preparation {
     fn plan(
         &mut self,
         wanted: &Wanted,
-        hosts: &[Host],
+        hall: &mut Hall<'_>,
         now: MonotonicMs,
         actions: &mut Vec<Action>,
     ) {
         // A worker that left and has not answered never will.
         self.asked
-            .retain(|id, a| a.answer.is_some() || hosts.iter().any(|h| h.worker == *id));
-        let suitable: Vec<&Host> = hosts.iter().filter(|h| h.suits(wanted)).collect();
-        if let Some(outcome) = self.outcome(&suitable, now) {
-            actions.extend(self.settle(wanted, outcome, now));
+            .retain(|id, a| a.answer.is_some() || hall.present.contains(id));
+        let answers = || self.asked.values().filter_map(|a| a.answer.as_ref());
+        if answers().any(Result::is_ok) {
+            actions.extend(self.settle(wanted, Settled::Successful, now));
             return;
         }
-        let mut missing = WORKERS_ASKED.saturating_sub(self.waiting_for(now));
-        for host in self.in_order(suitable, now) {
+        let waiting = self.waiting_for(now);
+        let mut missing = WORKERS_ASKED.saturating_sub(waiting);
+        if missing == 0 {
+            return;
+        }
+        let suitable: Vec<&Host> = hall.hosts.iter().filter(|h| h.suits(wanted)).collect();
+        if let Some(reason) = self.failure(&suitable, waiting) {
+            actions.extend(self.settle(wanted, Settled::Failed(reason), now));
+            return;
+        }
+        for host in self.in_order(suitable, hall, now) {
             if missing == 0 {
                 break;
             }
@@ -258,6 +301,7 @@ impl Preparation {
                 answer: None,
             };
             self.asked.insert(host.worker, asked);
+            hall.on_asked(host.worker);
             actions.push(Action::Prepare {
                 worker: host.worker,
                 key: wanted.key.clone(),
@@ -271,31 +315,35 @@ impl Preparation {
         self.asked.values().filter(is_waiting).count()
     }
 
-    /// Workers that can be asked now: never asked ones first, then by memory.
-    fn in_order<'a>(&self, mut hosts: Vec<&'a Host>, now: MonotonicMs) -> Vec<&'a Host> {
+    /// Workers that can be asked now: never asked ones first, then those with the least to prepare, then by memory.
+    fn in_order<'a>(
+        &self,
+        mut hosts: Vec<&'a Host>,
+        hall: &Hall<'_>,
+        now: MonotonicMs,
+    ) -> Vec<&'a Host> {
         hosts.retain(|host| {
             self.asked
                 .get(&host.worker)
                 .is_none_or(|a| a.answer.is_none() && now.since(a.at) >= ASK_AGAIN_MS)
         });
-        hosts.sort_by_key(|host| {
+        hosts.sort_by_cached_key(|host| {
             let times = self.asked.get(&host.worker).map_or(0, |a| a.times);
-            (times, Reverse(host.free_memory_mib), host.worker)
+            let memory = Reverse(host.free_memory_mib);
+            (times, hall.preparing(host.worker), memory, host.worker)
         });
         hosts
     }
 
-    fn outcome(&self, suitable: &[&Host], now: MonotonicMs) -> Option<Settled> {
+    /// Why it cannot be made, when that is the last word.
+    fn failure(&self, suitable: &[&Host], waiting: usize) -> Option<StateReason> {
         let answers = || self.asked.values().filter_map(|a| a.answer.as_ref());
-        if answers().any(Result::is_ok) {
-            return Some(Settled::Successful);
-        }
         // One failure may be that worker's own; it counts when a second agrees or there is no other.
         let failures = answers().count();
         let nobody_else = suitable.iter().all(|h| self.asked.contains_key(&h.worker));
-        let is_final = self.waiting_for(now) == 0 && (failures >= WORKERS_ASKED || nobody_else);
+        let is_final = waiting == 0 && (failures >= WORKERS_ASKED || nobody_else);
         let reason = answers().find_map(|a| a.as_ref().err())?;
-        is_final.then(|| Settled::Failed(reason.clone()))
+        is_final.then(|| reason.clone())
     }
 
     fn settle(&mut self, wanted: &Wanted, outcome: Settled, now: MonotonicMs) -> Option<Action> {
@@ -490,6 +538,16 @@ mod tests {
         plan.on_prepared(NodeId(1), &f.key, Err(reason()));
         let actions = plan.plan(&wanted, &[host(1)], at(250));
         assert_eq!(settled(&actions), Some(&Settled::Failed(reason())));
+    }
+
+    #[test]
+    fn preparations_are_spread_over_the_workers() {
+        let mut plan = Preparations::default();
+        let many: Vec<Wanted> = (0..6).map(|i| wanted(&format!("f{i}"))).collect();
+        let hosts: Vec<Host> = (1..=4).map(host).collect();
+        let mut asked = asked(&plan.plan(&many, &hosts, at(0)));
+        asked.sort_unstable();
+        assert_eq!(asked, [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
     }
 
     #[test]
