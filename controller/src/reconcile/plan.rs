@@ -171,6 +171,11 @@ pub(crate) struct Preparations {
 }
 
 impl Preparations {
+    /// What is being prepared.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &VersionKey> {
+        self.under_way.keys().chain(self.unsuited.keys())
+    }
+
     /// A worker's answer. One for a version that does not wait any more is ignored.
     pub(crate) fn on_prepared(
         &mut self,

@@ -88,6 +88,8 @@ impl Bench {
         let before = cpu::micros(pid)?;
         let decisions = self.decisions(decided).await?;
         let decision_us = cpu::micros(pid)? - before;
+        self.nodes.start_gateway(dir)?;
+        self.gateway_is_ready().await?;
         say("cold starts through the gateway");
         let before = cpu::micros(pid)?;
         let cold_starts = self.cold_starts(invoked).await?;
@@ -151,6 +153,15 @@ impl Bench {
                 .iter()
                 .filter(|n| n.role == "worker" && n.alive);
             Ok(alive.count() as u64 == self.scale.workers)
+        })
+        .await
+    }
+
+    /// The gateway has a stream to every worker.
+    async fn gateway_is_ready(&self) -> anyhow::Result<()> {
+        until("the gateway hears all workers", async || {
+            let page = self.nodes.gateway_page("/readyz").await.unwrap_or_default();
+            Ok(page.contains(&format!("{0} of {0} workers connected", self.scale.workers)))
         })
         .await
     }
