@@ -159,9 +159,14 @@ impl Bench {
 
     /// The gateway has a stream to every worker.
     async fn gateway_is_ready(&self) -> anyhow::Result<()> {
+        let wanted = self.scale.workers.to_string();
         until("the gateway hears all workers", async || {
-            let page = self.nodes.gateway_page("/readyz").await.unwrap_or_default();
-            Ok(page.contains(&format!("{0} of {0} workers connected", self.scale.workers)))
+            let metrics = self.nodes.gateway_metrics().await.unwrap_or_default();
+            let streams = metrics.lines().find_map(|line| {
+                let (name, value) = line.split_once(' ')?;
+                name.ends_with("worker_streams").then_some(value)
+            });
+            Ok(streams == Some(wanted.as_str()))
         })
         .await
     }
