@@ -9,7 +9,7 @@ use hearth_core::name::FunctionName;
 use tokio::sync::{broadcast, watch};
 
 use crate::document::Document;
-use crate::raft::{Machine, RestoreError};
+use crate::raft::{Machine, RestoreError, WriteSnapshot};
 use crate::state::State;
 use crate::state::command::{Command, Role};
 use crate::state::nodes::Worker;
@@ -158,11 +158,18 @@ impl Machine for ReplicatedState {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        serde_json::to_vec(&StoredMachine {
+        self.freeze()()
+    }
+
+    fn freeze(&self) -> WriteSnapshot {
+        let stored = StoredMachine {
             applied: self.applied,
             snapshot: Snapshot::of(&self.state),
+        };
+        Box::new(move || {
+            serde_json::to_vec(&stored)
+                .expect("the state has string keys and no failing serializers")
         })
-        .expect("the state has string keys and no failing serializers")
     }
 
     fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {

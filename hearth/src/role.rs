@@ -10,6 +10,7 @@ use hearth_node::config::{self, DocumentedOptions};
 use hearth_node::telemetry::{self, TelemetryGuard, TelemetryOptions};
 use hearth_node::tls::NodeRole;
 use hearth_worker::sandbox::native::{NativeConfig, NativeDriver, SpawnerCommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -196,7 +197,18 @@ fn begin(role: &str, id: u64, options: &mut TelemetryOptions) -> anyhow::Result<
     options
         .service_instance
         .get_or_insert_with(|| format!("{role}-{id}"));
-    Ok(telemetry::init(role, options)?)
+    let telemetry = telemetry::init(role, options)?;
+    raise_open_files();
+    Ok(telemetry)
+}
+
+/// A controller of a large cluster has thousands of connections, and what a process may open at first is often 1,024.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// SIGTERM or Ctrl-C. When the supervisor is gone, the process ends on the spot: it counts as a crash.

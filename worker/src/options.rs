@@ -159,7 +159,7 @@ drain_timeout = "30s"
 [server]
 keep_alive_interval = "1s"
 keep_alive_timeout = "2s"
-max_connections = 1024
+max_connections = 8192
 max_streams_per_connection = 1024
 stream_window = "4MiB"
 connection_window = "16MiB"

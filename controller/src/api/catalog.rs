@@ -34,7 +34,7 @@ const UPDATES_MAX: usize = 16;
 /// "An update without content every second so that silence means loss."
 const IDLE: Duration = Duration::from_secs(1);
 /// Readers at a time: every gateway and worker of a large cluster, when this controller is the last one.
-const READERS_MAX: i64 = 16_384;
+const READERS_MAX: i64 = 8_192;
 
 /// The service.
 #[derive(Clone, Debug)]

@@ -16,6 +16,11 @@ use crate::raft::ProposeError;
 use crate::state::command::Command;
 use crate::state::reply::Reply;
 
+/// Holders of a pool, and other workers, that a decision looks at first: all that is known of most pools, and far more than
+/// it takes to spread permits. Only when they do not suffice are all looked at.
+const HOLDERS_LOOKED_AT: usize = 64;
+const OTHERS_LOOKED_AT: usize = 16;
+
 /// How a need ended, or did not yet.
 enum Planned {
     NotFound,
@@ -47,23 +52,31 @@ impl Term {
             until: self.now().plus(NEED_DEADLINE_MS),
         };
         let key = (account, function);
-        self.needs.push(key, waiter);
-        self.plan_needs();
+        let now = self.now();
+        self.needs.push(key.clone(), waiter);
+        if let Some(wanted) = self.needs.wanted(&key, now) {
+            self.plan_one(&key, wanted, now);
+        }
     }
 
+    /// Looks at all questions that are open.
     pub(super) fn plan_needs(&mut self) {
         let now = self.now();
         for (key, wanted) in self.needs.plannable(now) {
-            match self.plan_need(&key, wanted, now) {
-                Planned::NotFound => self
-                    .needs
-                    .answer(&key, |_| needs::without(Outcome::NotFound)),
-                Planned::Grow {
-                    pool,
-                    plan,
-                    unreported,
-                } => self.on_plan(&key, pool, plan, &unreported, now),
-            }
+            self.plan_one(&key, wanted, now);
+        }
+    }
+
+    fn plan_one(&mut self, key: &NeedKey, wanted: u32, now: MonotonicMs) {
+        match self.plan_need(key, wanted, now) {
+            Planned::NotFound => self
+                .needs
+                .answer(key, |_| needs::without(Outcome::NotFound)),
+            Planned::Grow {
+                pool,
+                plan,
+                unreported,
+            } => self.on_plan(key, pool, plan, &unreported, now),
         }
     }
 
@@ -78,25 +91,38 @@ impl Term {
             };
             let serving = function.serving.as_ref().unwrap_or(&function.latest);
             let memory_mib = asked_mib.unwrap_or(serving.config.memory_mib);
-            let candidates = observed.candidates(memory_mib, since);
             let need = Need {
                 pool: function.pool(),
                 count: wanted,
             };
             let table = state.grants.table();
-            let plan = permits.plan_grow(table, &need, &candidates, now);
+            let holders = || table.shares(&need.pool).map(|(worker, _)| worker);
+            let some = observed.candidates(
+                memory_mib,
+                since,
+                holders().take(HOLDERS_LOOKED_AT),
+                OTHERS_LOOKED_AT,
+            );
+            let plan = permits.plan_grow_of_some(table, &need, &some, now);
+            let plan = plan.unwrap_or_else(|| {
+                let all = observed.candidates(memory_mib, since, holders(), usize::MAX);
+                permits.plan_grow(table, &need, &all, now)
+            });
             let is_unreported = |worker: NodeId, sequence| {
                 let observed = observed.worker(worker).filter(|w| w.last_heard >= since);
                 observed
                     .is_some_and(|w| w.pools.get(&need.pool).map(|r| r.sequence) != Some(sequence))
             };
-            let unreported = table
-                .shares(&need.pool)
+            // Of interest before somebody is told that nothing is left.
+            let shares = (plan == GrowPlan::Throttle).then(|| table.shares(&need.pool));
+            let unreported = shares
+                .into_iter()
+                .flatten()
                 .filter(|(worker, granted)| is_unreported(*worker, granted.sequence))
                 .map(|(worker, _)| worker)
                 .collect();
             Planned::Grow {
-                pool: need.pool,
+                pool: need.pool.clone(),
                 plan,
                 unreported,
             }
@@ -113,6 +139,7 @@ impl Term {
     ) {
         match plan {
             GrowPlan::Commit(changes) => {
+                self.note_given(&changes);
                 self.push_commits(changes);
                 self.needs.await_grant(key, pool, now);
             }
@@ -125,6 +152,23 @@ impl Term {
                 .answer(key, |_| needs::without(Outcome::NoWorker)),
             // Shares that were granted a moment ago look used up until the worker's next report.
             GrowPlan::Throttle => self.answer_with(key, &pool, unreported),
+        }
+    }
+
+    fn note_given(&mut self, changes: &[GrantChange]) {
+        for change in changes {
+            let GrantChange::Grow {
+                worker, pool, n, ..
+            } = change
+            else {
+                continue;
+            };
+            let has = self
+                .deps
+                .consensus
+                .read(|m| m.state().grants.table().granted(*worker, pool));
+            let more = n.saturating_sub(has.map_or(0, |granted| granted.n));
+            self.observed.on_given(*worker, more);
         }
     }
 

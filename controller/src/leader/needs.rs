@@ -37,10 +37,24 @@ struct Group {
     awaiting: Option<(PoolKey, MonotonicMs)>,
 }
 
+impl Group {
+    fn is_free(&self, now: MonotonicMs) -> bool {
+        let awaiting = self.awaiting.as_ref();
+        awaiting.is_none_or(|(_, since)| now.since(*since) >= TAKEN_WITHIN_MS)
+    }
+
+    fn wanted(&self) -> u32 {
+        let wanted = self.waiters.iter().map(|w| w.wanted.max(1));
+        wanted.fold(0, u32::saturating_add)
+    }
+}
+
 /// All questions that are open.
 #[derive(Debug, Default)]
 pub(crate) struct Needs {
     groups: BTreeMap<NeedKey, Group>,
+    /// Those that await grants of a pool; follows from `groups`.
+    awaiting: BTreeMap<PoolKey, BTreeSet<NeedKey>>,
     waiting: usize,
 }
 
@@ -53,28 +67,30 @@ impl Needs {
         }
     }
 
+    /// How many permits are lacked for a function, if that can be planned now.
+    pub(crate) fn wanted(&self, key: &NeedKey, now: MonotonicMs) -> Option<u32> {
+        let group = self.groups.get(key)?;
+        group.is_free(now).then(|| group.wanted())
+    }
+
     /// Functions whose questions can be planned now, and how many permits they lack. Late ones are dropped.
     pub(crate) fn plannable(&mut self, now: MonotonicMs) -> Vec<(NeedKey, u32)> {
-        for group in self.groups.values_mut() {
+        let awaiting = &mut self.awaiting;
+        self.groups.retain(|key, group| {
             group
                 .waiters
                 .retain(|w| now < w.until && !w.reply.is_closed());
-        }
-        self.groups.retain(|_, group| !group.waiters.is_empty());
+            let is_open = !group.waiters.is_empty();
+            if !is_open {
+                forget(awaiting, key, group.awaiting.as_ref());
+            }
+            is_open
+        });
         self.waiting = self.groups.values().map(|g| g.waiters.len()).sum();
-        let is_free = |group: &Group| {
-            group
-                .awaiting
-                .as_ref()
-                .is_none_or(|(_, since)| now.since(*since) >= TAKEN_WITHIN_MS)
-        };
-        self.groups
-            .iter()
-            .filter(|(_, group)| is_free(group))
-            .map(|(key, group)| {
-                let wanted = group.waiters.iter().map(|w| w.wanted.max(1));
-                (key.clone(), wanted.fold(0, u32::saturating_add))
-            })
+        let groups = self.groups.iter();
+        groups
+            .filter(|(_, group)| group.is_free(now))
+            .map(|(key, group)| (key.clone(), group.wanted()))
             .collect()
     }
 
@@ -88,14 +104,17 @@ impl Needs {
     /// Grants of the pool are under way for this function.
     pub(crate) fn await_grant(&mut self, key: &NeedKey, pool: PoolKey, now: MonotonicMs) {
         if let Some(group) = self.groups.get_mut(key) {
+            forget(&mut self.awaiting, key, group.awaiting.as_ref());
+            let keys = self.awaiting.entry(pool.clone()).or_default();
+            keys.insert(key.clone());
             group.awaiting = Some((pool, now));
         }
     }
 
     /// A commit for the pool failed: plan anew.
     pub(crate) fn on_commit_failed(&mut self, pool: &PoolKey) {
-        for group in self.groups.values_mut() {
-            if group.awaiting.as_ref().is_some_and(|(p, _)| p == pool) {
+        for key in self.awaiting.remove(pool).unwrap_or_default() {
+            if let Some(group) = self.groups.get_mut(&key) {
                 group.awaiting = None;
             }
         }
@@ -103,14 +122,7 @@ impl Needs {
 
     /// A worker has taken a grant of the pool: whoever waited for one may send now.
     pub(crate) fn on_taken(&mut self, worker: NodeId, pool: &PoolKey) {
-        let waiting = |group: &Group| group.awaiting.as_ref().is_some_and(|(p, _)| p == pool);
-        let keys: Vec<NeedKey> = self
-            .groups
-            .iter()
-            .filter(|(_, group)| waiting(group))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in keys {
+        for key in self.awaiting.remove(pool).unwrap_or_default() {
             self.answer(&key, |_| granted([worker]));
         }
     }
@@ -124,6 +136,7 @@ impl Needs {
         let Some(group) = self.groups.remove(key) else {
             return;
         };
+        forget(&mut self.awaiting, key, group.awaiting.as_ref());
         self.waiting = self.waiting.saturating_sub(group.waiters.len());
         for waiter in group.waiters {
             let reply = reply(&waiter);
@@ -134,6 +147,23 @@ impl Needs {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.groups.is_empty()
+    }
+}
+
+/// A function does not await a pool's grants any more.
+fn forget(
+    awaiting: &mut BTreeMap<PoolKey, BTreeSet<NeedKey>>,
+    key: &NeedKey,
+    awaited: Option<&(PoolKey, MonotonicMs)>,
+) {
+    let Some((pool, _)) = awaited else {
+        return;
+    };
+    if let Some(keys) = awaiting.get_mut(pool) {
+        keys.remove(key);
+        if keys.is_empty() {
+            awaiting.remove(pool);
+        }
     }
 }
 
@@ -232,5 +262,22 @@ mod tests {
         assert_eq!(needs.plannable(MonotonicMs(NEED_DEADLINE_MS)), []);
         assert!(late.try_recv().is_err());
         assert!(needs.is_empty());
+    }
+
+    #[test]
+    fn what_awaits_a_pool_is_forgotten_with_its_function() {
+        let mut needs = Needs::default();
+        let _answer = ask(&mut needs, 1);
+        assert_eq!(needs.wanted(&key(), MonotonicMs(0)), Some(1));
+        needs.await_grant(&key(), pool(), MonotonicMs(0));
+        assert_eq!(needs.wanted(&key(), MonotonicMs(0)), None);
+        needs.await_grant(
+            &key(),
+            PoolKey::reserved(&key().0, &key().1),
+            MonotonicMs(0),
+        );
+        assert_eq!(needs.awaiting.len(), 1);
+        assert_eq!(needs.plannable(MonotonicMs(NEED_DEADLINE_MS)), []);
+        assert!(needs.awaiting.is_empty());
     }
 }

@@ -198,9 +198,9 @@ impl Term {
             tracing::info!(%worker, runtimes = ?runtimes.names, "worker's runtimes changed");
             observed.runtimes.clone_from(&runtimes.names);
         }
-        observed.pools.clone_from(&pools);
         observed.kept = kept(&heartbeat.kept);
         let incarnation = observed.incarnation;
+        self.observed.on_pools(worker, pools.clone());
         self.permits.set_draining(worker, draining);
         let renewal = Renewal {
             worker,

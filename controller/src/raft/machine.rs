@@ -26,6 +26,13 @@ pub trait Machine: Send + Sync + 'static {
     /// The whole state, with a format version of its own.
     fn snapshot(&self) -> Vec<u8>;
 
+    /// As [`Machine::snapshot`], in two steps: a copy of the state now, and its bytes later, while commands go on being
+    /// applied. A copy takes milliseconds where the bytes take a large part of a second.
+    fn freeze(&self) -> WriteSnapshot {
+        let bytes = self.snapshot();
+        Box::new(move || bytes)
+    }
+
     /// Replaces the state by one that [`Machine::snapshot`] wrote. On error the state is as before.
     fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError>;
 
@@ -33,6 +40,9 @@ pub trait Machine: Send + Sync + 'static {
     /// index. For counters and the like; the state must not depend on it.
     fn after_apply(&self) {}
 }
+
+/// Makes the bytes of a snapshot; work for a thread that may be blocked.
+pub type WriteSnapshot = Box<dyn FnOnce() -> Vec<u8> + Send + Sync>;
 
 /// A snapshot the machine cannot read.
 #[derive(Debug, thiserror::Error)]

@@ -42,7 +42,7 @@ mod watcher;
 
 pub use consensus::{Consensus, Proposed};
 pub use error::{MembershipError, ProposeError, ReadError, StartError};
-pub use machine::{Machine, RestoreError};
+pub use machine::{Machine, RestoreError, WriteSnapshot};
 pub use members::Members;
 pub use options::{Dialer, Options, PlainDialer};
 pub use seed::{Seed, SeedError, seed};

@@ -10,7 +10,7 @@ use hearth_node::blocking;
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
-use super::machine::{Machine, MachineCell, RestoreError};
+use super::machine::{Machine, MachineCell, RestoreError, WriteSnapshot};
 use super::snapshot::Snapshots;
 use super::types::{LogId, Snapshot, SnapshotData, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -109,7 +109,7 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
                 last_log_id: self.applied,
                 last_membership: self.membership.clone(),
             },
-            body: self.cell.read(Machine::snapshot).into(),
+            write: Some(self.cell.read(Machine::freeze)),
             snapshots: self.snapshots.clone(),
         }
     }
@@ -135,7 +135,8 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for StateMachine<M> {
 /// A copy of the state, to be written while commands go on being applied.
 pub(super) struct Builder {
     meta: SnapshotMeta,
-    body: Bytes,
+    /// Taken by the first build; there is one for each builder.
+    write: Option<WriteSnapshot>,
     snapshots: Snapshots,
 }
 
@@ -143,12 +144,17 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let (snapshots, meta, body) =
-            (self.snapshots.clone(), self.meta.clone(), self.body.clone());
-        blocking::run(move || snapshots.save(&meta, &body)).await??;
+        let write = self.write.take();
+        let write = write.ok_or_else(|| io::Error::other("a snapshot is built once"))?;
+        let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
+        let body = blocking::run(move || {
+            let body = Bytes::from(write());
+            snapshots.save(&meta, &body).map(|()| body)
+        })
+        .await??;
         Ok(Snapshot {
             meta: self.meta.clone(),
-            snapshot: self.body.clone(),
+            snapshot: body,
         })
     }
 }

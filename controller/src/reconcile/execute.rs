@@ -1,5 +1,7 @@
 //! Carries out what `plan` decides: orders to workers and proposals.
 
+use std::collections::BTreeMap;
+
 use hearth_core::function::Function;
 use hearth_proto::internal::v1 as pb;
 use pb::worker_order::Order;
@@ -7,6 +9,9 @@ use pb::worker_order::Order;
 use super::plan::{Action, Wanted};
 use crate::leader::{Done, Term};
 use crate::state::command::Command;
+
+/// Functions looked at besides those under way, when thousands wait: those that can be settled, or given up, make room.
+const LOOKED_AT: usize = 512;
 
 /// What a function waits for.
 fn wanted(function: &Function) -> Wanted {
@@ -21,11 +26,26 @@ impl Term {
     /// Compares what is wanted with what was reported, and acts.
     pub(crate) fn reconcile(&mut self) {
         let now = self.now();
-        let unsettled: Vec<Wanted> = self
-            .deps
-            .consensus
-            .read(|m| m.state().functions.unsettled().map(wanted).collect());
-        let hosts = self.observed.hosts(self.heard_since(now));
+        let preparations = &self.preparations;
+        let unsettled: Vec<Wanted> = self.deps.consensus.read(|m| {
+            let functions = &m.state().functions;
+            let under_way = preparations.under_way().filter_map(|key| {
+                let is_same = |f: &&Function| f.latest.generation == key.generation;
+                functions
+                    .unsettled_of(&key.account, &key.function)
+                    .filter(is_same)
+            });
+            let next = functions.unsettled().take(LOOKED_AT);
+            let all = under_way.chain(next).map(wanted);
+            let all: BTreeMap<_, _> = all.map(|w| (w.key.clone(), w)).collect();
+            all.into_values().collect()
+        });
+        // Of a thousand workers this is not made for nothing.
+        let hosts = if unsettled.is_empty() {
+            Vec::new()
+        } else {
+            self.observed.hosts(self.heard_since(now))
+        };
         for action in self.preparations.plan(&unsettled, &hosts, now) {
             self.act(action);
         }

@@ -122,6 +122,39 @@ struct Preparation {
     proposed: Option<MonotonicMs>,
 }
 
+/// The workers as one look finds them.
+struct Hall<'a> {
+    hosts: &'a [Host],
+    present: BTreeSet<NodeId>,
+    /// Preparations that each has been asked for and has not answered.
+    preparing: BTreeMap<NodeId, usize>,
+}
+
+impl<'a> Hall<'a> {
+    fn new<'p>(hosts: &'a [Host], under_way: impl Iterator<Item = &'p Preparation>) -> Self {
+        let mut hall = Self {
+            hosts,
+            present: hosts.iter().map(|host| host.worker).collect(),
+            preparing: BTreeMap::new(),
+        };
+        for preparation in under_way {
+            let asked = preparation.asked.iter();
+            for (worker, _) in asked.filter(|(_, asked)| asked.answer.is_none()) {
+                hall.on_asked(*worker);
+            }
+        }
+        hall
+    }
+
+    fn on_asked(&mut self, worker: NodeId) {
+        *self.preparing.entry(worker).or_default() += 1;
+    }
+
+    fn preparing(&self, worker: NodeId) -> usize {
+        self.preparing.get(&worker).copied().unwrap_or(0)
+    }
+}
+
 /// A version that no worker in session suits.
 #[derive(Clone, Debug)]
 struct Unsuited {
@@ -138,6 +171,11 @@ pub(crate) struct Preparations {
 }
 
 impl Preparations {
+    /// What is being prepared.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &VersionKey> {
+        self.under_way.keys().chain(self.unsuited.keys())
+    }
+
     /// A worker's answer. One for a version that does not wait any more is ignored.
     pub(crate) fn on_prepared(
         &mut self,
@@ -166,6 +204,7 @@ impl Preparations {
         self.unsuited
             .retain(|key, _| keys.contains(key) && !hosts.is_empty());
         let mut actions = Vec::new();
+        let mut hall = Hall::new(hosts, self.under_way.values());
         for wanted in wanted {
             let is_suited = hosts.iter().any(|host| host.suits(wanted));
             if !is_suited && !self.under_way.contains_key(&wanted.key) {
@@ -181,7 +220,7 @@ impl Preparations {
                 .under_way
                 .entry(wanted.key.clone())
                 .or_insert_with(|| Preparation::since(now));
-            preparation.plan(wanted, hosts, now, &mut actions);
+            preparation.plan(wanted, &mut hall, now, &mut actions);
             // What nobody can prepare must not keep the places of what somebody can.
             if preparation.asked.is_empty() {
                 self.under_way.remove(&wanted.key);
@@ -233,20 +272,29 @@ impl Preparation {
     fn plan(
         &mut self,
         wanted: &Wanted,
-        hosts: &[Host],
+        hall: &mut Hall<'_>,
         now: MonotonicMs,
         actions: &mut Vec<Action>,
     ) {
         // A worker that left and has not answered never will.
         self.asked
-            .retain(|id, a| a.answer.is_some() || hosts.iter().any(|h| h.worker == *id));
-        let suitable: Vec<&Host> = hosts.iter().filter(|h| h.suits(wanted)).collect();
-        if let Some(outcome) = self.outcome(&suitable, now) {
-            actions.extend(self.settle(wanted, outcome, now));
+            .retain(|id, a| a.answer.is_some() || hall.present.contains(id));
+        let answers = || self.asked.values().filter_map(|a| a.answer.as_ref());
+        if answers().any(Result::is_ok) {
+            actions.extend(self.settle(wanted, Settled::Successful, now));
             return;
         }
-        let mut missing = WORKERS_ASKED.saturating_sub(self.waiting_for(now));
-        for host in self.in_order(suitable, now) {
+        let waiting = self.waiting_for(now);
+        let mut missing = WORKERS_ASKED.saturating_sub(waiting);
+        if missing == 0 {
+            return;
+        }
+        let suitable: Vec<&Host> = hall.hosts.iter().filter(|h| h.suits(wanted)).collect();
+        if let Some(reason) = self.failure(&suitable, waiting) {
+            actions.extend(self.settle(wanted, Settled::Failed(reason), now));
+            return;
+        }
+        for host in self.in_order(suitable, hall, now) {
             if missing == 0 {
                 break;
             }
@@ -258,6 +306,7 @@ impl Preparation {
                 answer: None,
             };
             self.asked.insert(host.worker, asked);
+            hall.on_asked(host.worker);
             actions.push(Action::Prepare {
                 worker: host.worker,
                 key: wanted.key.clone(),
@@ -271,31 +320,35 @@ impl Preparation {
         self.asked.values().filter(is_waiting).count()
     }
 
-    /// Workers that can be asked now: never asked ones first, then by memory.
-    fn in_order<'a>(&self, mut hosts: Vec<&'a Host>, now: MonotonicMs) -> Vec<&'a Host> {
+    /// Workers that can be asked now: never asked ones first, then those with the least to prepare, then by memory.
+    fn in_order<'a>(
+        &self,
+        mut hosts: Vec<&'a Host>,
+        hall: &Hall<'_>,
+        now: MonotonicMs,
+    ) -> Vec<&'a Host> {
         hosts.retain(|host| {
             self.asked
                 .get(&host.worker)
                 .is_none_or(|a| a.answer.is_none() && now.since(a.at) >= ASK_AGAIN_MS)
         });
-        hosts.sort_by_key(|host| {
+        hosts.sort_by_cached_key(|host| {
             let times = self.asked.get(&host.worker).map_or(0, |a| a.times);
-            (times, Reverse(host.free_memory_mib), host.worker)
+            let memory = Reverse(host.free_memory_mib);
+            (times, hall.preparing(host.worker), memory, host.worker)
         });
         hosts
     }
 
-    fn outcome(&self, suitable: &[&Host], now: MonotonicMs) -> Option<Settled> {
+    /// Why it cannot be made, when that is the last word.
+    fn failure(&self, suitable: &[&Host], waiting: usize) -> Option<StateReason> {
         let answers = || self.asked.values().filter_map(|a| a.answer.as_ref());
-        if answers().any(Result::is_ok) {
-            return Some(Settled::Successful);
-        }
         // One failure may be that worker's own; it counts when a second agrees or there is no other.
         let failures = answers().count();
         let nobody_else = suitable.iter().all(|h| self.asked.contains_key(&h.worker));
-        let is_final = self.waiting_for(now) == 0 && (failures >= WORKERS_ASKED || nobody_else);
+        let is_final = waiting == 0 && (failures >= WORKERS_ASKED || nobody_else);
         let reason = answers().find_map(|a| a.as_ref().err())?;
-        is_final.then(|| Settled::Failed(reason.clone()))
+        is_final.then(|| reason.clone())
     }
 
     fn settle(&mut self, wanted: &Wanted, outcome: Settled, now: MonotonicMs) -> Option<Action> {
@@ -312,206 +365,5 @@ impl Preparation {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use hearth_core::ids::Version;
-
-    fn wanted(name: &str) -> Wanted {
-        Wanted {
-            key: VersionKey {
-                account: "123456789012".parse().unwrap(),
-                function: name.parse().unwrap(),
-                version: Version::Latest,
-                generation: 1,
-            },
-            runtime: Some("python3.11".into()),
-            memory_mib: 128,
-        }
-    }
-
-    fn host(id: u64) -> Host {
-        Host {
-            worker: NodeId(id),
-            free_memory_mib: 10_000 - id,
-            memory_mib: 10_000,
-            runtimes: vec!["python3.11".into()],
-        }
-    }
-
-    fn at(ms: u64) -> MonotonicMs {
-        MonotonicMs(ms)
-    }
-
-    fn asked(actions: &[Action]) -> Vec<u64> {
-        actions
-            .iter()
-            .filter_map(|a| match a {
-                Action::Prepare { worker, .. } => Some(worker.0),
-                Action::Settle { .. } => None,
-            })
-            .collect()
-    }
-
-    fn settled(actions: &[Action]) -> Option<&Settled> {
-        actions.iter().find_map(|a| match a {
-            Action::Settle { outcome, .. } => Some(outcome),
-            Action::Prepare { .. } => None,
-        })
-    }
-
-    fn reason() -> StateReason {
-        StateReason {
-            code: "InvalidZipFileException".into(),
-            message: "broken".into(),
-        }
-    }
-
-    #[test]
-    fn first_success_settles_but_not_before_a_quarter_of_a_second() {
-        let mut plan = Preparations::default();
-        let (f, hosts) = (wanted("f"), [host(1), host(2), host(3)]);
-        let wanted = [f.clone()];
-        assert_eq!(asked(&plan.plan(&wanted, &hosts, at(0))), [1, 2]);
-        plan.on_prepared(NodeId(2), &f.key, Ok(()));
-        assert_eq!(plan.plan(&wanted, &hosts, at(249)), []);
-        let actions = plan.plan(&wanted, &hosts, at(250));
-        assert_eq!(settled(&actions), Some(&Settled::Successful));
-        assert_eq!(plan.plan(&wanted, &hosts, at(1_249)), []);
-        assert_eq!(
-            plan.plan(&wanted, &hosts, at(1_250)).len(),
-            1,
-            "proposed again"
-        );
-        assert_eq!(plan.plan(&[], &hosts, at(1_300)), []);
-        assert!(plan.under_way.is_empty());
-    }
-
-    fn failure(actions: &[Action]) -> Option<(&str, &str)> {
-        match settled(actions)? {
-            Settled::Failed(reason) => Some((&reason.code, &reason.message)),
-            Settled::Successful => None,
-        }
-    }
-
-    #[test]
-    fn without_a_worker_in_session_it_waits() {
-        let mut plan = Preparations::default();
-        let (f, mut other) = ([wanted("f")], host(1));
-        other.runtimes.clear();
-        for now in [0, 10_000, 100_000] {
-            assert_eq!(plan.plan(&f, &[], at(now)), []);
-            // Seen shortly, and gone again: the wait begins anew.
-            let shortly = plan.plan(&f, std::slice::from_ref(&other), at(now + 1));
-            assert_eq!(shortly, []);
-        }
-        assert_eq!(asked(&plan.plan(&f, &[host(3)], at(100_002))), [3]);
-    }
-
-    #[test]
-    fn a_runtime_that_no_worker_has_fails_and_says_what_to_do() {
-        let mut plan = Preparations::default();
-        let (f, mut other) = ([wanted("f")], host(1));
-        other.runtimes = vec!["nodejs22.x".into()];
-        let hosts = [other, host(2)];
-        assert_eq!(plan.plan(&f, &hosts[..1], at(0)), []);
-        assert_eq!(plan.plan(&f, &hosts[..1], at(2_999)), []);
-        let actions = plan.plan(&f, &hosts[..1], at(3_000));
-        let text = "No worker has the runtime python3.11. Run `hearth runtime install python3.11` on the workers.";
-        assert_eq!(failure(&actions), Some(("InvalidRuntime", text)));
-        assert_eq!(plan.plan(&f, &hosts[..1], at(3_999)), []);
-        assert_eq!(plan.plan(&f, &hosts[..1], at(4_000)).len(), 1, "again");
-        assert_eq!(asked(&plan.plan(&f, &hosts, at(4_001))), [2]);
-        assert!(plan.unsuited.is_empty());
-    }
-
-    #[test]
-    fn memory_that_no_worker_has_fails_and_says_so() {
-        let mut plan = Preparations::default();
-        let (f, mut small, mut other) = ([wanted("f")], host(1), host(2));
-        small.memory_mib = 127;
-        other.runtimes.clear();
-        let hosts = [small, other];
-        assert_eq!(plan.plan(&f, &hosts, at(0)), []);
-        let actions = plan.plan(&f, &hosts, at(3_000));
-        let (code, message) = failure(&actions).unwrap();
-        assert_eq!(code, "InsufficientCapacity");
-        assert!(message.contains("128 MB"), "{message}");
-    }
-
-    #[test]
-    fn silence_is_asked_again_elsewhere_first() {
-        let mut plan = Preparations::default();
-        let (f, hosts) = ([wanted("f")], [host(1), host(2), host(3)]);
-        assert_eq!(asked(&plan.plan(&f, &hosts, at(0))), [1, 2]);
-        assert_eq!(plan.plan(&f, &hosts, at(4_999)), []);
-        assert_eq!(asked(&plan.plan(&f, &hosts, at(5_000))), [3, 1]);
-        assert_eq!(asked(&plan.plan(&f, &hosts, at(10_000))), [2, 3]);
-    }
-
-    #[test]
-    fn a_worker_that_left_is_replaced_at_once() {
-        let mut plan = Preparations::default();
-        let f = [wanted("f")];
-        assert_eq!(asked(&plan.plan(&f, &[host(1), host(2)], at(0))), [1, 2]);
-        assert_eq!(asked(&plan.plan(&f, &[host(2), host(3)], at(1))), [3]);
-    }
-
-    #[test]
-    fn failure_needs_a_second_opinion_when_there_is_one() {
-        let mut plan = Preparations::default();
-        let f = wanted("f");
-        let (wanted, both) = ([f.clone()], [host(1), host(2)]);
-        assert_eq!(asked(&plan.plan(&wanted, &both, at(0))), [1, 2]);
-        plan.on_prepared(NodeId(1), &f.key, Err(reason()));
-        assert_eq!(plan.plan(&wanted, &both, at(300)), []);
-        plan.on_prepared(NodeId(2), &f.key, Err(reason()));
-        let actions = plan.plan(&wanted, &both, at(301));
-        assert_eq!(settled(&actions), Some(&Settled::Failed(reason())));
-    }
-
-    #[test]
-    fn success_anywhere_outweighs_a_failure() {
-        let mut plan = Preparations::default();
-        let f = wanted("f");
-        let (wanted, both) = ([f.clone()], [host(1), host(2)]);
-        plan.plan(&wanted, &both, at(0));
-        plan.on_prepared(NodeId(1), &f.key, Err(reason()));
-        plan.on_prepared(NodeId(2), &f.key, Ok(()));
-        let actions = plan.plan(&wanted, &both, at(300));
-        assert_eq!(settled(&actions), Some(&Settled::Successful));
-    }
-
-    #[test]
-    fn the_only_worker_decides_a_failure() {
-        let mut plan = Preparations::default();
-        let f = wanted("f");
-        let wanted = [f.clone()];
-        plan.plan(&wanted, &[host(1)], at(0));
-        plan.on_prepared(NodeId(1), &f.key, Err(reason()));
-        let actions = plan.plan(&wanted, &[host(1)], at(250));
-        assert_eq!(settled(&actions), Some(&Settled::Failed(reason())));
-    }
-
-    #[test]
-    fn preparations_at_a_time_are_bounded() {
-        let mut plan = Preparations::default();
-        let many: Vec<Wanted> = (0..PREPARING_MAX + 10)
-            .map(|i| wanted(&format!("f{i}")))
-            .collect();
-        let actions = plan.plan(&many, &[host(1)], at(0));
-        assert_eq!(actions.len(), PREPARING_MAX);
-    }
-
-    #[test]
-    fn what_nobody_can_prepare_does_not_hold_up_the_rest() {
-        let mut plan = Preparations::default();
-        let mut many: Vec<Wanted> = (0..PREPARING_MAX + 10)
-            .map(|i| wanted(&format!("f{i}")))
-            .collect();
-        for wanted in &mut many {
-            wanted.runtime = Some("cobol".into());
-        }
-        many.push(wanted("z"));
-        assert_eq!(asked(&plan.plan(&many, &[host(1)], at(0))), [1]);
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

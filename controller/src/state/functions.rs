@@ -22,6 +22,31 @@ pub struct Functions {
     accounts: BTreeMap<AccountId, ByName>,
     /// Those that wait for a worker; follows from `accounts`.
     unsettled: BTreeSet<(AccountId, FunctionName)>,
+    /// Sums over an account's functions, which every command of it needs; follow from `accounts`.
+    totals: BTreeMap<AccountId, Totals>,
+}
+
+/// What functions take of their account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    set_aside: u64,
+    code_bytes: u128,
+}
+
+impl Totals {
+    fn of(function: &Function) -> Self {
+        let versions = std::iter::once(&function.latest).chain(published::snapshots(function));
+        Self {
+            set_aside: function.set_aside(),
+            code_bytes: versions.map(|v| u128::from(v.code.size_bytes)).sum(),
+        }
+    }
+
+    /// One function takes `after` instead of `before`, which is in here.
+    fn replace(&mut self, before: Self, after: Self) {
+        self.set_aside = self.set_aside - before.set_aside + after.set_aside;
+        self.code_bytes = self.code_bytes - before.code_bytes + after.code_bytes;
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,7 +67,14 @@ impl From<Stored> for Functions {
         let mut functions = Self {
             accounts: stored.accounts,
             unsettled: BTreeSet::new(),
+            totals: BTreeMap::new(),
         };
+        for (account, names) in &functions.accounts {
+            let totals = functions.totals.entry(account.clone()).or_default();
+            for function in names.values() {
+                totals.replace(Totals::default(), Totals::of(function));
+            }
+        }
         let unsettled = functions.iter().filter(|f| is_unsettled(f));
         functions.unsettled = unsettled
             .map(|f| (f.account.clone(), f.name.clone()))
@@ -82,6 +114,8 @@ impl Functions {
         self.unsettled
             .insert((function.account.clone(), function.name.clone()));
         names.insert(function.name.clone(), function.clone());
+        let totals = self.totals.entry(function.account.clone()).or_default();
+        totals.replace(Totals::default(), Totals::of(&function));
         Ok(function)
     }
 
@@ -123,11 +157,12 @@ impl Functions {
         change: &Change<'_>,
         edit: impl FnOnce(&mut FunctionVersion),
     ) -> Option<Function> {
-        let function = self.find_mut(account, name)?;
-        edit(&mut function.latest);
-        change.stamp(&mut function.latest);
-        function.update = UpdateStatus::InProgress;
-        let function = function.clone();
+        let function = self.edit(account, name, |function| {
+            edit(&mut function.latest);
+            change.stamp(&mut function.latest);
+            function.update = UpdateStatus::InProgress;
+            function.clone()
+        })?;
         self.unsettled.insert((account.clone(), name.clone()));
         Some(function)
     }
@@ -141,25 +176,14 @@ impl Functions {
         outcome: &Settled,
         revision_id: &str,
     ) -> Option<Function> {
-        let function = self
-            .find_mut(account, name)
+        self.function(account, name)
             .filter(|f| f.latest.generation == generation && is_unsettled(f))?;
-        function.latest.revision_id = revision_id.to_owned();
-        published::settle(function, generation, outcome);
-        match outcome {
-            Settled::Successful => {
-                function.state = State::Active;
-                function.update = UpdateStatus::Successful;
-                function.serving = Some(function.latest.clone());
-            }
-            Settled::Failed(reason) => {
-                if function.state == State::Pending {
-                    function.state = State::Failed(reason.clone());
-                }
-                function.update = UpdateStatus::Failed(reason.clone());
-            }
-        }
-        let function = function.clone();
+        let function = self.edit(account, name, |function| {
+            function.latest.revision_id = revision_id.to_owned();
+            published::settle(function, generation, outcome);
+            settle(function, outcome);
+            function.clone()
+        })?;
         self.unsettled.remove(&(account.clone(), name.clone()));
         Some(function)
     }
@@ -175,8 +199,12 @@ impl Functions {
             .get_mut(account)
             .and_then(|names| names.remove(name));
         self.unsettled.remove(&(account.clone(), name.clone()));
+        if let (Some(removed), Some(totals)) = (&removed, self.totals.get_mut(account)) {
+            totals.replace(Totals::of(removed), Totals::default());
+        }
         if self.accounts.get(account).is_some_and(BTreeMap::is_empty) {
             self.accounts.remove(account);
+            self.totals.remove(account);
         }
         removed.ok_or_else(|| not_found(region, account, name))
     }
@@ -188,10 +216,11 @@ impl Functions {
         reserved: Option<u32>,
         revision_id: &str,
     ) -> Option<Function> {
-        let function = self.find_mut(account, name)?;
-        function.reserved_concurrency = reserved;
-        revision_id.clone_into(&mut function.latest.revision_id);
-        Some(function.clone())
+        self.edit(account, name, |function| {
+            function.reserved_concurrency = reserved;
+            revision_id.clone_into(&mut function.latest.revision_id);
+            function.clone()
+        })
     }
 
     pub(super) fn tag(
@@ -202,14 +231,12 @@ impl Functions {
         set: &BTreeMap<String, String>,
         remove: &[String],
     ) -> Result<()> {
-        let function = self
-            .find_mut(account, name)
-            .ok_or_else(|| not_found(region, account, name))?;
+        let function = self.find(region, account, name)?;
         let mut tags = function.tags.clone();
         tags.retain(|key, _| !remove.contains(key));
         tags.extend(set.clone());
         check_tags(&tags)?;
-        function.tags = tags;
+        self.edit(account, name, |function| function.tags = tags);
         Ok(())
     }
 
@@ -229,12 +256,19 @@ impl Functions {
         self.accounts.get(account)?.get(name)
     }
 
-    pub(super) fn find_mut(
+    /// Changes a function; the sums over its account follow.
+    pub(super) fn edit<T>(
         &mut self,
         account: &AccountId,
         name: &FunctionName,
-    ) -> Option<&mut Function> {
-        self.accounts.get_mut(account)?.get_mut(name)
+        edit: impl FnOnce(&mut Function) -> T,
+    ) -> Option<T> {
+        let function = self.accounts.get_mut(account)?.get_mut(name)?;
+        let before = Totals::of(function);
+        let result = edit(function);
+        let totals = self.totals.entry(account.clone()).or_default();
+        totals.replace(before, Totals::of(function));
+        Some(result)
     }
 
     /// All functions by account and name.
@@ -255,6 +289,11 @@ impl Functions {
         self.unsettled
             .iter()
             .filter_map(|(account, name)| self.function(account, name))
+    }
+
+    /// A function, if a creation or update of it is under way.
+    pub fn unsettled_of(&self, account: &AccountId, name: &FunctionName) -> Option<&Function> {
+        self.function(account, name).filter(|f| is_unsettled(f))
     }
 
     /// Functions of an account by name, after `after`, at most `limit`; and whether there are more.
@@ -281,15 +320,13 @@ impl Functions {
 
     /// Bytes of code of an account: "the total size of deployment packages", each version counting once.
     pub fn code_bytes(&self, account: &AccountId) -> u64 {
-        self.of(account)
-            .flat_map(|f| std::iter::once(&f.latest).chain(published::snapshots(f)))
-            .map(|v| v.code.size_bytes)
-            .fold(0, u64::saturating_add)
+        let total = self.totals.get(account).map_or(0, |t| t.code_bytes);
+        u64::try_from(total).unwrap_or(u64::MAX)
     }
 
     /// Executions set aside for single functions of an account: reserved, or provisioned without a reservation.
     pub fn set_aside(&self, account: &AccountId) -> u64 {
-        self.of(account).map(Function::set_aside).sum()
+        self.totals.get(account).map_or(0, |t| t.set_aside)
     }
 
     /// Archives that functions refer to, layers included.
@@ -308,6 +345,23 @@ impl Change<'_> {
         version.generation = self.generation;
         version.last_modified = self.at;
         self.revision_id.clone_into(&mut version.revision_id);
+    }
+}
+
+/// What the end of a creation or update makes of a function.
+fn settle(function: &mut Function, outcome: &Settled) {
+    match outcome {
+        Settled::Successful => {
+            function.state = State::Active;
+            function.update = UpdateStatus::Successful;
+            function.serving = Some(function.latest.clone());
+        }
+        Settled::Failed(reason) => {
+            if function.state == State::Pending {
+                function.state = State::Failed(reason.clone());
+            }
+            function.update = UpdateStatus::Failed(reason.clone());
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Grants {
                 self.table.remove_pool(&pool, sequence);
             }
         }
-        self.drop_old_timeouts(account);
+        self.drop_old_timeouts(account, name);
     }
 
     /// What the account's functions without a reservation share.
@@ -124,22 +124,31 @@ impl Grants {
                 self.table.remove_pool(&pool, sequence);
             }
         }
-        self.drop_old_timeouts(account);
+        self.drop_old_timeouts(account, name);
+    }
+
+    /// Pools may have disappeared: what was kept about them is of no interest any more. For the end of each command.
+    pub(super) fn forget_gone(&mut self) {
+        for pool in self.table.take_gone() {
+            if let Some(name) = &pool.function {
+                self.drop_old_timeouts(&pool.account, name);
+            }
+        }
     }
 
     /// Timeouts of a function's pools are kept while the pools are, which outlive it by their grants.
-    fn drop_old_timeouts(&mut self, account: &AccountId) {
-        let table = &self.table;
-        let is_kept = |name: &FunctionName, provisioned: bool| {
-            let pools = table.pools_of(account, name);
-            pools.iter().any(|p| p.provisioned.is_some() == provisioned)
-        };
+    fn drop_old_timeouts(&mut self, account: &AccountId, name: &FunctionName) {
+        let pools = self.table.pools_of(account, name);
         for (provisioned, timeouts) in [
             (false, &mut self.reserved_timeouts_s),
             (true, &mut self.provisioned_timeouts_s),
         ] {
+            let is_kept = pools.iter().any(|p| p.provisioned.is_some() == provisioned);
+            if is_kept {
+                continue;
+            }
             if let Some(names) = timeouts.get_mut(account) {
-                names.retain(|name, _| is_kept(name, provisioned));
+                names.remove(name);
                 if names.is_empty() {
                     timeouts.remove(account);
                 }

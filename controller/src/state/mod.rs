@@ -88,10 +88,9 @@ fn changed(function: Function) -> Outcome {
 impl State {
     /// Applies the command at log index `index`. Total: a command that cannot be carried out is answered.
     pub fn apply(&mut self, index: u64, command: &Command) -> (Reply, Vec<Effect>) {
-        match self.try_apply(index, command) {
-            Ok(outcome) => outcome,
-            Err(error) => refused(error),
-        }
+        let outcome = self.try_apply(index, command).unwrap_or_else(refused);
+        self.grants.forget_gone();
+        outcome
     }
 
     fn try_apply(&mut self, index: u64, command: &Command) -> Result<Outcome> {

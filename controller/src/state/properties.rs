@@ -128,6 +128,9 @@ proptest! {
             if state.functions.of(&account).next().is_some() {
                 prop_assert_eq!(sum, 1_000);
             }
+            let stored = serde_json::to_string(&state.functions).unwrap();
+            let counted: crate::state::functions::Functions = serde_json::from_str(&stored).unwrap();
+            prop_assert_eq!(&counted, &state.functions, "sums follow from the functions");
         }
     }
 

@@ -88,10 +88,11 @@ impl State {
             latest_revision_id: revision_id,
             at,
         };
-        let function = self.functions.find_mut(account, name);
-        let function = function.ok_or_else(|| not_found(&self.region, account, name))?;
-        publish(function, None, &stamp);
-        let function = function.clone();
+        let published = self.functions.edit(account, name, |function| {
+            publish(function, None, &stamp);
+            function.clone()
+        });
+        let function = published.ok_or_else(|| not_found(&self.region, account, name))?;
         Ok(changed(function))
     }
 
@@ -119,9 +120,8 @@ impl State {
             return Ok((Reply::Function(Box::new(function)), Vec::new()));
         }
         function.changed = index;
-        if let Some(known) = self.functions.find_mut(account, name) {
-            known.clone_from(&function);
-        }
+        let replace = |known: &mut Function| known.clone_from(&function);
+        self.functions.edit(account, name, replace);
         self.set_pools(index, account, name);
         self.grants.raise_timeout(&function);
         Ok(changed(function))

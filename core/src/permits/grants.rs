@@ -79,6 +79,9 @@ pub struct GrantTable {
     #[serde(default, skip_serializing_if = "Carved::is_empty")]
     carved: Carved,
     last_sequence: GrantSequence,
+    /// Pools that disappeared since [`Self::take_gone`].
+    #[serde(skip)]
+    gone: Vec<PoolKey>,
 }
 
 impl GrantTable {
@@ -265,9 +268,14 @@ impl GrantTable {
 
     fn drop_grants(&mut self, worker: NodeId, sequence: GrantSequence) {
         self.last_sequence = self.last_sequence.max(sequence);
-        self.pools.retain(|_, pool| {
+        let gone = &mut self.gone;
+        self.pools.retain(|key, pool| {
             pool.grants.remove(&worker);
-            !(pool.retired && pool.grants.is_empty())
+            let is_done = pool.retired && pool.grants.is_empty();
+            if is_done {
+                gone.push(key.clone());
+            }
+            !is_done
         });
         let pools = &self.pools;
         self.carved.retain(|part| pools.contains_key(part));
@@ -281,6 +289,7 @@ impl GrantTable {
         {
             self.pools.remove(pool);
             self.carved.remove(pool);
+            self.gone.push(pool.clone());
         }
     }
 
@@ -319,6 +328,11 @@ impl GrantTable {
         }
         wanted.reverse();
         wanted
+    }
+
+    /// Pools that disappeared with their last grant since this was called before. Soft: not part of what is stored.
+    pub fn take_gone(&mut self) -> Vec<PoolKey> {
+        std::mem::take(&mut self.gone)
     }
 
     /// The registered life of a worker; `None` when it is unknown or forgotten.

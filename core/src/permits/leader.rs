@@ -254,24 +254,61 @@ impl LeaderPermits {
         candidates: &[Candidate],
         now: MonotonicMs,
     ) -> GrowPlan {
-        let resend_ms = self.timing.resend_ms;
-        if self
-            .committing
-            .get(&need.pool)
-            .is_some_and(|since| now.since(*since) < resend_ms)
-        {
+        if self.is_committing(&need.pool, now) {
             return GrowPlan::Wait;
         }
-        let candidates: Vec<Candidate> = candidates
+        let plan = plan_grow(table, need, &self.with_idle_permits(need, candidates, now));
+        self.note_plan(need, &plan, now);
+        plan
+    }
+
+    /// As [`Self::plan_grow`] of some of the candidates: a plan that is as good as one of them all, or `None` when only all
+    /// of them tell.
+    pub fn plan_grow_of_some(
+        &mut self,
+        table: &GrantTable,
+        need: &Need,
+        some: &[Candidate],
+        now: MonotonicMs,
+    ) -> Option<GrowPlan> {
+        if self.is_committing(&need.pool, now) {
+            return Some(GrowPlan::Wait);
+        }
+        let plan = plan_grow(table, need, &self.with_idle_permits(need, some, now));
+        match plan {
+            GrowPlan::Commit(_) | GrowPlan::UseIdle(_) => {
+                self.note_plan(need, &plan, now);
+                Some(plan)
+            }
+            GrowPlan::Move(_) | GrowPlan::Wait | GrowPlan::NoRoom | GrowPlan::Throttle => None,
+        }
+    }
+
+    /// Whether a commit for the pool is under way, which is to be waited for.
+    fn is_committing(&self, pool: &PoolKey, now: MonotonicMs) -> bool {
+        let since = self.committing.get(pool);
+        since.is_some_and(|since| now.since(*since) < self.timing.resend_ms)
+    }
+
+    fn with_idle_permits(
+        &self,
+        need: &Need,
+        candidates: &[Candidate],
+        now: MonotonicMs,
+    ) -> Vec<Candidate> {
+        candidates
             .iter()
             .filter(|c| self.is_live(c.worker, now) && !self.draining.contains(&c.worker))
             .map(|c| Candidate {
                 idle_permits: self.idle_permits(c.worker, &need.pool),
                 ..*c
             })
-            .collect();
-        let plan = plan_grow(table, need, &candidates);
-        match &plan {
+            .collect()
+    }
+
+    /// What is under way because of a plan.
+    fn note_plan(&mut self, need: &Need, plan: &GrowPlan, now: MonotonicMs) {
+        match plan {
             GrowPlan::Commit(changes) => {
                 self.committing.insert(need.pool.clone(), now);
                 // Who gets more is not asked for less.
@@ -283,7 +320,7 @@ impl LeaderPermits {
                 }
             }
             GrowPlan::Move(moves) => {
-                let until = now.plus(3 * resend_ms);
+                let until = now.plus(3 * self.timing.resend_ms);
                 for (worker, n) in moves {
                     let key = (*worker, need.pool.clone());
                     self.moves.insert(key, (*n, until));
@@ -292,7 +329,6 @@ impl LeaderPermits {
             // Nothing is under way because of these.
             GrowPlan::UseIdle(_) | GrowPlan::Wait | GrowPlan::NoRoom | GrowPlan::Throttle => {}
         }
-        plan
     }
 
     fn idle_permits(&self, worker: NodeId, pool: &PoolKey) -> u32 {

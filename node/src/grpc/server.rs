@@ -37,7 +37,7 @@ pub struct ServerOptions {
     pub keep_alive_interval: HumanDuration,
     /// A caller that does not answer a ping by then is cut off. Default 2s.
     pub keep_alive_timeout: HumanDuration,
-    /// Connections at a time; more wait in the kernel's queue. Default 1024 connections.
+    /// Connections at a time; more wait in the kernel's queue. A controller has one of each node. Default 8192 connections.
     pub max_connections: u32,
     /// Calls running at a time on one connection; more wait in the caller. Default 1024 calls.
     pub max_streams_per_connection: u32,
@@ -55,7 +55,7 @@ impl Default for ServerOptions {
         Self {
             keep_alive_interval: HumanDuration::from_secs(1),
             keep_alive_timeout: HumanDuration::from_secs(2),
-            max_connections: 1024,
+            max_connections: 8192,
             max_streams_per_connection: 1024,
             stream_window: HumanSize::from_mib(4),
             connection_window: HumanSize::from_mib(16),
@@ -69,8 +69,8 @@ impl DocumentedOptions for ServerOptions {
 keep_alive_interval = "1s"
 # A caller that does not answer a ping by then is cut off.
 keep_alive_timeout = "2s"
-# Connections at a time; more wait in the kernel's queue.
-max_connections = 1024
+# Connections at a time; more wait in the kernel's queue. A controller has one of each node.
+max_connections = 8192
 # Calls running at a time on one connection; more wait in the caller.
 max_streams_per_connection = 1024
 # Bytes a caller may send on one call before it must wait.

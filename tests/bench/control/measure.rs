@@ -88,6 +88,8 @@ impl Bench {
         let before = cpu::micros(pid)?;
         let decisions = self.decisions(decided).await?;
         let decision_us = cpu::micros(pid)? - before;
+        self.nodes.start_gateway(dir)?;
+        self.gateway_is_ready().await?;
         say("cold starts through the gateway");
         let before = cpu::micros(pid)?;
         let cold_starts = self.cold_starts(invoked).await?;
@@ -151,6 +153,20 @@ impl Bench {
                 .iter()
                 .filter(|n| n.role == "worker" && n.alive);
             Ok(alive.count() as u64 == self.scale.workers)
+        })
+        .await
+    }
+
+    /// The gateway has a stream to every worker.
+    async fn gateway_is_ready(&self) -> anyhow::Result<()> {
+        let wanted = self.scale.workers.to_string();
+        until("the gateway hears all workers", async || {
+            let metrics = self.nodes.gateway_metrics().await.unwrap_or_default();
+            let streams = metrics.lines().find_map(|line| {
+                let (name, value) = line.split_once(' ')?;
+                name.ends_with("worker_streams").then_some(value)
+            });
+            Ok(streams == Some(wanted.as_str()))
         })
         .await
     }

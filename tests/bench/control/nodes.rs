@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use hearth_node::config::HumanDuration;
 use hearth_node::telemetry::TelemetryOptions;
 use hearth_tests::cluster::{Ready, build_dir};
+use hearth_tests::http::Connection;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
@@ -30,6 +31,8 @@ pub(crate) struct Nodes {
     pub(crate) controllers: BTreeMap<u64, (u32, String)>,
     pub(crate) fleet_pid: u32,
     pub(crate) gateway_pid: u32,
+    /// Where the gateway serves, and where its metrics are.
+    gateway_addrs: [SocketAddr; 2],
     /// The gateway, as the HTTP client of the tests wants it.
     pub(crate) ready: Ready,
 }
@@ -54,9 +57,9 @@ pub(crate) fn raise_descriptor_limit() -> anyhow::Result<()> {
 }
 
 impl Nodes {
-    /// Starts three controllers and a gateway in `dir`.
+    /// Starts three controllers in `dir`.
     pub(crate) fn start(dir: &Path, scale: Scale) -> anyhow::Result<Self> {
-        let ports = free_ports(4)?;
+        let ports = free_ports(5)?;
         let peers: BTreeMap<u64, String> = (1..=3)
             .zip(&ports)
             .map(|(id, port)| (id, port.to_string()))
@@ -66,6 +69,7 @@ impl Nodes {
             controllers: BTreeMap::new(),
             fleet_pid: 0,
             gateway_pid: 0,
+            gateway_addrs: [ports[3], ports[4]],
             ready: ready(ports[3]),
         };
         for (id, addr) in &peers {
@@ -73,9 +77,23 @@ impl Nodes {
             let pid = nodes.spawn(dir, "controller", *id, &options)?;
             nodes.controllers.insert(*id, (pid, addr.clone()));
         }
-        let options = gateway(&nodes, ports[3]);
-        nodes.gateway_pid = nodes.spawn(dir, "gateway", GATEWAY_ID, &options)?;
         Ok(nodes)
+    }
+
+    /// Starts the gateway: it hears every worker ten times a second, which the leader's numbers are not to be mixed with.
+    pub(crate) fn start_gateway(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let options = gateway(self);
+        self.gateway_pid = self.spawn(dir, "gateway", GATEWAY_ID, &options)?;
+        Ok(())
+    }
+
+    /// The gateway's metrics.
+    pub(crate) async fn gateway_metrics(&self) -> anyhow::Result<String> {
+        let addr = self.gateway_addrs[1];
+        let mut connection = Connection::open(&format!("http://{addr}")).await?;
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: {addr}\r\n\r\n");
+        let answer = connection.send(request.as_bytes()).await?;
+        String::from_utf8(answer.body).context("reading metrics")
     }
 
     /// Starts the simulated workers.
@@ -187,12 +205,13 @@ fn controller(
     options
 }
 
-fn gateway(nodes: &Nodes, listen: SocketAddr) -> hearth_gateway::Options {
+fn gateway(nodes: &Nodes) -> hearth_gateway::Options {
+    let [listen, admin_listen] = nodes.gateway_addrs;
     hearth_gateway::Options {
         node_id: GATEWAY_ID,
         cluster_id: CLUSTER_ID.to_owned(),
         listen,
-        admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        admin_listen,
         controllers: nodes.addresses(),
         account_id: ACCOUNT.to_owned(),
         access_key_id: nodes.ready.access_key_id.clone(),
