@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_core::election;
 use hearth_node::blocking;
 use hearth_proto::internal::v1::raft_peer_server::RaftPeerServer;
 use openraft::{ChangeMembers, Raft};
@@ -21,6 +22,7 @@ use super::members::Members;
 use super::network::Network;
 use super::options::Options;
 use super::peers::{MAX_MESSAGE_BYTES, Peers};
+use super::pulse::Pulse;
 use super::service::PeerService;
 use super::snapshot::Snapshots;
 use super::state_machine::StateMachine;
@@ -47,6 +49,9 @@ pub(super) struct Inner<M: Machine> {
     pub(super) cell: Arc<MachineCell<M>>,
     pub(super) peers: Arc<Peers>,
     pub(super) log: LogStore,
+    pub(super) pulse: Arc<Pulse>,
+    /// A leader that hears no majority for so long leads no more.
+    pub(super) lease: Duration,
     pub(super) leadership: watch::Receiver<Leadership>,
     fatal: watch::Receiver<Option<String>>,
     pub(super) request_timeout: Duration,
@@ -81,15 +86,20 @@ impl<M: Machine> Consensus<M> {
     /// has contacted it.
     pub async fn start(options: Options, machine: M) -> Result<Self, StartError> {
         options.validate().map_err(StartError::Options)?;
-        let config = config::raft_config(&options)
-            .map_err(|error| StartError::Options(error.to_string()))?;
         let cell = MachineCell::new(machine);
+        let pulse = Pulse::new(Arc::clone(&options.clock));
         let (log, machine) = {
-            let (options, cell) = (options.clone(), Arc::clone(&cell));
-            blocking::run(move || open(&options, cell))
+            let (options, cell, pulse) = (options.clone(), Arc::clone(&cell), Arc::clone(&pulse));
+            blocking::run(move || open(&options, cell, &pulse))
                 .await
                 .map_err(|error| StartError::Raft(error.to_string()))??
         };
+        let flush_ms = pulse.measured().flush_ms;
+        let timing = election::timing(flush_ms);
+        let (vote_ms, lease_ms) = (timing.vote_ms, timing.lease_ms);
+        tracing::info!(flush_ms, vote_ms, lease_ms, "election times");
+        let config = config::raft_config(&options, timing)
+            .map_err(|error| StartError::Options(error.to_string()))?;
         let peers = Arc::new(Peers::new(
             options.node_id,
             options.cluster_id,
@@ -111,6 +121,8 @@ impl<M: Machine> Consensus<M> {
             cell,
             peers,
             log,
+            pulse,
+            lease: Duration::from_millis(lease_ms),
             leadership: watched.leadership.subscribe(),
             fatal: watched.fatal.subscribe(),
             request_timeout: options.request_timeout,
@@ -124,6 +136,10 @@ impl<M: Machine> Consensus<M> {
             .tasks
             .spawn(watcher::watch_metrics(Arc::clone(&inner), watched));
         inner.tasks.spawn(watch_level(Arc::clone(&inner)));
+        if inner.is_one_of_several().await {
+            inner.pulse.began_anew();
+        }
+        inner.tasks.spawn(govern_elections(Arc::clone(&inner)));
         Ok(Self { inner })
     }
 
@@ -302,10 +318,17 @@ async fn watch_level<M: Machine>(inner: Arc<Inner<M>>) {
     }
 }
 
+/// A node that lately missed heartbeats of a leader that is well waits longer than openraft would.
+async fn govern_elections<M: Machine>(inner: Arc<Inner<M>>) {
+    let may_elect = |may| inner.raft.runtime_config().elect(may);
+    inner.pulse.govern(may_elect, inner.stop.clone()).await;
+}
+
 /// Opens what is on disk: snapshots first, because the log needs to know how far they reach.
 fn open<M: Machine>(
     options: &Options,
     cell: Arc<MachineCell<M>>,
+    pulse: &Arc<Pulse>,
 ) -> Result<(LogStore, StateMachine<M>), StartError> {
     let snapshot_dir = options.data_dir.join("snapshots");
     let log_dir = options.data_dir.join("log");
@@ -321,6 +344,7 @@ fn open<M: Machine>(
         options.node_id,
         &options.cluster_id,
         Some(snapshots.durable()),
+        pulse,
     )
     .map_err(|source| StartError::Log {
         path: log_dir.clone(),

@@ -25,9 +25,6 @@ const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// What a leader that handed over gets for the answers it still owes.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
-/// A majority answers ten heartbeats a second; without it for so long, a leader leads no more.
-const QUORUM_LOST: Duration = Duration::from_millis(1_000);
-
 /// Why a node did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -262,7 +259,7 @@ impl<M: Machine> Inner<M> {
         let metrics = metrics.borrow_watched();
         let is_alone = metrics.membership_config.membership().voter_ids().count() < 2;
         let acked = metrics.last_quorum_acked.as_ref();
-        !is_alone && acked.is_some_and(|acked| acked.elapsed() > QUORUM_LOST)
+        !is_alone && acked.is_some_and(|acked| acked.elapsed() > self.lease)
     }
 
     /// The index a linearizable read needs, if this node leads and a quorum says so.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_node::clock::{SharedClock, SystemClock};
 use tonic::transport::{Channel, Endpoint};
 
 use super::storage::{MachineStorage, Storage};
@@ -25,6 +26,8 @@ pub struct Options {
     pub dialer: Arc<dyn Dialer>,
     /// Where the log and the snapshots are. Default the machine's disk.
     pub storage: Arc<dyn Storage>,
+    /// What flushes and heartbeats are timed with. Default the machine's clock.
+    pub clock: SharedClock,
     /// How long `propose` and `read_index` try before they give up. Default 5 s.
     pub request_timeout: Duration,
     /// How long `propose` waits for a leader before it says that nothing happened, so that the caller may ask another node,
@@ -52,6 +55,7 @@ impl Options {
             peers,
             dialer: Arc::new(PlainDialer),
             storage: Arc::new(MachineStorage),
+            clock: SystemClock::shared(),
             request_timeout: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             snapshot_every: 5_000,

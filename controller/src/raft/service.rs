@@ -57,7 +57,11 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         let message = request.into_inner();
         self.check(message.header.as_ref())?;
         let rpc = append_request(message).map_err(malformed)?;
+        let leader = rpc.vote;
         let response = self.inner.raft.append_entries(rpc).await.map_err(stopped)?;
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            self.inner.pulse.hear(leader);
+        }
         let result = match response {
             AppendEntriesResponse::Success => Reply::Success(pb::RaftBlank {}),
             AppendEntriesResponse::PartialSuccess(last) => Reply::Partial(pb::PartialSuccess {

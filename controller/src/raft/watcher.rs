@@ -52,6 +52,10 @@ pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Wat
                 "leadership changed"
             );
         }
+        // The first entry of a term waits for a disk; until followers know whom they elected, one may ask for votes itself.
+        if changed && leadership.is_leader && inner.raft.trigger().heartbeat().await.is_err() {
+            tracing::debug!("raft stopped before the first heartbeat of its term");
+        }
         if leadership.is_leader && now.membership_config.membership().get_joint_config().len() > 1 {
             inner.finish_joint_membership();
         }

@@ -11,6 +11,7 @@ use hearth_proto::internal::v1 as pb;
 
 use super::record::{self, RecordError};
 use crate::raft::codec::{self, CodecError};
+use crate::raft::pulse::Pulse;
 use crate::raft::storage::{LogChange, LogEngine, LogKey, Storage};
 use crate::raft::types::{Entry, LogId, Vote};
 
@@ -18,6 +19,8 @@ use crate::raft::types::{Entry, LogId, Vote};
 const FORMAT_VERSION: u32 = 1;
 /// Keys deleted per batch while opening.
 const DELETE_STEP: usize = 512;
+/// Flushes that are timed while opening.
+const FLUSHES_TIMED: usize = 8;
 
 pub(super) const KEY_VOTE: &[u8] = b"vote";
 pub(super) const KEY_PURGED: &[u8] = b"purged";
@@ -107,6 +110,22 @@ impl Disk {
         disk.engine.sync()?;
         let recovered = disk.recover()?;
         Ok((disk, recovered))
+    }
+
+    /// Measures a few flushes, for elections until the log's own flushes tell more. Blocks.
+    pub(super) fn time_flushes(&self, storage: &dyn Storage, pulse: &Pulse) -> io::Result<()> {
+        for _ in 0..FLUSHES_TIMED {
+            // A flush without a change would be none.
+            let mark = FORMAT_VERSION.to_be_bytes();
+            self.engine.set_marks(&[(KEY_FORMAT, Some(&mark))])?;
+            let begun = pulse.begin();
+            self.engine.sync()?;
+            match storage.simulated_sync() {
+                Some(took) => pulse.flush_took(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+                None => pulse.flushed(begun),
+            }
+        }
+        Ok(())
     }
 
     fn check_identity(&self, node_id: u64, cluster_id: &str) -> Result<(), OpenError> {

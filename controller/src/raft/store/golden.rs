@@ -47,7 +47,8 @@ fn entries() -> Vec<Entry> {
 
 fn open(dir: &Path) -> LogStore {
     let storage: Arc<dyn Storage> = Arc::new(MachineStorage);
-    LogStore::open(&storage, dir, 2, "golden", None).unwrap()
+    let pulse = crate::raft::pulse::Pulse::new(hearth_node::clock::SystemClock::shared());
+    LogStore::open(&storage, dir, 2, "golden", None, &pulse).unwrap()
 }
 
 fn lines(dir: &Path) -> String {

@@ -33,6 +33,7 @@ pub(super) use sled_engine::SledEngine;
 use self::cache::Cache;
 use self::disk::Disk;
 use self::writer::{Op, Writer};
+use super::pulse::Pulse;
 use super::storage::Storage;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -111,8 +112,10 @@ impl LogStore {
         node_id: u64,
         cluster_id: &str,
         snapshot: DurableSnapshot,
+        pulse: &Arc<Pulse>,
     ) -> Result<Self, OpenError> {
         let (disk, recovered) = Disk::open(&**storage, dir, node_id, cluster_id)?;
+        disk.time_flushes(&**storage, pulse)?;
         let last = recovered.entries.last().map(|entry| entry.log_id);
         let mut state = State {
             vote: recovered.vote,
@@ -136,7 +139,7 @@ impl LogStore {
             written: written_tx.subscribe(),
             fatal: fatal_tx.subscribe(),
         });
-        let writer = Writer::new(disk, operations, written_tx, fatal_tx);
+        let writer = Writer::new(disk, operations, written_tx, fatal_tx, Arc::clone(pulse));
         if storage.simulated_sync().is_some() {
             tokio::spawn(writer.run_simulated(Arc::clone(storage)));
         } else {
