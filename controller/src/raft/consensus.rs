@@ -108,6 +108,7 @@ impl<M: Machine> Consensus<M> {
         ));
         let network = Network {
             peers: Arc::clone(&peers),
+            log: log.clone(),
         };
         let raft = Raft::new(options.node_id, config, network, log.clone(), machine)
             .await

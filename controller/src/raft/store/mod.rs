@@ -165,6 +165,11 @@ impl LogStore {
         self.shared.state().purged
     }
 
+    /// The last entry, durable or not.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.shared.state().last
+    }
+
     /// Flushes, ends the writer and lets go of the directory.
     pub(super) async fn close(&self) -> io::Result<()> {
         let result = self.ask(Op::Stop).await;
