@@ -115,7 +115,10 @@ impl Peers {
     }
 
     /// Refuses requests of another cluster or meant for another node.
-    pub(super) fn check(&self, header: Option<&pb::PeerHeader>) -> Result<(), Status> {
+    pub(super) fn check<'a>(
+        &self,
+        header: Option<&'a pb::PeerHeader>,
+    ) -> Result<&'a pb::PeerHeader, Status> {
         let header = header
             .ok_or_else(|| refusal(ErrorCode::InvalidParameterValue, "peer header is missing"))?;
         if header.cluster_id != self.cluster_id {
@@ -133,7 +136,7 @@ impl Peers {
                 format!("this is node {}, not {}", self.node_id, header.to_node),
             ));
         }
-        Ok(())
+        Ok(header)
     }
 }
 
