@@ -24,6 +24,9 @@ const VOTE_MIN_MS: u64 = 150;
 const VOTE_MAX_MS: u64 = 400;
 /// The lease is longer than a vote by so much: draws differ by up to as much, so that one candidate is usually first.
 const SPREAD_MS: u64 = 250;
+/// What followers heard last of a leader that lost its majority may be as late as the end of its lease; then they wait for the
+/// lease, for their draw, and perhaps for a second one. Heartbeats before that would begin all of it anew.
+const PROBE_LEASES: u64 = 4;
 /// A controller that measured the worst asks for votes after so long all the same.
 const PATIENCE_MAX_MS: u64 = 1_100;
 /// What is measured counts for so long at least, and at most for twice that.
@@ -51,7 +54,7 @@ pub fn timing(flush_ms: u64) -> Timing {
     Timing {
         vote_ms,
         lease_ms,
-        probe_ms: 2 * lease_ms,
+        probe_ms: PROBE_LEASES * lease_ms,
     }
 }
 
@@ -120,7 +123,7 @@ mod tests {
             (100, 300, 550),
         ];
         for (flush, vote_ms, lease_ms) in table {
-            let probe_ms = 2 * lease_ms;
+            let probe_ms = PROBE_LEASES * lease_ms;
             let expected = Timing {
                 vote_ms,
                 lease_ms,
