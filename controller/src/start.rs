@@ -283,6 +283,7 @@ fn raft_options(
     raft.dialer = Arc::new(dialer);
     raft.storage = storage;
     raft.clock = seams.clock.clone();
+    raft.random = seams.random.clone();
     raft.request_timeout = options.raft.request_timeout.0;
     raft.patience = PATIENCE.min(raft.request_timeout);
     raft.snapshot_every = options.raft.snapshot_every;

@@ -279,6 +279,7 @@ fn status(error: &MembershipError) -> Status {
     match error {
         MembershipError::Refused(_) => Status::failed_precondition(error.to_string()),
         MembershipError::NotLeader { .. }
+        | MembershipError::Silent { .. }
         | MembershipError::Timeout { .. }
         | MembershipError::Stopped(_) => unavailable(error.to_string()),
     }

@@ -26,7 +26,7 @@ use super::pulse::Pulse;
 use super::service::PeerService;
 use super::snapshot::Snapshots;
 use super::state_machine::StateMachine;
-use super::store::LogStore;
+use super::store::{LogStore, Owner};
 use super::types::TypeConfig;
 use super::watcher::{self, Leadership, Watched};
 
@@ -54,6 +54,8 @@ pub(super) struct Inner<M: Machine> {
     pub(super) lease: Duration,
     pub(super) leadership: watch::Receiver<Leadership>,
     fatal: watch::Receiver<Option<String>>,
+    /// The cluster knows this node by another disk: the process must end.
+    pub(super) disk_lost: watch::Sender<Option<String>>,
     pub(super) request_timeout: Duration,
     level: watch::Sender<u32>,
     pub(super) patience: Duration,
@@ -103,6 +105,7 @@ impl<M: Machine> Consensus<M> {
         let peers = Arc::new(Peers::new(
             options.node_id,
             options.cluster_id,
+            log.disk_id().to_owned(),
             options.peers,
             options.dialer,
         ));
@@ -126,6 +129,7 @@ impl<M: Machine> Consensus<M> {
             lease: Duration::from_millis(lease_ms),
             leadership: watched.leadership.subscribe(),
             fatal: watched.fatal.subscribe(),
+            disk_lost: watch::Sender::default(),
             request_timeout: options.request_timeout,
             level: watch::Sender::default(),
             patience: options.patience,
@@ -137,7 +141,8 @@ impl<M: Machine> Consensus<M> {
             .tasks
             .spawn(watcher::watch_metrics(Arc::clone(&inner), watched));
         inner.tasks.spawn(watch_level(Arc::clone(&inner)));
-        if inner.is_one_of_several().await {
+        let voters = inner.learn_membership().await;
+        if voters > 1 {
             inner.pulse.began_anew();
         }
         inner.tasks.spawn(govern_elections(Arc::clone(&inner)));
@@ -302,6 +307,7 @@ async fn watch_level<M: Machine>(inner: Arc<Inner<M>>) {
     let mut known = BTreeMap::new();
     loop {
         let level = inner.level(&mut known).await;
+        inner.adopt_disks(&known).await;
         inner.level.send_if_modified(|before| {
             let has_changed = *before != level;
             *before = level;
@@ -337,13 +343,17 @@ fn open<M: Machine>(
         path: snapshot_dir.clone(),
         source,
     };
+    let owner = Owner {
+        node_id: options.node_id,
+        cluster_id: options.cluster_id.clone(),
+        new_disk: options.random.uuid(),
+    };
     let files = options.storage.files();
     let snapshots = Snapshots::open(files, &snapshot_dir).map_err(in_snapshots)?;
     let log = LogStore::open(
         &options.storage,
         &log_dir,
-        options.node_id,
-        &options.cluster_id,
+        &owner,
         Some(snapshots.durable()),
         pulse,
     )

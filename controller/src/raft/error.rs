@@ -97,6 +97,12 @@ pub enum MembershipError {
         /// Last known leader: id and address.
         leader: Option<(u64, String)>,
     },
+    /// The controller does not answer. Nothing happened.
+    #[error("controller {node} does not answer")]
+    Silent {
+        /// Which.
+        node: u64,
+    },
     /// Consensus refused the change; it says why.
     #[error("membership change refused: {0}")]
     Refused(String),

@@ -11,6 +11,7 @@ use openraft::async_runtime::{Instant as _, watch::WatchReceiver as _};
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use tokio::sync::watch;
 
+use super::codec;
 use super::consensus::{Inner, Proposed};
 use super::error::{ProposeError, ReadError};
 use super::machine::Machine;
@@ -353,7 +354,7 @@ pub(super) fn refusal_to_pb(refusal: Refusal) -> pb::ForwardRefusal {
     };
     pb::ForwardRefusal {
         kind: kind.into(),
-        leader: leader.map(|(node_id, address)| pb::RaftMember { node_id, address }),
+        leader: leader.map(codec::address_to_pb),
         detail,
     }
 }

@@ -16,7 +16,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{BasicNode, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::{RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
@@ -24,7 +24,7 @@ use super::codec::{self, CodecError};
 use super::peers::{Lane, Peers, request};
 use super::snapshot_file;
 use super::store::LogStore;
-use super::types::{LogId, Snapshot, SnapshotData, TypeConfig, Vote};
+use super::types::{LogId, Member, Snapshot, SnapshotData, TypeConfig, Vote};
 
 /// Deadline of an append that carries entries: openraft's own is the heartbeat interval, less than one slow
 /// fsync of the follower or one full request on a slow link.
@@ -42,7 +42,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    fn peer(&self, target: u64, node: &BasicNode, lane: Lane) -> Peer {
+    fn peer(&self, target: u64, node: &Member, lane: Lane) -> Peer {
         Peer {
             peers: Arc::clone(&self.peers),
             target,
@@ -56,7 +56,7 @@ impl Network {
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
         // openraft makes this client when a term begins, before the term's own entries.
         let common = self.log.last().map_or(Common::Unknown, Common::Guess);
         Peer {
@@ -65,11 +65,11 @@ impl RaftNetworkFactory<TypeConfig> for Network {
         }
     }
 
-    async fn new_heartbeat_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Peer {
         self.peer(target, node, Lane::Control)
     }
 
-    async fn new_snapshot_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Peer {
         self.peer(target, node, Lane::Snapshot)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_node::clock::{SharedClock, SystemClock};
+use hearth_node::random::{SharedRandom, SystemRandom};
 use tonic::transport::{Channel, Endpoint};
 
 use super::storage::{MachineStorage, Storage};
@@ -28,6 +29,8 @@ pub struct Options {
     pub storage: Arc<dyn Storage>,
     /// What flushes and heartbeats are timed with. Default the machine's clock.
     pub clock: SharedClock,
+    /// Where the id of a new disk comes from. Default the system's randomness.
+    pub random: SharedRandom,
     /// How long `propose` and `read_index` try before they give up. Default 5 s.
     pub request_timeout: Duration,
     /// How long `propose` waits for a leader before it says that nothing happened, so that the caller may ask another node,
@@ -56,6 +59,7 @@ impl Options {
             dialer: Arc::new(PlainDialer),
             storage: Arc::new(MachineStorage),
             clock: SystemClock::shared(),
+            random: SystemRandom::shared(),
             request_timeout: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             snapshot_every: 5_000,

@@ -20,7 +20,7 @@ use super::codec::{self, CodecError};
 use super::consensus::Inner;
 use super::follow;
 use super::machine::Machine;
-use super::peers::refusal;
+use super::peers::{DiskLost, refusal};
 use super::snapshot_file::{self, FormatError};
 use super::types::{Snapshot, TypeConfig};
 
@@ -57,6 +57,26 @@ impl<M: Machine> PeerService<M> {
 
     /// Whether the header is of this cluster, for this node, and of whom the connection is.
     fn check(&self, caller: &Extensions, header: Option<&pb::PeerHeader>) -> Result<(), Status> {
+        let header = self.inner.peers.check(header)?;
+        check_claim(caller, NodeRole::Controller, header.from_node)?;
+        self.inner.peers.check_disks(header).map_err(|lost| {
+            let text = match lost {
+                DiskLost::Theirs(text) => text,
+                DiskLost::Ours(text) => {
+                    self.inner.disk_lost.send_replace(Some(text.clone()));
+                    text
+                }
+            };
+            refusal(ErrorCode::PreconditionFailed, text)
+        })
+    }
+
+    /// As [`PeerService::check`], for a question that nodes with any disk are asked.
+    fn check_name(
+        &self,
+        caller: &Extensions,
+        header: Option<&pb::PeerHeader>,
+    ) -> Result<(), Status> {
         let header = self.inner.peers.check(header)?;
         check_claim(caller, NodeRole::Controller, header.from_node)
     }
@@ -210,7 +230,7 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         &self,
         request: Request<pb::PeerStatusRequest>,
     ) -> Result<Response<pb::PeerStatusReply>, Status> {
-        self.open(request, |message| message.header.as_ref())?;
+        self.check_name(request.extensions(), request.get_ref().header.as_ref())?;
         let initialized = self.inner.raft.is_initialized().await.map_err(fatal)?;
         Ok(Response::new(self.inner.status(initialized)))
     }

@@ -28,6 +28,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use disk::OpenError;
+pub(super) use disk::Owner;
 pub(super) use sled_engine::SledEngine;
 
 use self::cache::Cache;
@@ -58,6 +59,7 @@ struct Shared {
     state: Mutex<State>,
     /// Gone once the store is closed, so that the directory can be opened again.
     disk: Mutex<Option<Disk>>,
+    disk_id: String,
     written: watch::Receiver<Option<u64>>,
     fatal: watch::Receiver<Option<String>>,
 }
@@ -94,11 +96,10 @@ impl Shared {
 pub(super) fn seed(
     storage: &dyn Storage,
     dir: &Path,
-    node_id: u64,
-    cluster_id: &str,
+    owner: &Owner,
     vote: &Vote,
 ) -> Result<(), OpenError> {
-    let (disk, _) = Disk::open(storage, dir, node_id, cluster_id)?;
+    let (disk, _) = Disk::open(storage, dir, owner)?;
     let vote = disk::encode_vote(vote);
     disk.engine.set_marks(&[(disk::KEY_VOTE, Some(&vote))])?;
     Ok(disk.engine.sync()?)
@@ -109,12 +110,12 @@ impl LogStore {
     pub(super) fn open(
         storage: &Arc<dyn Storage>,
         dir: &Path,
-        node_id: u64,
-        cluster_id: &str,
+        owner: &Owner,
         snapshot: DurableSnapshot,
         pulse: &Arc<Pulse>,
     ) -> Result<Self, OpenError> {
-        let (disk, recovered) = Disk::open(&**storage, dir, node_id, cluster_id)?;
+        let (disk, recovered) = Disk::open(&**storage, dir, owner)?;
+        let disk_id = disk.id()?;
         disk.time_flushes(&**storage, pulse)?;
         let last = recovered.entries.last().map(|entry| entry.log_id);
         let mut state = State {
@@ -136,6 +137,7 @@ impl LogStore {
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             disk: Mutex::new(Some(disk.clone())),
+            disk_id,
             written: written_tx.subscribe(),
             fatal: fatal_tx.subscribe(),
         });
@@ -158,6 +160,11 @@ impl LogStore {
     /// `Some(reason)` once the log can no longer be written: the process must end.
     pub(super) fn fatal(&self) -> watch::Receiver<Option<String>> {
         self.shared.fatal.clone()
+    }
+
+    /// Id of the disk, for as long as it is the same.
+    pub(super) fn disk_id(&self) -> &str {
+        &self.shared.disk_id
     }
 
     /// First entry still in the log, and the purge mark.
