@@ -25,6 +25,13 @@ pub(crate) struct Worker {
     pub(crate) kept: BTreeMap<PoolKey, Kept>,
 }
 
+impl Worker {
+    /// Invocations in flight, of all pools.
+    fn in_flight(&self) -> u32 {
+        self.pools.values().map(|pool| pool.in_flight).sum()
+    }
+}
+
 /// Sandboxes a worker keeps for a version's provisioned concurrency.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -78,7 +85,8 @@ impl Observed {
         let candidate = |(id, worker): (NodeId, &Worker)| Candidate {
             worker: id,
             incarnation: worker.incarnation,
-            load: worker.pools.values().map(|p| p.in_flight).sum(),
+            load: worker.in_flight(),
+            can_make_room: worker.memory_mib >= memory_mib && worker.sandboxes > worker.in_flight(),
             // Filled in by `LeaderPermits`.
             idle_permits: 0,
             has_room: if anyone_free {
