@@ -20,7 +20,7 @@ const SLOW_FLUSH_MS: u64 = 50;
 pub(super) struct Pulse {
     clock: SharedClock,
     state: Mutex<State>,
-    /// The leader was heard.
+    /// There is a new reason to wait.
     heard: Notify,
 }
 
@@ -97,6 +97,16 @@ impl Pulse {
         let now = self.now();
         let mut state = self.state();
         state.hold_until = now.plus(election::START_PATIENCE_MS);
+    }
+
+    /// This node gave its vote, to itself or another.
+    pub(super) fn voted(&self) {
+        let hold = election::after_vote_ms(self.measured());
+        let until = self.now().plus(hold);
+        let mut state = self.state();
+        state.hold_until = state.hold_until.max(until);
+        drop(state);
+        self.heard.notify_one();
     }
 
     /// How long this node must go on hearing nothing before it may ask for votes.

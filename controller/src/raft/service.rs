@@ -116,6 +116,9 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         let message = self.open(request, |message| message.header.as_ref())?;
         let rpc = vote_request(message).map_err(malformed)?;
         let response = self.inner.raft.vote(rpc).await.map_err(stopped)?;
+        if response.vote_granted {
+            self.inner.pulse.voted();
+        }
         Ok(Response::new(vote_reply(&response)))
     }
 

@@ -43,6 +43,9 @@ pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Wat
     loop {
         let now = metrics.borrow_and_update().clone();
         let leadership = leadership(&inner, &now);
+        if now.state == ServerState::Candidate && now.current_term > leadership_term(&watched) {
+            inner.pulse.voted();
+        }
         let changed = watched
             .leadership
             .send_if_modified(|known| std::mem::replace(known, leadership.clone()) != leadership);
@@ -94,6 +97,11 @@ pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Wat
             }
         }
     }
+}
+
+/// Term of what was told last.
+fn leadership_term(watched: &Watched) -> u64 {
+    watched.leadership.borrow().term
 }
 
 /// Which node has which disk, by a membership.

@@ -137,7 +137,7 @@ impl Disk {
     /// Id of the disk.
     pub(super) fn id(&self) -> Result<String, OpenError> {
         let mark = self.engine.mark(KEY_DISK)?.unwrap_or_default();
-        String::from_utf8(mark.clone()).map_err(|error| OpenError::Damaged(error.to_string()))
+        String::from_utf8(mark).map_err(|error| OpenError::Damaged(error.to_string()))
     }
 
     /// Measures a few flushes, for elections until the log's own flushes tell more. Blocks.
