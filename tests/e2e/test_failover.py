@@ -100,9 +100,10 @@ def test_a_machine_with_too_much_to_do_elects_nobody(three, tmp_path):
     try:
         end = time.monotonic() + 20
         while time.monotonic() < end:
-            seconds, failed = next_write(client, writes)
-            assert not failed, failed
-            writes, slowest = writes + 1, max(slowest, seconds)
+            begin = time.monotonic()
+            # A tag is a write that another one under way does not refuse.
+            client.tag_resource(Resource=ARN, Tags={"beat": str(writes)})
+            writes, slowest = writes + 1, max(slowest, time.monotonic() - begin)
     finally:
         for burner in burners:
             burner.kill()
