@@ -12,10 +12,10 @@
 //! is measured too, and one that hears nothing for less than three times that does not ask for votes.
 //!
 //! What is measured at the start sets lease and draws, since Raft cannot change them while it runs; what is measured later sets patience.
-//! On a machine that keeps up, votes are asked for 750 to 1,000 ms after the last heartbeat; on the slowest, after 1,250 to 1,500 ms.
+//! On a machine that keeps up, votes are asked for 850 to 1,200 ms after the last heartbeat; on the slowest, after 1,350 to 1,700 ms.
 //!
-//! Shorter times were tried: with a lease of 400 ms, an overloaded machine lost it to slow answers, and with 150 ms for a vote none was
-//! counted while its disk was slow; the cluster elected for 20 s.
+//! Shorter times were tried (leases of 400 and 500 ms, 150 ms for a vote): where ten processes wait for each processor, answers took
+//! longer than that, leaders lost their leases and votes were not counted; such a cluster elected for 20 s at a time.
 
 use crate::ids::MonotonicMs;
 
@@ -27,7 +27,7 @@ const VOTE_WAY_MS: u64 = 100;
 const VOTE_MIN_MS: u64 = 250;
 const VOTE_MAX_MS: u64 = 500;
 /// The lease is longer than a vote by so much: draws differ by up to as much, so that one candidate is usually first.
-const SPREAD_MS: u64 = 250;
+const SPREAD_MS: u64 = 350;
 /// What followers heard last of a leader that lost its majority may be as late as the end of its lease; then they wait for the
 /// lease, for their draw, and perhaps for a second one. Heartbeats before that would begin all of it anew.
 const PROBE_LEASES: u64 = 3;
@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn times_follow_the_disk_between_floor_and_ceiling() {
         let table = [
-            (0, 250, 500),
-            (75, 250, 500),
-            (76, 252, 502),
-            (150, 400, 650),
+            (0, 250, 600),
+            (75, 250, 600),
+            (76, 252, 602),
+            (150, 400, 750),
         ];
         for (flush, vote_ms, lease_ms) in table {
             let probe_ms = PROBE_LEASES * lease_ms;
@@ -154,9 +154,9 @@ mod tests {
             let times = timing(flush);
             assert!(HEARTBEAT_MS < times.vote_ms && times.vote_ms < times.lease_ms);
             assert!(times.probe_ms >= 2 * times.lease_ms);
-            // Three answers to heartbeats may be lost before a leader doubts itself.
-            assert!(times.lease_ms >= 4 * HEARTBEAT_MS);
-            assert!(times.lease_ms + times.lease_ms <= 1_500);
+            // Five answers to heartbeats may be lost before a leader doubts itself.
+            assert!(times.lease_ms >= 6 * HEARTBEAT_MS);
+            assert!(times.lease_ms + times.lease_ms <= 1_700);
         }
     }
 
