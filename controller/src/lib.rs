@@ -26,6 +26,7 @@ mod metrics;
 mod mirror;
 mod net_dialer;
 mod options;
+mod proposals;
 pub mod raft;
 mod reconcile;
 mod start;

@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, watch};
 use crate::document::Document;
 use crate::raft::{Machine, RestoreError, WriteSnapshot};
 use crate::state::State;
-use crate::state::command::{Command, Role};
+use crate::state::command::{self, Command, Role};
 use crate::state::nodes::Worker;
 use crate::state::reply::{Effect, Reply};
 use crate::state::snapshot::Snapshot;
@@ -125,8 +125,7 @@ impl ReplicatedState {
 }
 
 impl Machine for ReplicatedState {
-    /// 1: `Once`, `SetDrain`. 2: `ChangeLayer`.
-    const LEVEL: u32 = 2;
+    const LEVEL: u32 = command::LEVEL;
 
     fn proven_level(&self) -> u32 {
         u32::from(!self.state.once.is_empty())

@@ -218,7 +218,7 @@ pub async fn start_on(
         net: seams.net.clone(),
     };
     let consensus = Consensus::start(
-        raft_options(&options, dialer.clone(), storage),
+        raft_options(&options, dialer.clone(), storage, &seams),
         ReplicatedState::default(),
     )
     .await
@@ -268,7 +268,12 @@ fn name_itself(options: &mut Options, addr: SocketAddr) {
     }
 }
 
-fn raft_options(options: &Options, dialer: NetDialer, storage: Arc<dyn Storage>) -> raft::Options {
+fn raft_options(
+    options: &Options,
+    dialer: NetDialer,
+    storage: Arc<dyn Storage>,
+    seams: &Seams,
+) -> raft::Options {
     let mut raft = raft::Options::new(
         options.node_id,
         options.cluster_id.clone(),
@@ -277,6 +282,8 @@ fn raft_options(options: &Options, dialer: NetDialer, storage: Arc<dyn Storage>)
     );
     raft.dialer = Arc::new(dialer);
     raft.storage = storage;
+    raft.clock = seams.clock.clone();
+    raft.random = seams.random.clone();
     raft.request_timeout = options.raft.request_timeout.0;
     raft.patience = PATIENCE.min(raft.request_timeout);
     raft.snapshot_every = options.raft.snapshot_every;

@@ -242,13 +242,57 @@ async fn peers_of_another_cluster_are_refused() {
     let stranger = Consensus::start(options, Journal::default()).await.unwrap();
     let mut members = cluster.members();
     members.insert(9, "127.0.0.1:1".to_owned());
-    // The cluster does not answer the stranger's question, so it forms one of its own, alone.
-    stranger.initialize(&members).await.unwrap();
+    // The cluster does not answer the stranger's question, so it forms none.
+    let error = stranger.initialize(&members).await.unwrap_err();
+    assert!(matches!(error, MembershipError::Silent { .. }), "{error}");
     let before = cluster.any().leadership().term;
     stranger.propose("hello").await.unwrap_err();
     assert_eq!(cluster.any().leadership().term, before);
     assert_eq!(cluster.any().read(Journal::len), 0);
     stranger.shutdown().await;
+    cluster.shutdown().await;
+}
+
+/// It may have acknowledged what it has forgotten: with an empty log it would elect who has not got it either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_disk_takes_no_part_and_says_what_to_do() {
+    let mut cluster = Cluster::start(3).await;
+    let (leader, node) = cluster.leader().await;
+    let lost = (1..=3).find(|id| *id != leader).unwrap();
+    node.propose("kept").await.unwrap();
+    cluster.kill(lost).await;
+    cluster.lose_disk(lost);
+    cluster.restart(lost).await;
+    let mut fatal = cluster.node(lost).watch_fatal();
+    let reason = tokio::time::timeout(FAIL_OVER, fatal.wait_for(Option::is_some));
+    let reason = reason.await.unwrap().unwrap().clone().unwrap();
+    let advice = format!("controller {lost} has lost its data");
+    assert!(reason.starts_with(&advice), "{reason}");
+    assert!(reason.contains("hearth controllers remove"), "{reason}");
+    assert_eq!(cluster.node(lost).read(Journal::len), 0);
+    // The others go on.
+    insist(&node, "after").await;
+    assert!(node.watch_fatal().borrow().is_none());
+    // One of three with its log, and one without: nobody can be elected.
+    drop(node);
+    cluster.kill(leader).await;
+    let other = (1..=3).find(|id| ![leader, lost].contains(id)).unwrap();
+    let alone = cluster.node(other).clone();
+    alone.propose("lost?").await.unwrap_err();
+    assert!(!alone.leadership().is_leader);
+    // It is let in again under another name.
+    cluster.restart(leader).await;
+    cluster.kill(lost).await;
+    let address = cluster.spawn(4).await;
+    insist(&alone, "back").await;
+    let (_, node) = cluster.leader().await;
+    node.remove(lost).await.unwrap();
+    node.add_learner(4, &address).await.unwrap();
+    let voters = node.members().voters.keys().copied().chain([4]).collect();
+    node.change_membership(voters).await.unwrap();
+    let joined = cluster.node(4);
+    joined.read_index().await.unwrap();
+    assert_eq!(joined.read(Journal::commands)[0], "kept");
     cluster.shutdown().await;
 }
 

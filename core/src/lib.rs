@@ -2,6 +2,7 @@
 //! Time and chance are arguments; what is decided here is done elsewhere.
 
 pub mod control;
+pub mod election;
 pub mod error;
 pub mod function;
 pub mod hedge;

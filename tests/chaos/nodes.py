@@ -165,8 +165,12 @@ class Cluster:
             thread.start()
         for thread in starting:
             thread.join()
-        if not all(node.ready() for node in self.nodes.values()):
-            raise RuntimeError(f"the cluster did not start; see {self.base}/*/log")
+        # Each was ready once; on a busy machine one may be too slow to say so at any one moment.
+        deadline = time.monotonic() + 30
+        while not all(node.ready() for node in self.nodes.values()):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the cluster did not start; see {self.base}/*/log")
+            time.sleep(0.2)
 
     def toml(self, node):
         controllers = {c.id: f"{c.address}:7400" for c in self.of("controller")}

@@ -1,6 +1,9 @@
 """Controllers that join and leave a running cluster, from the command line."""
 
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
 
@@ -89,4 +92,50 @@ def test_a_cluster_grows_to_three_controllers_and_one_leaves(tmp_path):
     finally:
         for one in joining:
             one.stop()
+        cluster.stop()
+
+
+def test_a_controller_that_lost_its_disk_says_so_and_joins_as_a_new_one(tmp_path):
+    """Its data directory is gone but for the certificate, as after a replaced disk. It may have acknowledged what it has lost."""
+    cluster = Cluster(tmp_path / "c", controllers=3).start()
+    joined = None
+    try:
+        data = tmp_path / "c" / "data"
+        client = cluster.client()
+        create(client, "f", {"app.py": "def handler(e, c):\n    return e\n"})
+        code, text, error = controllers("list", "--data-dir", data)
+        assert code == 0, error
+        lost = next(id for id, role in roles(text).items() if role == "voter")
+        node = next(n for n in cluster.nodes("controller") if n["id"] == lost)
+        lost_data = data / f"controller-{lost}"
+        for path in lost_data.iterdir():
+            if path.name != "tls":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        os.kill(node["pid"], signal.SIGKILL)
+        log = data / "logs" / f"controller-{lost}.log"
+        advice = f"controller {lost} has lost its data"
+        until(lambda: advice in log.read_text(errors="replace"), "the diagnosis")
+        line = next(line for line in log.read_text(errors="replace").splitlines() if advice in line)
+        assert f"hearth controllers remove {lost}" in line and "new node id" in line, line
+
+        # The others go on, and know who is missing.
+        create(client, "g", {"app.py": "def handler(e, c):\n    return [e]\n"})
+        assert invoke(client, "g", 1)[1] == [1]
+
+        def ask(*words):
+            # The lost one's port is tried too, and its supervisor keeps starting it.
+            others = [n["addr"] for n in json.loads((data / "cluster.json").read_text())["nodes"] if n["role"] == "controller" and n["id"] != lost]
+            return controllers(*words, "--controller", others[0], "--data-dir", data)
+
+        code, text, error = ask("remove", lost)
+        assert code == 0 and lost not in roles(text), (text, error)
+        cluster_id = json.loads((data / "cluster.json").read_text())["cluster_id"]
+        joined = Joining(tmp_path, 4, cluster_id, data)
+        code, text, error = ask("add", 4, joined.addr)
+        assert code == 0 and roles(text)[4] == "voter", (text, error)
+        create(client, "h", {"app.py": "def handler(e, c):\n    return e\n"})
+        assert {f["FunctionName"] for f in client.list_functions()["Functions"]} == {"f", "g", "h"}
+    finally:
+        if joined:
+            joined.stop()
         cluster.stop()

@@ -14,9 +14,9 @@ use super::control::unavailable;
 use super::forward::{Controllers, forwarded, is_forwarded};
 use super::readers::Readers;
 use crate::leader::LeaderWatch;
-use crate::machine::{self, ReplicatedState};
+use crate::machine::ReplicatedState;
 use crate::mirror::Copies;
-use crate::raft::{Consensus, MembershipError};
+use crate::raft::{Consensus, MembershipError, ProposeError};
 use crate::state::command::{Command, Role};
 
 /// A new controller has to catch up before its addition returns.
@@ -26,8 +26,6 @@ const VOTERS_MAX: usize = 5;
 
 /// The leader's answer to a question that was sent on.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Level of `Command::SetDrain`.
-const DRAIN_LEVEL: u32 = 1;
 
 /// Pause between two tries while no leader is known; a change of leadership ends it early.
 const TRY_PAUSE: Duration = Duration::from_millis(100);
@@ -253,11 +251,6 @@ impl ClusterAdmin for AdminService {
                 )));
             }
         };
-        if self.consensus.level() < DRAIN_LEVEL {
-            return Err(Status::failed_precondition(
-                "a controller is of an earlier release or was not heard yet; finish the upgrade first",
-            ));
-        }
         self.propose(&Command::SetDrain {
             role,
             node: NodeId(request.id),
@@ -271,10 +264,14 @@ impl ClusterAdmin for AdminService {
 impl AdminService {
     /// Both commands may be carried out twice.
     async fn propose(&self, command: &Command) -> Result<(), Status> {
-        let proposed = self.consensus.propose_again(machine::encode(command)).await;
-        proposed
-            .map(drop)
-            .map_err(|error| unavailable(error.to_string()))
+        let committed = self.consensus.commit_again(command).await;
+        committed.map(drop).map_err(|error| match error {
+            ProposeError::Level { .. } => Status::failed_precondition(error.to_string()),
+            ProposeError::NotLeader { .. }
+            | ProposeError::TooLarge { .. }
+            | ProposeError::Unavailable(_)
+            | ProposeError::OutcomeUnknown(_) => unavailable(error.to_string()),
+        })
     }
 }
 
@@ -282,6 +279,7 @@ fn status(error: &MembershipError) -> Status {
     match error {
         MembershipError::Refused(_) => Status::failed_precondition(error.to_string()),
         MembershipError::NotLeader { .. }
+        | MembershipError::Silent { .. }
         | MembershipError::Timeout { .. }
         | MembershipError::Stopped(_) => unavailable(error.to_string()),
     }

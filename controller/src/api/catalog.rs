@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_core::ids::{AccountId, NodeId};
 use hearth_core::name::FunctionName;
+use hearth_node::grpc;
+use hearth_node::tls::NodeRole;
 use hearth_proto::internal::v1 as pb;
 use pb::catalog_server::Catalog;
 use pb::watch_catalog_request::Audience;
@@ -60,6 +62,12 @@ impl Catalog for CatalogService {
         if audience == Audience::Unspecified {
             return Err(Status::invalid_argument("the audience is missing"));
         }
+        // Functions' environments are for workers.
+        let role = match audience {
+            Audience::Worker => NodeRole::Worker,
+            Audience::Gateway | Audience::Unspecified => NodeRole::Gateway,
+        };
+        grpc::check_claim(request.extensions(), role, request.get_ref().node_id)?;
         let place = self.place()?;
         let (updates, stream) = mpsc::channel(UPDATES_MAX);
         let feed = Feed {

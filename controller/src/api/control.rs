@@ -10,6 +10,8 @@ use hearth_core::error::{Error, ErrorCode, Result};
 use hearth_core::ids::{AccountId, NodeId};
 use hearth_core::name::FunctionName;
 use hearth_node::grpc;
+use hearth_node::net::{Caller, Peer};
+use hearth_node::tls::NodeRole;
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::{convert, status};
 use pb::cluster_admin_client::ClusterAdminClient;
@@ -76,6 +78,10 @@ impl Control for ControlService {
         &self,
         request: Request<pb::NeedCapacityRequest>,
     ) -> Result<Response<pb::NeedCapacityReply>, Status> {
+        if !is_of_controller(&request) {
+            let gateway = request.get_ref().gateway_id;
+            grpc::check_claim(request.extensions(), NodeRole::Gateway, gateway)?;
+        }
         let leader = self.leader.borrow().clone();
         let Some(leader) = leader else {
             let channel = self.controllers.to_leader_once(&request)?;
@@ -257,6 +263,14 @@ impl ControlService {
         let reply = grpc::with_deadline(call, ALIVE_TIMEOUT).await;
         reply.ok().map(Response::into_inner)
     }
+}
+
+/// Whether another controller sent it on, which has looked at who asks.
+fn is_of_controller<T>(request: &Request<T>) -> bool {
+    let peer = request.extensions().get::<Peer>();
+    peer.is_some_and(
+        |peer| matches!(&peer.caller, Caller::Node(name) if name.role == NodeRole::Controller),
+    )
 }
 
 /// An operation that cannot be carried out now, as gRPC says it.

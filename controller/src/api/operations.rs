@@ -15,14 +15,14 @@ use hearth_node::random::SharedRandom;
 use hearth_proto::convert;
 
 use crate::blobs::{self, BlobStore};
-use crate::machine::{self, ReplicatedState};
+use crate::machine::ReplicatedState;
 use crate::metrics::ControllerMetrics;
 use crate::raft::{Consensus, ProposeError, ReadError};
 use crate::state::State;
 use crate::state::command::Command;
 use crate::state::reply::Reply;
 
-/// Level of `Command::Once`.
+/// From this level on writes can be carried out once: `Command::Once`.
 const ONCE_LEVEL: u32 = 1;
 /// Functions in a page at most, whatever the gateway asks.
 const PAGE_MAX: usize = 1_000;
@@ -43,7 +43,7 @@ pub(crate) struct Operations {
 impl Operations {
     /// Whether operations can be carried out once however often they are asked for.
     pub(crate) fn takes_once(&self) -> bool {
-        self.consensus.level() >= ONCE_LEVEL
+        self.consensus.agreed_level() >= ONCE_LEVEL
     }
 
     /// Every operation but `ClusterStatus`, which needs the leader's soft state. With a token a write is carried out
@@ -97,7 +97,8 @@ impl Operations {
             | Command::Once { .. }
             | Command::SetDrain { .. }
             | Command::CreateJoinToken { .. }
-            | Command::UseJoinToken { .. } => return Ok(()),
+            | Command::UseJoinToken { .. }
+            | Command::RaiseLevel { .. } => return Ok(()),
         };
         let digest = blobs::Digest::from_bytes(code.digest.0);
         match self.blobs.exists(digest).await {
@@ -120,20 +121,12 @@ impl Operations {
 
     pub(super) async fn write(&self, command: &Command, once: bool) -> Result<ControlReply> {
         self.metrics.proposals.inc();
-        let bytes = machine::encode(command);
-        let proposed = if once {
-            self.consensus.propose_again(bytes).await
+        let reply = if once {
+            self.consensus.commit_again(command).await
         } else {
-            self.consensus.propose(bytes).await
+            self.consensus.commit(command).await
         };
-        let proposed = proposed.map_err(|error| propose_error(&error))?;
-        let reply = machine::decode(&proposed.reply).map_err(|error| {
-            Error::new(
-                ErrorCode::Internal,
-                format!("the leader's answer cannot be read: {error}"),
-            )
-        })?;
-        match reply {
+        match reply.map_err(|error| propose_error(&error))? {
             Reply::Function(function) => Ok(ControlReply::Function(function)),
             Reply::Layer(version) => Ok(ControlReply::Layers {
                 versions: vec![*version],
@@ -394,6 +387,8 @@ fn propose_error(error: &ProposeError) -> Error {
                 limits::COMMAND_MAX_BYTES
             ),
         ),
+        // As AWS says that an operation has to wait for another: nothing happened, and asking elsewhere does not help.
+        ProposeError::Level { .. } => Error::new(ErrorCode::ResourceConflict, error.to_string()),
         ProposeError::NotLeader { .. } | ProposeError::Unavailable(_) => {
             Error::new(ErrorCode::Unavailable, error.to_string()).with_reason(NOT_DONE)
         }

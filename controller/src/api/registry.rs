@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hearth_node::net::{Caller, Peer};
+use hearth_node::grpc::check_claim;
+use hearth_node::tls::NodeRole;
 use hearth_proto::internal::v1 as pb;
 use pb::worker_order::Order;
 use pb::worker_registry_server::WorkerRegistry;
@@ -13,7 +14,7 @@ use pb::worker_report::Report;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::leader::{Event, LeaderWatch, ORDERS_MAX};
 use crate::machine::ReplicatedState;
@@ -62,7 +63,12 @@ impl RegistryService {
         }
     }
 
-    async fn session(&self, caller: &Caller, mut reports: Streaming<pb::WorkerReport>, out: &Out) {
+    async fn session(
+        &self,
+        caller: &Extensions,
+        mut reports: Streaming<pb::WorkerReport>,
+        out: &Out,
+    ) {
         let leader = self.leader.borrow().clone();
         let Some(leader) = leader else {
             let _gone = out.send(Ok(self.not_leader())).await;
@@ -78,11 +84,7 @@ impl RegistryService {
             return;
         };
         let worker = register.node_id;
-        if let Caller::Node(name) = caller
-            && name.id != worker
-        {
-            tracing::warn!(caller = %name, worker, "a worker registered as another");
-            let status = Status::permission_denied(format!("{name} is not worker {worker}"));
+        if let Err(status) = check_claim(caller, NodeRole::Worker, worker) {
             let _gone = out.send(Err(status)).await;
             return;
         }
@@ -125,8 +127,7 @@ impl WorkerRegistry for RegistryService {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (out, stream) = mpsc::channel(OUT_MAX);
         let service = self.clone();
-        let peer = request.extensions().get::<Peer>();
-        let caller = peer.map(|peer| peer.caller.clone()).unwrap_or_default();
+        let caller = request.extensions().clone();
         let reports = request.into_inner();
         tokio::spawn(async move {
             tokio::select! {

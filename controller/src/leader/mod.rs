@@ -13,6 +13,7 @@
 
 mod capacity;
 mod commits;
+mod level;
 mod needs;
 mod sessions;
 mod term;

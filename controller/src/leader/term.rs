@@ -18,7 +18,8 @@ use super::needs::Needs;
 use super::sessions::Sessions;
 use super::terms::Deps;
 use super::{Event, WorkerStatus};
-use crate::machine::{self, Change};
+use crate::machine::Change;
+use crate::proposals;
 use crate::raft::ProposeError;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Preparations;
@@ -138,7 +139,10 @@ impl Term {
                 Some(event) = events.recv(), if is_idle => self.on_event(event),
                 _ = fast.tick() => self.on_fast_tick(),
                 _ = reconcile.tick() => self.reconcile(),
-                _ = permit.tick() => self.on_permit_tick(),
+                _ = permit.tick() => {
+                    self.on_permit_tick();
+                    self.raise_level();
+                }
                 _ = silence.tick() => self.on_silence_tick(),
             }
             self.flush_commits();
@@ -249,15 +253,15 @@ impl Term {
         command: &Command,
         make: impl FnOnce(Result<Reply, ProposeError>) -> Done + Send + 'static,
     ) {
-        let bytes = machine::encode(command);
         let consensus = self.deps.consensus.clone();
+        let admitted = consensus.admit(command);
         self.deps.metrics.proposals.inc();
         self.tasks.spawn(async move {
-            let proposed = consensus.propose(bytes).await;
-            make(proposed.and_then(|p| {
-                machine::decode(&p.reply)
-                    .map_err(|error| ProposeError::OutcomeUnknown(error.to_string()))
-            }))
+            let proposed = match admitted {
+                Ok(bytes) => consensus.propose(bytes).await,
+                Err(error) => Err(error),
+            };
+            make(proposed.and_then(|proposed| proposals::answer(&proposed.reply)))
         });
     }
 }

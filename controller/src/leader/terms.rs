@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::term::Term;
 use super::{EVENTS_MAX, LeaderHandle, LeaderOptions};
-use crate::machine::{self, ReplicatedState};
+use crate::machine::ReplicatedState;
 use crate::metrics::ControllerMetrics;
 use crate::raft::Consensus;
 use crate::state::accounts::AccountLimits;
@@ -89,8 +89,7 @@ async fn lead(
     }
     configure(deps).await;
     // No renewal may leave before earlier leaders' reclaims are void.
-    let begin = machine::encode(&Command::BeginTerm { term });
-    while let Err(error) = begin_term(deps, begin.clone()).await {
+    while let Err(error) = begin_term(deps, term).await {
         tracing::warn!(term, error, "new leader waits for its first commit");
         tokio::time::sleep(AGAIN).await;
     }
@@ -101,9 +100,8 @@ async fn lead(
 }
 
 /// Whether the term has begun. A refusal means that a newer one has; the caller's loop ends with leadership.
-async fn begin_term(deps: &Deps, command: bytes::Bytes) -> Result<(), String> {
-    let proposed = deps.consensus.propose(command).await;
-    let reply = machine::decode(&proposed.map_err(|e| e.to_string())?.reply);
+async fn begin_term(deps: &Deps, term: u64) -> Result<(), String> {
+    let reply = deps.consensus.commit(&Command::BeginTerm { term }).await;
     match reply.map_err(|e| e.to_string())? {
         Reply::Done => Ok(()),
         other => Err(format!("{other:?}")),
@@ -130,7 +128,7 @@ async fn configure(deps: &Deps) {
         concurrency_limit: deps.limits.concurrency,
         code_storage_bytes: deps.limits.code_storage_bytes,
     };
-    if let Err(error) = deps.consensus.propose(machine::encode(&command)).await {
+    if let Err(error) = deps.consensus.commit(&command).await {
         tracing::warn!(%error, "settings were not committed, the next leader tries again");
     }
 }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_proto::internal::v1 as pb;
+use openraft::EntryPayload;
 use openraft::vote::RaftVote;
-use openraft::{BasicNode, EntryPayload};
 
 use super::types::{
-    Command, Entry, LeaderId, LogId, Membership, SnapshotMeta, StoredMembership, Vote,
+    Command, Entry, LeaderId, LogId, Member, Membership, SnapshotMeta, StoredMembership, Vote,
 };
 
 /// A message that lacks what it must have, or contradicts itself.
@@ -82,6 +82,15 @@ pub(crate) fn vote_from_pb(vote: Option<pb::RaftVote>) -> Result<Vote, CodecErro
     Ok(Vote::from_leader_id(leader_from_pb(leader), vote.committed))
 }
 
+/// Where a node is, without its disk.
+pub(crate) fn address_to_pb((node_id, address): (u64, String)) -> pb::RaftMember {
+    pb::RaftMember {
+        node_id,
+        address,
+        disk: String::new(),
+    }
+}
+
 pub(crate) fn membership_to_pb(membership: &Membership) -> pb::RaftMembership {
     pb::RaftMembership {
         configs: membership
@@ -96,6 +105,7 @@ pub(crate) fn membership_to_pb(membership: &Membership) -> pb::RaftMembership {
             .map(|(id, node)| pb::RaftMember {
                 node_id: *id,
                 address: node.addr.clone(),
+                disk: node.disk.clone(),
             })
             .collect(),
     }
@@ -107,10 +117,13 @@ pub(crate) fn membership_from_pb(membership: pb::RaftMembership) -> Result<Membe
         .into_iter()
         .map(|set| set.node_ids.into_iter().collect())
         .collect();
-    let nodes: BTreeMap<u64, BasicNode> = membership
+    let nodes: BTreeMap<u64, Member> = membership
         .members
         .into_iter()
-        .map(|member| (member.node_id, BasicNode::new(member.address)))
+        .map(|member| {
+            let (addr, disk) = (member.address, member.disk);
+            (member.node_id, Member { addr, disk })
+        })
         .collect();
     if configs.is_empty() && nodes.is_empty() {
         return Ok(Membership::default());
@@ -186,8 +199,8 @@ mod tests {
     }
 
     fn joint() -> Membership {
-        let nodes: BTreeMap<u64, BasicNode> = (1..=4)
-            .map(|id| (id, BasicNode::new(format!("host-{id}:7000"))))
+        let nodes: BTreeMap<u64, Member> = (1..=4)
+            .map(|id| (id, Member::at(format!("host-{id}:7000"))))
             .collect();
         Membership::new(vec![BTreeSet::from([1, 2]), BTreeSet::from([1, 3])], nodes).unwrap()
     }

@@ -3,20 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_core::election::{HEARTBEAT_MS, Timing};
 use hearth_core::planted::{self, Bug};
 use openraft::{Config, SnapshotPolicy};
 
 use super::options::Options;
 
-/// How often a leader shows that it is alive.
-const HEARTBEAT_MS: u64 = 100;
-/// Bounds of the random election timeout. The upper one is also the leader's lease, so a fail-over takes
-/// about the upper one plus a draw: around one second.
-const ELECTION_MIN_MS: u64 = 300;
-const ELECTION_MAX_MS: u64 = 600;
-/// A leader that lost its quorum falls silent for this long in turn, so that a better-connected node can be
-/// elected (openraft #2080). Must be at least twice the upper election timeout.
-const QUORUM_LOSS_PROBE_MS: u64 = 1_500;
 /// Deadline of one snapshot transfer, installation included.
 pub(super) const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Entries in one append request; bytes are limited in [`super::network`].
@@ -26,12 +18,16 @@ const PURGE_BATCH: u64 = 256;
 /// Bounds the memory that waiting requests hold: 1,024 commands of 64 KiB are 64 MiB.
 const API_QUEUE: u64 = 1_024;
 
-pub(super) fn raft_config(options: &Options) -> Result<Arc<Config>, openraft::ConfigError> {
+pub(super) fn raft_config(
+    options: &Options,
+    timing: Timing,
+) -> Result<Arc<Config>, openraft::ConfigError> {
     let config = Config {
         cluster_name: options.cluster_id.clone(),
         heartbeat_interval: HEARTBEAT_MS,
-        election_timeout_min: ELECTION_MIN_MS,
-        election_timeout_max: ELECTION_MAX_MS,
+        // openraft takes the upper one for the leader's lease too, and the lower one for the deadline of a vote.
+        election_timeout_min: timing.vote_ms,
+        election_timeout_max: timing.lease_ms,
         // A node that comes back from a partition must not depose a healthy leader by a higher term.
         enable_pre_vote: Some(true),
         // openraft's default lets a leader that was killed and restarted go on under its old vote. Because
@@ -40,7 +36,8 @@ pub(super) fn raft_config(options: &Options) -> Result<Arc<Config>, openraft::Co
         enable_leader_restore: Some(planted::is(Bug::LeaderRestoreOn)),
         // A log that went backwards is a lost disk; such a node rejoins under a new id.
         allow_log_reversion: Some(false),
-        quorum_loss_probe_interval: Some(QUORUM_LOSS_PROBE_MS),
+        // So that a better-connected node can be elected (openraft #2080).
+        quorum_loss_probe_interval: Some(timing.probe_ms),
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
         api_channel_size: Some(API_QUEUE),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
@@ -67,11 +64,19 @@ mod tests {
     #[test]
     fn pre_vote_is_on_and_leader_restore_is_off() {
         let options = Options::new(1, "test", "/nowhere", BTreeMap::new());
-        let config = raft_config(&options).unwrap();
+        let timing = hearth_core::election::timing(1);
+        let config = raft_config(&options, timing).unwrap();
         assert_eq!(config.enable_pre_vote, Some(true));
         assert_eq!(config.enable_leader_restore, Some(false));
         assert_eq!(config.allow_log_reversion, Some(false));
-        let probe = config.quorum_loss_probe_interval.unwrap();
-        assert!(probe >= 2 * config.election_timeout_max);
+    }
+
+    #[test]
+    fn openraft_takes_the_times_of_every_disk() {
+        let options = Options::new(1, "test", "/nowhere", BTreeMap::new());
+        for flush_ms in [0, 30, 100, 10_000] {
+            let timing = hearth_core::election::timing(flush_ms);
+            raft_config(&options, timing).unwrap();
+        }
     }
 }

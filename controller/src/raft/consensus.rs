@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_core::election;
 use hearth_node::blocking;
 use hearth_proto::internal::v1::raft_peer_server::RaftPeerServer;
 use openraft::{ChangeMembers, Raft};
@@ -21,10 +22,11 @@ use super::members::Members;
 use super::network::Network;
 use super::options::Options;
 use super::peers::{MAX_MESSAGE_BYTES, Peers};
+use super::pulse::Pulse;
 use super::service::PeerService;
 use super::snapshot::Snapshots;
 use super::state_machine::StateMachine;
-use super::store::LogStore;
+use super::store::{LogStore, Owner};
 use super::types::TypeConfig;
 use super::watcher::{self, Leadership, Watched};
 
@@ -47,8 +49,13 @@ pub(super) struct Inner<M: Machine> {
     pub(super) cell: Arc<MachineCell<M>>,
     pub(super) peers: Arc<Peers>,
     pub(super) log: LogStore,
+    pub(super) pulse: Arc<Pulse>,
+    /// A leader that hears no majority for so long leads no more.
+    pub(super) lease: Duration,
     pub(super) leadership: watch::Receiver<Leadership>,
     fatal: watch::Receiver<Option<String>>,
+    /// The cluster knows this node by another disk: the process must end.
+    pub(super) disk_lost: watch::Sender<Option<String>>,
     pub(super) request_timeout: Duration,
     level: watch::Sender<u32>,
     pub(super) patience: Duration,
@@ -81,23 +88,30 @@ impl<M: Machine> Consensus<M> {
     /// has contacted it.
     pub async fn start(options: Options, machine: M) -> Result<Self, StartError> {
         options.validate().map_err(StartError::Options)?;
-        let config = config::raft_config(&options)
-            .map_err(|error| StartError::Options(error.to_string()))?;
         let cell = MachineCell::new(machine);
+        let pulse = Pulse::new(Arc::clone(&options.clock));
         let (log, machine) = {
-            let (options, cell) = (options.clone(), Arc::clone(&cell));
-            blocking::run(move || open(&options, cell))
+            let (options, cell, pulse) = (options.clone(), Arc::clone(&cell), Arc::clone(&pulse));
+            blocking::run(move || open(&options, cell, &pulse))
                 .await
                 .map_err(|error| StartError::Raft(error.to_string()))??
         };
+        let flush_ms = pulse.measured().flush_ms;
+        let timing = election::timing(flush_ms);
+        let (vote_ms, lease_ms) = (timing.vote_ms, timing.lease_ms);
+        tracing::info!(flush_ms, vote_ms, lease_ms, "election times");
+        let config = config::raft_config(&options, timing)
+            .map_err(|error| StartError::Options(error.to_string()))?;
         let peers = Arc::new(Peers::new(
             options.node_id,
             options.cluster_id,
+            log.disk_id().to_owned(),
             options.peers,
             options.dialer,
         ));
         let network = Network {
             peers: Arc::clone(&peers),
+            log: log.clone(),
         };
         let raft = Raft::new(options.node_id, config, network, log.clone(), machine)
             .await
@@ -111,8 +125,11 @@ impl<M: Machine> Consensus<M> {
             cell,
             peers,
             log,
+            pulse,
+            lease: Duration::from_millis(lease_ms),
             leadership: watched.leadership.subscribe(),
             fatal: watched.fatal.subscribe(),
+            disk_lost: watch::Sender::default(),
             request_timeout: options.request_timeout,
             level: watch::Sender::default(),
             patience: options.patience,
@@ -124,6 +141,11 @@ impl<M: Machine> Consensus<M> {
             .tasks
             .spawn(watcher::watch_metrics(Arc::clone(&inner), watched));
         inner.tasks.spawn(watch_level(Arc::clone(&inner)));
+        let voters = inner.learn_membership().await;
+        if voters > 1 {
+            inner.pulse.began_anew();
+        }
+        inner.tasks.spawn(govern_elections(Arc::clone(&inner)));
         Ok(Self { inner })
     }
 
@@ -287,6 +309,7 @@ async fn watch_level<M: Machine>(inner: Arc<Inner<M>>) {
     let mut known = BTreeMap::new();
     loop {
         let level = inner.level(&mut known).await;
+        inner.adopt_disks(&known).await;
         inner.level.send_if_modified(|before| {
             let has_changed = *before != level;
             *before = level;
@@ -304,10 +327,17 @@ async fn watch_level<M: Machine>(inner: Arc<Inner<M>>) {
     }
 }
 
+/// A node that lately missed heartbeats of a leader that is well waits longer than openraft would.
+async fn govern_elections<M: Machine>(inner: Arc<Inner<M>>) {
+    let may_elect = |may| inner.raft.runtime_config().elect(may);
+    inner.pulse.govern(may_elect, inner.stop.clone()).await;
+}
+
 /// Opens what is on disk: snapshots first, because the log needs to know how far they reach.
 fn open<M: Machine>(
     options: &Options,
     cell: Arc<MachineCell<M>>,
+    pulse: &Arc<Pulse>,
 ) -> Result<(LogStore, StateMachine<M>), StartError> {
     let snapshot_dir = options.data_dir.join("snapshots");
     let log_dir = options.data_dir.join("log");
@@ -315,14 +345,19 @@ fn open<M: Machine>(
         path: snapshot_dir.clone(),
         source,
     };
+    let owner = Owner {
+        node_id: options.node_id,
+        cluster_id: options.cluster_id.clone(),
+        new_disk: options.random.uuid(),
+    };
     let files = options.storage.files();
     let snapshots = Snapshots::open(files, &snapshot_dir).map_err(in_snapshots)?;
     let log = LogStore::open(
         &options.storage,
         &log_dir,
-        options.node_id,
-        &options.cluster_id,
+        &owner,
         Some(snapshots.durable()),
+        pulse,
     )
     .map_err(|source| StartError::Log {
         path: log_dir.clone(),

@@ -46,6 +46,17 @@ pub enum ProposeError {
         /// The limit.
         limit: usize,
     },
+    /// Some controller could not read the command. Nothing happened.
+    #[error(
+        "this needs all controllers of a release with level {needed}, and they agree on level {agreed}: one is of an earlier \
+         release, or was not heard yet; finish the upgrade first"
+    )]
+    Level {
+        /// Level of the command.
+        needed: u32,
+        /// What all members can read.
+        agreed: u32,
+    },
     /// This node is stopping, or its peers cannot be reached. Nothing happened.
     #[error("consensus is unavailable: {0}")]
     Unavailable(String),
@@ -85,6 +96,12 @@ pub enum MembershipError {
     NotLeader {
         /// Last known leader: id and address.
         leader: Option<(u64, String)>,
+    },
+    /// The controller does not answer. Nothing happened.
+    #[error("controller {node} does not answer")]
+    Silent {
+        /// Which.
+        node: u64,
     },
     /// Consensus refused the change; it says why.
     #[error("membership change refused: {0}")]

@@ -11,6 +11,7 @@ use openraft::async_runtime::{Instant as _, watch::WatchReceiver as _};
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use tokio::sync::watch;
 
+use super::codec;
 use super::consensus::{Inner, Proposed};
 use super::error::{ProposeError, ReadError};
 use super::machine::Machine;
@@ -24,9 +25,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// What a leader that handed over gets for the answers it still owes.
 const LAST_WORD: Duration = Duration::from_millis(100);
-
-/// A majority answers ten heartbeats a second; without it for so long, a leader leads no more.
-const QUORUM_LOST: Duration = Duration::from_millis(1_000);
 
 /// Why a node did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,7 +260,7 @@ impl<M: Machine> Inner<M> {
         let metrics = metrics.borrow_watched();
         let is_alone = metrics.membership_config.membership().voter_ids().count() < 2;
         let acked = metrics.last_quorum_acked.as_ref();
-        !is_alone && acked.is_some_and(|acked| acked.elapsed() > QUORUM_LOST)
+        !is_alone && acked.is_some_and(|acked| acked.elapsed() > self.lease)
     }
 
     /// The index a linearizable read needs, if this node leads and a quorum says so.
@@ -356,7 +354,7 @@ pub(super) fn refusal_to_pb(refusal: Refusal) -> pb::ForwardRefusal {
     };
     pb::ForwardRefusal {
         kind: kind.into(),
-        leader: leader.map(|(node_id, address)| pb::RaftMember { node_id, address }),
+        leader: leader.map(codec::address_to_pb),
         detail,
     }
 }

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use hearth_proto::internal::v1 as pb;
+use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
-use openraft::{BasicNode, ChangeMembers};
 
 use super::codec;
 use super::consensus::Inner;
 use super::error::MembershipError;
 use super::machine::Machine;
 use super::peers::{Lane, request};
-use super::types::{StoredMembership, TypeConfig};
+use super::types::{Member, StoredMembership, TypeConfig};
+use super::watcher::disks;
 
 /// A learner has to catch up before its addition returns: a snapshot transfer, generously.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,6 +52,15 @@ impl Members {
     }
 }
 
+/// What a member said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Which commands it can read.
+    pub(super) level: u32,
+    /// Id of its disk; empty: it is of a release that has none.
+    pub(super) disk: String,
+}
+
 type WriteError = RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
 
 impl<M: Machine> Inner<M> {
@@ -63,17 +73,38 @@ impl<M: Machine> Inner<M> {
         if initialized.map_err(|error| MembershipError::Stopped(error.to_string()))? {
             return Ok(false);
         }
-        let asked = members
+        // All must answer: one that is silent may be part of a cluster that this node has forgotten, and its disk is to be
+        // known before it can vote.
+        let asked = members.iter().map(async |(id, address)| {
+            if *id == self.peers.node_id {
+                return Some((*id, address, false, self.peers.disk.clone()));
+            }
+            let status = self.peer_status(*id, address, Lane::Control).await?;
+            Some((*id, address, status.initialized, status.disk))
+        });
+        let answers = join_all(asked).await;
+        if answers
             .iter()
-            .filter(|(id, _)| **id != self.peers.node_id)
-            .map(|(id, address)| self.is_initialized(*id, address));
-        if join_all(asked).await.contains(&true) {
+            .flatten()
+            .any(|(.., initialized, _)| *initialized)
+        {
             // The leader will find this node if it is a member.
             return Ok(false);
         }
-        let nodes: BTreeMap<u64, BasicNode> = members
-            .iter()
-            .map(|(id, address)| (*id, BasicNode::new(address)))
+        if let Some(silent) = members
+            .keys()
+            .zip(&answers)
+            .find(|(_, answer)| answer.is_none())
+        {
+            return Err(MembershipError::Silent { node: *silent.0 });
+        }
+        let nodes: BTreeMap<u64, Member> = answers
+            .into_iter()
+            .flatten()
+            .map(|(id, addr, _, disk)| {
+                let addr = addr.clone();
+                (id, Member { addr, disk })
+            })
             .collect();
         match self.raft.initialize(nodes).await {
             Ok(()) => Ok(true),
@@ -86,32 +117,44 @@ impl<M: Machine> Inner<M> {
         }
     }
 
-    /// Whether a peer is part of a cluster already; false if it does not answer.
-    async fn is_initialized(&self, node: u64, address: &str) -> bool {
-        let status = self.peer_status(node, address).await;
-        status.is_some_and(|status| status.initialized)
-    }
-
     /// The lowest level of commands that all members can read, as far as they answered to this or an earlier question;
     /// what was heard of members is kept in `known`.
-    pub(super) async fn level(&self, known: &mut BTreeMap<u64, u32>) -> u32 {
+    pub(super) async fn level(&self, known: &mut BTreeMap<u64, Heard>) -> u32 {
         let members = self.members();
         let all: Vec<(u64, String)> = members.voters.into_iter().chain(members.learners).collect();
         known.retain(|id, _| all.iter().any(|(member, _)| member == id));
         let asked = all.iter().map(async |(id, address)| {
             if *id == self.peers.node_id {
-                return Some((*id, M::LEVEL));
+                let disk = self.peers.disk.clone();
+                return Some((
+                    *id,
+                    Heard {
+                        level: M::LEVEL,
+                        disk,
+                    },
+                ));
             }
-            let reply = self.peer_status(*id, address).await?;
-            Some((*id, reply.level))
+            // On every lane that an election or what follows it needs: a connection that is there already saves the time it
+            // takes to make it.
+            let lanes = [Lane::Control, Lane::Log, Lane::Forward];
+            let asked = lanes.map(|lane| self.peer_status(*id, address, lane));
+            let replies = join_all(asked).await;
+            let reply = replies.into_iter().flatten().next()?;
+            let (level, disk) = (reply.level, reply.disk);
+            Some((*id, Heard { level, disk }))
         });
         known.extend(join_all(asked).await.into_iter().flatten());
-        let level = |(id, _): &(u64, String)| known.get(id).copied().unwrap_or(0);
+        let level = |(id, _): &(u64, String)| known.get(id).map_or(0, |heard| heard.level);
         all.iter().map(level).min().unwrap_or(0)
     }
 
-    async fn peer_status(&self, node: u64, address: &str) -> Option<pb::PeerStatusReply> {
-        let mut client = self.peers.client(node, address, Lane::Control).ok()?;
+    async fn peer_status(
+        &self,
+        node: u64,
+        address: &str,
+        lane: Lane,
+    ) -> Option<pb::PeerStatusReply> {
+        let mut client = self.peers.client(node, address, lane).ok()?;
         let message = pb::PeerStatusRequest {
             header: self.peers.header(node),
         };
@@ -121,7 +164,10 @@ impl<M: Machine> Inner<M> {
     }
 
     pub(super) async fn add_learner(&self, id: u64, address: &str) -> Result<(), MembershipError> {
-        let node = BasicNode::new(address);
+        let status = self.peer_status(id, address, Lane::Control).await;
+        let disk = status.ok_or(MembershipError::Silent { node: id })?.disk;
+        let addr = address.to_owned();
+        let node = Member { addr, disk };
         self.serialised(async {
             let added = self.raft.add_learner(id, node, true).await;
             added.map(drop).map_err(|error| self.refused(error))
@@ -131,7 +177,7 @@ impl<M: Machine> Inner<M> {
 
     pub(super) async fn change_members(
         &self,
-        change: ChangeMembers<u64, BasicNode>,
+        change: ChangeMembers<u64, Member>,
         keep_as_learners: bool,
     ) -> Result<(), MembershipError> {
         self.serialised(async {
@@ -178,6 +224,50 @@ impl<M: Machine> Inner<M> {
             }
             RaftError::APIError(error) => MembershipError::Refused(error.to_string()),
             RaftError::Fatal(error) => MembershipError::Stopped(error.to_string()),
+        }
+    }
+
+    /// Takes up what this node's log says of its cluster, before anybody is answered; returns how many vote.
+    pub(super) async fn learn_membership(&self) -> usize {
+        let membership = self.raft.with_raft_state(|state| {
+            let effective = state.membership_state.effective();
+            (effective.voter_ids().count(), disks(effective.membership()))
+        });
+        // Raft that has stopped answers nobody.
+        let (voters, disks) = membership.await.unwrap_or_default();
+        self.peers.know_disks(disks);
+        voters
+    }
+
+    /// On the leader: writes down the disks of members that were let in by a release that did not ask for them.
+    pub(super) async fn adopt_disks(&self, known: &BTreeMap<u64, Heard>) {
+        if !self.leadership.borrow().is_leader {
+            return;
+        }
+        let stored = self
+            .raft
+            .metrics()
+            .borrow_watched()
+            .membership_config
+            .clone();
+        let nodes = stored.membership().nodes();
+        let unknown = nodes.filter(|(_, member)| member.disk.is_empty());
+        let adopted: BTreeMap<u64, Member> = unknown
+            .filter_map(|(id, member)| {
+                let heard = known.get(id).filter(|heard| !heard.disk.is_empty())?;
+                let (addr, disk) = (member.addr.clone(), heard.disk.clone());
+                Some((*id, Member { addr, disk }))
+            })
+            .collect();
+        if adopted.is_empty() {
+            return;
+        }
+        let ids: Vec<u64> = adopted.keys().copied().collect();
+        let change = ChangeMembers::SetNodes(adopted);
+        // Tried again when the members are asked again.
+        match self.change_members(change, true).await {
+            Ok(()) => tracing::info!(?ids, "disks of controllers are known now"),
+            Err(error) => tracing::debug!(?ids, %error, "disks are not written down yet"),
         }
     }
 
@@ -250,7 +340,7 @@ impl<M: Machine> Inner<M> {
         pb::PeerStatusReply {
             node_id: self.peers.node_id,
             initialized,
-            leader: leader.map(|(node_id, address)| pb::RaftMember { node_id, address }),
+            leader: leader.map(codec::address_to_pb),
             term: metrics.current_term,
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: metrics.last_applied.map_or(0, |last| last.index),
@@ -258,6 +348,7 @@ impl<M: Machine> Inner<M> {
             membership: Some(codec::membership_to_pb(
                 metrics.membership_config.membership(),
             )),
+            disk: self.peers.disk.clone(),
         }
     }
 }

@@ -30,6 +30,7 @@ mod members;
 mod network;
 mod options;
 mod peers;
+mod pulse;
 mod seed;
 mod service;
 mod snapshot;

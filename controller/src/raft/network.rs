@@ -16,14 +16,15 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{BasicNode, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::{RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use super::codec::{self, CodecError};
 use super::peers::{Lane, Peers, request};
 use super::snapshot_file;
-use super::types::{Snapshot, SnapshotData, TypeConfig, Vote};
+use super::store::LogStore;
+use super::types::{LogId, Member, Snapshot, SnapshotData, TypeConfig, Vote};
 
 /// Deadline of an append that carries entries: openraft's own is the heartbeat interval, less than one slow
 /// fsync of the follower or one full request on a slow link.
@@ -37,15 +38,17 @@ type RpcError = RPCError<TypeConfig>;
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     pub(super) peers: Arc<Peers>,
+    pub(super) log: LogStore,
 }
 
 impl Network {
-    fn peer(&self, target: u64, node: &BasicNode, lane: Lane) -> Peer {
+    fn peer(&self, target: u64, node: &Member, lane: Lane) -> Peer {
         Peer {
             peers: Arc::clone(&self.peers),
             target,
             recorded: node.addr.clone(),
             lane,
+            common: Common::Unknown,
         }
     }
 }
@@ -53,16 +56,47 @@ impl Network {
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
-        self.peer(target, node, Lane::Log)
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
+        // openraft makes this client when a term begins, before the term's own entries.
+        let common = self.log.last().map_or(Common::Unknown, Common::Guess);
+        Peer {
+            common,
+            ..self.peer(target, node, Lane::Log)
+        }
     }
 
-    async fn new_heartbeat_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Peer {
         self.peer(target, node, Lane::Control)
     }
 
-    async fn new_snapshot_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+    async fn new_snapshot_client(&mut self, target: u64, node: &Member) -> Peer {
         self.peer(target, node, Lane::Snapshot)
+    }
+}
+
+/// Up to which entry the peer's log is this leader's.
+///
+/// A new leader finds that out by halving: with some thousand entries it asks a dozen times, a few entries each, before the first
+/// write of its term can be committed. Nearly always the peer has all that the leader had when it was elected. So that is asked
+/// first, by an append of nothing after it; when the peer took that, what openraft asks next is answered from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Common {
+    /// openraft finds it out.
+    Unknown,
+    /// Perhaps up to this one.
+    Guess(LogId),
+    /// The peer took an append after this one from the leader with this vote.
+    Known(Vote, LogId),
+}
+
+impl Common {
+    /// Whether the peer has said already that it has everything in this request.
+    fn covers(&self, rpc: &AppendEntriesRequest<TypeConfig>) -> bool {
+        let last = rpc.entries.last().map(|entry| entry.log_id);
+        match self {
+            Self::Known(vote, upto) => *vote == rpc.vote && last.is_some_and(|last| last <= *upto),
+            Self::Unknown | Self::Guess(_) => false,
+        }
     }
 }
 
@@ -73,6 +107,7 @@ pub(super) struct Peer {
     target: u64,
     recorded: String,
     lane: Lane,
+    common: Common,
 }
 
 impl Peer {
@@ -99,6 +134,51 @@ impl Peer {
             }
             .into()),
         }
+    }
+
+    /// Asks whether the peer has what the leader had when it was elected. Some other answer than "no" is for openraft.
+    async fn ask_common(
+        &mut self,
+        vote: Vote,
+        option: &RPCOption,
+    ) -> Result<Option<AppendEntriesResponse<TypeConfig>>, RpcError> {
+        let Common::Guess(guess) = self.common else {
+            return Ok(None);
+        };
+        let question = AppendEntriesRequest {
+            vote,
+            prev_log_id: Some(guess),
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let timeout = option.hard_ttl().max(APPEND_TIMEOUT);
+        let answer = self.send_append(question, timeout).await?;
+        self.common = match answer {
+            AppendEntriesResponse::Success => Common::Known(vote, guess),
+            AppendEntriesResponse::PartialSuccess(_) | AppendEntriesResponse::Conflict => {
+                Common::Unknown
+            }
+            AppendEntriesResponse::HigherVote(_) => return Ok(Some(answer)),
+        };
+        Ok(None)
+    }
+
+    async fn send_append(
+        &self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        timeout: Duration,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let message = pb::AppendEntriesRequest {
+            header: self.peers.header(self.target),
+            vote: Some(codec::vote_to_pb(&rpc.vote)),
+            prev_log_id: rpc.prev_log_id.as_ref().map(codec::log_id_to_pb),
+            entries: rpc.entries.iter().map(codec::entry_to_pb).collect(),
+            leader_commit: rpc.leader_commit.as_ref().map(codec::log_id_to_pb),
+        };
+        let mut client = self.client(self.lane)?;
+        let call = async move { client.append_entries(request(message, timeout)).await };
+        let reply = self.within(RPCTypes::AppendEntries, timeout, call).await?;
+        append_reply(reply).map_err(malformed)
     }
 
     async fn ask_vote(
@@ -140,22 +220,17 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
-        let timeout = if rpc.entries.is_empty() {
-            option.hard_ttl()
-        } else {
-            option.hard_ttl().max(APPEND_TIMEOUT)
-        };
-        let message = pb::AppendEntriesRequest {
-            header: self.peers.header(self.target),
-            vote: Some(codec::vote_to_pb(&rpc.vote)),
-            prev_log_id: rpc.prev_log_id.as_ref().map(codec::log_id_to_pb),
-            entries: rpc.entries.iter().map(codec::entry_to_pb).collect(),
-            leader_commit: rpc.leader_commit.as_ref().map(codec::log_id_to_pb),
-        };
-        let mut client = self.client(self.lane)?;
-        let call = async move { client.append_entries(request(message, timeout)).await };
-        let reply = self.within(RPCTypes::AppendEntries, timeout, call).await?;
-        append_reply(reply).map_err(malformed)
+        if rpc.entries.is_empty() {
+            return self.send_append(rpc, option.hard_ttl()).await;
+        }
+        if let Some(answer) = self.ask_common(rpc.vote, &option).await? {
+            return Ok(answer);
+        }
+        if self.common.covers(&rpc) {
+            return Ok(AppendEntriesResponse::Success);
+        }
+        let timeout = option.hard_ttl().max(APPEND_TIMEOUT);
+        self.send_append(rpc, timeout).await
     }
 
     async fn vote(
@@ -283,4 +358,47 @@ fn rpc_error(status: &Status) -> RpcError {
 
 fn malformed(error: CodecError) -> RpcError {
     NetworkError::new(&error).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::raft::types::{Command, Entry, LeaderId};
+
+    fn log_id(index: u64) -> LogId {
+        let leader_id = LeaderId {
+            term: 2,
+            node_id: 1,
+        };
+        LogId { leader_id, index }
+    }
+
+    fn append(vote: Vote, indexes: std::ops::Range<u64>) -> AppendEntriesRequest<TypeConfig> {
+        let entry = |index| Entry {
+            log_id: log_id(index),
+            payload: EntryPayload::Normal(Command(Bytes::new())),
+        };
+        AppendEntriesRequest {
+            vote,
+            prev_log_id: indexes.start.checked_sub(1).map(log_id),
+            entries: indexes.map(entry).collect(),
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn only_what_the_peer_said_to_this_very_leader_is_answered_for_it() {
+        let (vote, later) = (Vote::new_committed(3, 1), Vote::new_committed(4, 1));
+        let known = Common::Known(vote, log_id(9));
+        assert!(known.covers(&append(vote, 4..8)));
+        assert!(known.covers(&append(vote, 4..10)));
+        assert!(!known.covers(&append(vote, 4..11)), "the last one is new");
+        assert!(!known.covers(&append(later, 4..8)), "another term");
+        assert!(!known.covers(&append(vote, 4..4)), "a heartbeat goes out");
+        assert!(!Common::Guess(log_id(9)).covers(&append(vote, 4..8)));
+        assert!(!Common::Unknown.covers(&append(vote, 4..8)));
+    }
 }

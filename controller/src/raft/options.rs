@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_node::clock::{SharedClock, SystemClock};
+use hearth_node::random::{SharedRandom, SystemRandom};
 use tonic::transport::{Channel, Endpoint};
 
 use super::storage::{MachineStorage, Storage};
@@ -25,6 +27,10 @@ pub struct Options {
     pub dialer: Arc<dyn Dialer>,
     /// Where the log and the snapshots are. Default the machine's disk.
     pub storage: Arc<dyn Storage>,
+    /// What flushes and heartbeats are timed with. Default the machine's clock.
+    pub clock: SharedClock,
+    /// Where the id of a new disk comes from. Default the system's randomness.
+    pub random: SharedRandom,
     /// How long `propose` and `read_index` try before they give up. Default 5 s.
     pub request_timeout: Duration,
     /// How long `propose` waits for a leader before it says that nothing happened, so that the caller may ask another node,
@@ -52,6 +58,8 @@ impl Options {
             peers,
             dialer: Arc::new(PlainDialer),
             storage: Arc::new(MachineStorage),
+            clock: SystemClock::shared(),
+            random: SystemRandom::shared(),
             request_timeout: Duration::from_secs(5),
             patience: Duration::from_secs(5),
             snapshot_every: 5_000,

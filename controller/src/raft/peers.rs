@@ -37,6 +37,10 @@ pub(super) enum Lane {
 pub(super) struct Peers {
     pub(super) node_id: u64,
     pub(super) cluster_id: String,
+    /// Id of this node's disk.
+    pub(super) disk: String,
+    /// Ids of the disks the membership knows the nodes by.
+    disks: Mutex<BTreeMap<u64, String>>,
     addresses: BTreeMap<u64, String>,
     dialer: Arc<dyn Dialer>,
     channels: Mutex<BTreeMap<(u64, Lane), (String, Channel)>>,
@@ -46,12 +50,15 @@ impl Peers {
     pub(super) fn new(
         node_id: u64,
         cluster_id: String,
+        disk: String,
         addresses: BTreeMap<u64, String>,
         dialer: Arc<dyn Dialer>,
     ) -> Self {
         Self {
             node_id,
             cluster_id,
+            disk,
+            disks: Mutex::default(),
             addresses,
             dialer,
             channels: Mutex::new(BTreeMap::new()),
@@ -105,17 +112,55 @@ impl Peers {
             .retain(|(node, _), _| is_member(*node));
     }
 
+    /// The membership's word on which node has which disk.
+    pub(super) fn know_disks(&self, disks: BTreeMap<u64, String>) {
+        *self.disks.lock().unwrap_or_else(PoisonError::into_inner) = disks;
+    }
+
+    /// Id of the disk that the membership knows `node` by.
+    fn known_disk(&self, node: u64) -> Option<String> {
+        let disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        disks.get(&node).filter(|disk| !disk.is_empty()).cloned()
+    }
+
     /// The header of a request to `node`.
     pub(super) fn header(&self, node: u64) -> Option<pb::PeerHeader> {
         Some(pb::PeerHeader {
             cluster_id: self.cluster_id.clone(),
             from_node: self.node_id,
             to_node: node,
+            from_disk: self.disk.clone(),
+            to_disk: self.known_disk(node).unwrap_or_default(),
         })
     }
 
+    /// Refuses what comes from, or is meant for, a node that has lost the disk it was let in with: it has forgotten what it
+    /// promised, so it neither votes nor acknowledges.
+    pub(super) fn check_disks(&self, header: &pb::PeerHeader) -> Result<(), DiskLost> {
+        let from = header.from_node;
+        // A sender of an earlier release says nothing of its disk.
+        if let Some(known) = self.known_disk(from)
+            && !header.from_disk.is_empty()
+            && header.from_disk != known
+        {
+            return Err(DiskLost::Theirs(disk_lost(from, &known, &header.from_disk)));
+        }
+        if header.to_disk.is_empty() || header.to_disk == self.disk {
+            return Ok(());
+        }
+        let text = disk_lost(self.node_id, &header.to_disk, &self.disk);
+        if self.known_disk(self.node_id).as_ref() == Some(&self.disk) {
+            // This node's own log says otherwise: the sender is behind.
+            return Err(DiskLost::Theirs(text));
+        }
+        Err(DiskLost::Ours(text))
+    }
+
     /// Refuses requests of another cluster or meant for another node.
-    pub(super) fn check(&self, header: Option<&pb::PeerHeader>) -> Result<(), Status> {
+    pub(super) fn check<'a>(
+        &self,
+        header: Option<&'a pb::PeerHeader>,
+    ) -> Result<&'a pb::PeerHeader, Status> {
         let header = header
             .ok_or_else(|| refusal(ErrorCode::InvalidParameterValue, "peer header is missing"))?;
         if header.cluster_id != self.cluster_id {
@@ -133,8 +178,24 @@ impl Peers {
                 format!("this is node {}, not {}", self.node_id, header.to_node),
             ));
         }
-        Ok(())
+        Ok(header)
     }
+}
+
+/// Why a message is refused whose sender or receiver is not the node it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum DiskLost {
+    /// Another node's fault.
+    Theirs(String),
+    /// This node must not go on.
+    Ours(String),
+}
+
+fn disk_lost(node: u64, known: &str, found: &str) -> String {
+    format!(
+        "controller {node} has lost its data: the cluster knows it by the disk {known}, and its data directory is that of {found}. \
+         It must not vote with an empty log. Remove it (`hearth controllers remove {node}`) and let it join under a new node id"
+    )
 }
 
 /// A refusal of a peer's request.

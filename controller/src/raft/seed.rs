@@ -6,13 +6,13 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use openraft::BasicNode;
+use hearth_node::random::{Random as _, SystemRandom};
 use openraft::vote::RaftVote as _;
 
 use super::snapshot::{SnapshotError, Snapshots};
 use super::storage::{MachineStorage, Storage as _};
-use super::store::{self, OpenError};
-use super::types::{LeaderId, LogId, Membership, SnapshotMeta, StoredMembership, Vote};
+use super::store::{self, OpenError, Owner};
+use super::types::{LeaderId, LogId, Member, Membership, SnapshotMeta, StoredMembership, Vote};
 
 /// Where a new cluster of one node begins.
 #[derive(Clone, Debug)]
@@ -58,7 +58,12 @@ pub fn seed(dir: &Path, seed: &Seed) -> Result<(), SeedError> {
         leader_id,
         index: seed.index,
     };
-    let nodes = BTreeMap::from([(seed.node_id, BasicNode::new(&seed.addr))]);
+    let disk = SystemRandom.uuid();
+    let member = Member {
+        addr: seed.addr.clone(),
+        disk: disk.clone(),
+    };
+    let nodes = BTreeMap::from([(seed.node_id, member)]);
     let membership = Membership::new(vec![BTreeSet::from([seed.node_id])], nodes)
         .map_err(|error| SeedError::Membership(error.to_string()))?;
     let meta = SnapshotMeta {
@@ -73,5 +78,10 @@ pub fn seed(dir: &Path, seed: &Seed) -> Result<(), SeedError> {
         .map_err(SeedError::Snapshot)?;
     let vote = Vote::from_leader_id(leader_id, false);
     let log = dir.join("log");
-    store::seed(&storage, &log, seed.node_id, &seed.cluster_id, &vote).map_err(SeedError::Log)
+    let owner = Owner {
+        node_id: seed.node_id,
+        cluster_id: seed.cluster_id.clone(),
+        new_disk: disk,
+    };
+    store::seed(&storage, &log, &owner, &vote).map_err(SeedError::Log)
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use hearth_core::ErrorCode;
+use hearth_node::grpc::check_claim;
+use hearth_node::tls::NodeRole;
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::raft_peer_server::RaftPeer;
 use openraft::errors::{Fatal, RaftError};
@@ -12,13 +14,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
     VoteRequest,
 };
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use super::codec::{self, CodecError};
 use super::consensus::Inner;
 use super::follow;
 use super::machine::Machine;
-use super::peers::refusal;
+use super::peers::{DiskLost, refusal};
 use super::snapshot_file::{self, FormatError};
 use super::types::{Snapshot, TypeConfig};
 
@@ -42,8 +44,41 @@ impl<M: Machine> fmt::Debug for PeerService<M> {
 }
 
 impl<M: Machine> PeerService<M> {
-    fn check(&self, header: Option<&pb::PeerHeader>) -> Result<(), Status> {
-        self.inner.peers.check(header)
+    /// The message of a peer that may send it.
+    fn open<T>(
+        &self,
+        request: Request<T>,
+        header: impl Fn(&T) -> Option<&pb::PeerHeader>,
+    ) -> Result<T, Status> {
+        let (_, caller, message) = request.into_parts();
+        self.check(&caller, header(&message))?;
+        Ok(message)
+    }
+
+    /// Whether the header is of this cluster, for this node, and of whom the connection is.
+    fn check(&self, caller: &Extensions, header: Option<&pb::PeerHeader>) -> Result<(), Status> {
+        let header = self.inner.peers.check(header)?;
+        check_claim(caller, NodeRole::Controller, header.from_node)?;
+        self.inner.peers.check_disks(header).map_err(|lost| {
+            let text = match lost {
+                DiskLost::Theirs(text) => text,
+                DiskLost::Ours(text) => {
+                    self.inner.disk_lost.send_replace(Some(text.clone()));
+                    text
+                }
+            };
+            refusal(ErrorCode::PreconditionFailed, text)
+        })
+    }
+
+    /// As [`PeerService::check`], for a question that nodes with any disk are asked.
+    fn check_name(
+        &self,
+        caller: &Extensions,
+        header: Option<&pb::PeerHeader>,
+    ) -> Result<(), Status> {
+        let header = self.inner.peers.check(header)?;
+        check_claim(caller, NodeRole::Controller, header.from_node)
     }
 }
 
@@ -54,10 +89,13 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         request: Request<pb::AppendEntriesRequest>,
     ) -> Result<Response<pb::AppendEntriesReply>, Status> {
         use pb::append_entries_reply::Result as Reply;
-        let message = request.into_inner();
-        self.check(message.header.as_ref())?;
+        let message = self.open(request, |message| message.header.as_ref())?;
         let rpc = append_request(message).map_err(malformed)?;
+        let leader = rpc.vote;
         let response = self.inner.raft.append_entries(rpc).await.map_err(stopped)?;
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            self.inner.pulse.hear(leader);
+        }
         let result = match response {
             AppendEntriesResponse::Success => Reply::Success(pb::RaftBlank {}),
             AppendEntriesResponse::PartialSuccess(last) => Reply::Partial(pb::PartialSuccess {
@@ -75,10 +113,12 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteReply>, Status> {
-        let message = request.into_inner();
-        self.check(message.header.as_ref())?;
+        let message = self.open(request, |message| message.header.as_ref())?;
         let rpc = vote_request(message).map_err(malformed)?;
         let response = self.inner.raft.vote(rpc).await.map_err(stopped)?;
+        if response.vote_granted {
+            self.inner.pulse.voted();
+        }
         Ok(Response::new(vote_reply(&response)))
     }
 
@@ -86,8 +126,7 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteReply>, Status> {
-        let message = request.into_inner();
-        self.check(message.header.as_ref())?;
+        let message = self.open(request, |message| message.header.as_ref())?;
         let rpc = vote_request(message).map_err(malformed)?;
         let response = self.inner.raft.pre_vote(rpc).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&response)))
@@ -98,7 +137,7 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         request: Request<Streaming<pb::InstallSnapshotRequest>>,
     ) -> Result<Response<pb::InstallSnapshotReply>, Status> {
         use pb::install_snapshot_request::Part;
-        let mut parts = request.into_inner();
+        let (_, caller, mut parts) = request.into_parts();
         let first = parts.message().await?.and_then(|message| message.part);
         let Some(Part::Start(start)) = first else {
             return Err(refusal(
@@ -106,7 +145,7 @@ impl<M: Machine> RaftPeer for PeerService<M> {
                 "a snapshot begins with its header",
             ));
         };
-        self.check(start.header.as_ref())?;
+        self.check(&caller, start.header.as_ref())?;
         let vote = codec::vote_from_pb(start.vote).map_err(malformed)?;
         let header = start.snapshot.ok_or_else(|| {
             refusal(
@@ -132,8 +171,7 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         request: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderReply>, Status> {
         use pb::transfer_leader_reply::Result as Reply;
-        let message = request.into_inner();
-        self.check(message.header.as_ref())?;
+        let message = self.open(request, |message| message.header.as_ref())?;
         let from = codec::vote_from_pb(message.from_leader).map_err(malformed)?;
         let last = codec::opt_log_id_from_pb(message.last_log_id).map_err(malformed)?;
         let rpc = TransferLeaderRequest::new(from, message.to_node, last);
@@ -163,8 +201,7 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         request: Request<pb::ForwardRequest>,
     ) -> Result<Response<pb::ForwardReply>, Status> {
         use pb::forward_reply::Result as Reply;
-        let message = request.into_inner();
-        self.check(message.header.as_ref())?;
+        let message = self.open(request, |message| message.header.as_ref())?;
         let result = match self.inner.propose_here(message.command).await {
             Ok(proposed) => Reply::Applied(pb::Applied {
                 index: proposed.index,
@@ -182,7 +219,7 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexReply>, Status> {
         use pb::read_index_reply::Result as Reply;
-        self.check(request.get_ref().header.as_ref())?;
+        self.open(request, |message| message.header.as_ref())?;
         let result = match self.inner.read_index_here().await {
             Ok(index) => Reply::Index(index),
             Err(refusal) => Reply::Refusal(follow::refusal_to_pb(refusal)),
@@ -196,7 +233,7 @@ impl<M: Machine> RaftPeer for PeerService<M> {
         &self,
         request: Request<pb::PeerStatusRequest>,
     ) -> Result<Response<pb::PeerStatusReply>, Status> {
-        self.check(request.get_ref().header.as_ref())?;
+        self.check_name(request.extensions(), request.get_ref().header.as_ref())?;
         let initialized = self.inner.raft.is_initialized().await.map_err(fatal)?;
         Ok(Response::new(self.inner.status(initialized)))
     }

@@ -126,9 +126,7 @@ mod tests {
     fn golden_meta() -> SnapshotMeta {
         use std::collections::{BTreeMap, BTreeSet};
 
-        use openraft::BasicNode;
-
-        use crate::raft::types::{LeaderId, LogId, Membership, StoredMembership};
+        use crate::raft::types::{LeaderId, LogId, Member, Membership, StoredMembership};
         let log_id = |index| LogId {
             leader_id: LeaderId {
                 term: 7,
@@ -136,8 +134,8 @@ mod tests {
             },
             index,
         };
-        let nodes: BTreeMap<u64, BasicNode> = (1..=3)
-            .map(|id| (id, BasicNode::new(format!("host-{id}:7400"))))
+        let nodes: BTreeMap<u64, Member> = (1..=3)
+            .map(|id| (id, Member::at(format!("host-{id}:7400"))))
             .collect();
         let membership = Membership::new(vec![BTreeSet::from([1, 2])], nodes).unwrap();
         SnapshotMeta {

@@ -2,6 +2,7 @@
 //! leader's one duty at the start of its term, to finish a membership change that its predecessor left half
 //! done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openraft::ServerState;
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 
 use super::consensus::Inner;
 use super::machine::Machine;
-use super::types::TypeConfig;
+use super::types::{Membership, TypeConfig};
 
 type Metrics = openraft::RaftMetrics<TypeConfig>;
 
@@ -38,9 +39,13 @@ pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Wat
     let mut metrics = inner.raft.metrics();
     let mut panicked = inner.cell.panicked();
     let mut log_fatal = inner.log.fatal();
+    let mut disk_lost = inner.disk_lost.subscribe();
     loop {
         let now = metrics.borrow_and_update().clone();
         let leadership = leadership(&inner, &now);
+        if now.state == ServerState::Candidate && now.current_term > leadership_term(&watched) {
+            inner.pulse.voted();
+        }
         let changed = watched
             .leadership
             .send_if_modified(|known| std::mem::replace(known, leadership.clone()) != leadership);
@@ -52,13 +57,18 @@ pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Wat
                 "leadership changed"
             );
         }
+        // The first entry of a term waits for a disk; until followers know whom they elected, one may ask for votes itself.
+        if changed && leadership.is_leader && inner.raft.trigger().heartbeat().await.is_err() {
+            tracing::debug!("raft stopped before the first heartbeat of its term");
+        }
         if leadership.is_leader && now.membership_config.membership().get_joint_config().len() > 1 {
             inner.finish_joint_membership();
         }
-        inner.peers.retain(|node| {
-            let membership = now.membership_config.membership();
-            membership.get_node(&node).is_some()
-        });
+        let membership = now.membership_config.membership();
+        inner
+            .peers
+            .retain(|node| membership.get_node(&node).is_some());
+        inner.peers.know_disks(disks(membership));
         if let Err(reason) = &now.running_state
             && !inner.stop.is_cancelled()
         {
@@ -81,8 +91,23 @@ pub(super) async fn watch_metrics<M: Machine>(inner: Arc<Inner<M>>, watched: Wat
                 watched.fatal.send_replace(reason.clone());
                 return;
             }
+            Ok(reason) = disk_lost.wait_for(Option::is_some) => {
+                watched.fatal.send_replace(reason.clone());
+                return;
+            }
         }
     }
+}
+
+/// Term of what was told last.
+fn leadership_term(watched: &Watched) -> u64 {
+    watched.leadership.borrow().term
+}
+
+/// Which node has which disk, by a membership.
+pub(super) fn disks(membership: &Membership) -> BTreeMap<u64, String> {
+    let nodes = membership.nodes();
+    nodes.map(|(id, node)| (*id, node.disk.clone())).collect()
 }
 
 fn leadership<M: Machine>(inner: &Inner<M>, metrics: &Metrics) -> Leadership {

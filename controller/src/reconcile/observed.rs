@@ -7,6 +7,9 @@ use hearth_core::permits::{Candidate, PoolReport};
 
 use super::plan::Host;
 
+/// "A pool with more than one permit is granted to at least two workers" (`hearth_core::permits`).
+const HOLDERS_MIN: usize = 2;
+
 /// A worker in session.
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
@@ -24,6 +27,13 @@ pub(crate) struct Worker {
     /// As reported; changed by [`Observed::on_pools`] alone.
     pub(crate) pools: BTreeMap<PoolKey, PoolReport>,
     pub(crate) kept: BTreeMap<PoolKey, Kept>,
+}
+
+impl Worker {
+    /// Invocations in flight, of all pools.
+    fn in_flight(&self) -> u32 {
+        self.pools.values().map(|pool| pool.in_flight).sum()
+    }
 }
 
 /// Sandboxes a worker keeps for a version's provisioned concurrency.
@@ -130,9 +140,11 @@ impl Observed {
             .take(others)
             .collect();
         let anyone_free = !chosen.is_empty();
-        if !anyone_free {
+        // One with room and no other: a crowded one may still be the second holder.
+        if chosen.len() < HOLDERS_MIN {
             let large = self.least_loaded(since).filter(|(_, w)| is_large(w));
-            chosen.extend(large.take(others));
+            let lacking = if anyone_free { HOLDERS_MIN } else { others };
+            chosen.extend(large.take(lacking));
         }
         let held = holders.into_iter().filter_map(|id| {
             let worker = self.workers.get(&id)?;
@@ -143,6 +155,7 @@ impl Observed {
             worker,
             incarnation: observed.incarnation,
             load: self.loads.get(&worker).copied().unwrap_or(0),
+            can_make_room: is_large(observed) && observed.sandboxes > observed.in_flight(),
             // Filled in by `LeaderPermits`.
             idle_permits: 0,
             has_room: if anyone_free {

@@ -1,7 +1,7 @@
 //! What the log says: one variant per change of the replicated state, JSON in the log entry.
 //!
 //! Invariant: a variant and its fields keep their meaning for as long as any log holds them. Variants, and
-//! fields with a serde default, are only ever added, and proposed only by releases whose predecessor knew them:
+//! fields with a serde default, are only ever added, and proposed only when every member knows them ([`Command::since_level`]):
 //! a controller that meets one it cannot read must end. Times, ids and revision ids are fixed by the proposer.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,9 @@ use hearth_core::layer::{LayerChange, LayerName};
 use hearth_core::name::FunctionName;
 use hearth_core::permits::GrantChange;
 use serde::{Deserialize, Serialize};
+
+/// The newest level of commands: what this release can read.
+pub const LEVEL: u32 = 3;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,14 +205,14 @@ pub enum Command {
         /// Now.
         at: UnixMs,
     },
-    /// A client's command, carried out once however often it is proposed. Of level 1 (`raft::Machine::LEVEL`).
+    /// A client's command, carried out once however often it is proposed.
     Once {
         /// The client's choice, different for each of its operations.
         token: String,
         /// The command.
         command: Box<Command>,
     },
-    /// Changes a layer. Of level 2.
+    /// Changes a layer.
     ChangeLayer {
         /// The owner.
         account: AccountId,
@@ -222,7 +225,7 @@ pub enum Command {
         /// Now.
         at: UnixMs,
     },
-    /// The operator's wish that a node finishes and takes no more, or takes work again. Of level 1.
+    /// The operator's wish that a node finishes and takes no more, or takes work again.
     SetDrain {
         /// Its role.
         role: Role,
@@ -231,6 +234,48 @@ pub enum Command {
         /// Whether it is to drain.
         drain: bool,
     },
+    /// All members can read commands of this level, and none that cannot will ever be one.
+    RaiseLevel {
+        /// The level.
+        level: u32,
+    },
+}
+
+impl Command {
+    /// The first level of releases that can read it. A new variant, or a new field that must not be overlooked, is of a new
+    /// level: [`LEVEL`] is raised by one.
+    pub fn since_level(&self) -> u32 {
+        match self {
+            Self::Configure { .. }
+            | Self::CreateFunction { .. }
+            | Self::UpdateFunctionCode { .. }
+            | Self::UpdateFunctionConfiguration { .. }
+            | Self::DeleteFunction { .. }
+            | Self::SettleFunction { .. }
+            | Self::SetReservedConcurrency { .. }
+            | Self::TagFunction { .. }
+            | Self::RegisterWorker { .. }
+            | Self::SetWorkerHealth { .. }
+            | Self::ForgetWorker { .. }
+            | Self::BeginTerm { .. } => 0,
+            Self::ChangeGrants { changes, .. } => {
+                let is_provisioned = |change: &GrantChange| change.key().1.provisioned.is_some();
+                if changes.iter().any(is_provisioned) {
+                    2
+                } else {
+                    0
+                }
+            }
+            Self::Once { command, .. } => command.since_level().max(1),
+            Self::SetDrain { .. } => 1,
+            Self::ThenPublish { .. }
+            | Self::ChangeVersions { .. }
+            | Self::CreateJoinToken { .. }
+            | Self::UseJoinToken { .. }
+            | Self::ChangeLayer { .. } => 2,
+            Self::RaiseLevel { level } => (*level).max(3),
+        }
+    }
 }
 
 /// A role of a node. Ids of different roles may be equal.
@@ -266,4 +311,36 @@ pub struct Registration {
     pub runtimes: Vec<String>,
     /// The operator's labels.
     pub labels: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_of_the_level_of_what_it_holds() {
+        let forget = Command::ForgetWorker { worker: NodeId(1) };
+        let once = |command| Command::Once {
+            token: "t".into(),
+            command: Box::new(command),
+        };
+        let publish = Command::ThenPublish {
+            first: Box::new(forget.clone()),
+            revision_id: "r".into(),
+        };
+        assert_eq!(forget.since_level(), 0);
+        assert_eq!(once(forget).since_level(), 1);
+        assert_eq!(publish.since_level(), 2);
+        assert_eq!(once(publish).since_level(), 2);
+        assert_eq!(Command::RaiseLevel { level: 7 }.since_level(), 7);
+    }
+
+    /// The first release wrote the golden log; it could read all of it, and has no level.
+    #[test]
+    fn what_the_first_release_wrote_is_of_no_level() {
+        for line in include_str!("golden/commands-1.jsonl").lines() {
+            let command: Command = serde_json::from_str(line).unwrap();
+            assert_eq!(command.since_level(), 0, "{line}");
+        }
+    }
 }

@@ -67,6 +67,17 @@ pub struct State {
     /// Layers.
     #[serde(default, skip_serializing_if = "Layers::is_empty")]
     pub layers: Layers,
+    /// The highest level of commands that all members can read, since [`Command::RaiseLevel`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub level: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference to it"
+)]
+fn is_zero(level: &u32) -> bool {
+    *level == 0
 }
 
 /// Answer and effects of one command.
@@ -133,6 +144,10 @@ impl State {
             Command::SetDrain { role, node, drain } => Ok(self.set_drain(*role, *node, *drain)),
             Command::CreateJoinToken { .. } => self.create_join_token(command),
             Command::UseJoinToken { .. } => self.use_join_token(command),
+            Command::RaiseLevel { level } => {
+                self.level = self.level.max(*level);
+                Ok(done())
+            }
         }
     }
 

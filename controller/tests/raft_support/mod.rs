@@ -141,6 +141,11 @@ impl Cluster {
         self.run(id, listener).await;
     }
 
+    /// The next start of the node is on an empty disk.
+    pub fn lose_disk(&mut self, id: u64) {
+        self.dirs.insert(id, tempfile::tempdir().unwrap());
+    }
+
     pub async fn leader(&self) -> (u64, Consensus<Journal>) {
         until("a leader", || {
             self.running

@@ -233,6 +233,7 @@ fn idle_permit_moves_to_where_it_is_needed() {
         load: 0,
         idle_permits: 0,
         has_room,
+        can_make_room: false,
     };
     let candidates = [candidate(1, false), candidate(2, true)];
     let need = Need {

@@ -29,6 +29,8 @@ pub struct Candidate {
     pub idle_permits: u32,
     /// Whether it has a warm sandbox of the function, or memory for one.
     pub has_room: bool,
+    /// It has no room, but idle sandboxes of other functions that would give way. Asked for the sake of the spread alone.
+    pub can_make_room: bool,
 }
 
 /// What to do about a [`Need`].
@@ -52,12 +54,13 @@ pub enum GrowPlan {
 /// then idle ones are moved; and only when all are in use is the pool throttled.
 pub(super) fn plan_grow(table: &GrantTable, need: &Need, candidates: &[Candidate]) -> GrowPlan {
     let usable = by_load(candidates.iter().filter(|c| c.has_room));
+    let crowded = by_load(candidates.iter().filter(|c| !c.has_room && c.can_make_room));
     let free = table.free(&need.pool);
     if free > 0 {
         if usable.is_empty() {
             return GrowPlan::NoRoom;
         }
-        let changes = share_out(table, need, &usable, free);
+        let changes = share_out(table, need, &usable, &crowded, free);
         if !changes.is_empty() {
             return GrowPlan::Commit(changes);
         }
@@ -100,14 +103,16 @@ fn share_out(
     table: &GrantTable,
     need: &Need,
     usable: &[&Candidate],
+    crowded: &[&Candidate],
     mut free: u32,
 ) -> Vec<GrantChange> {
     let limit = table.limit(&need.pool).unwrap_or(0);
     let chunk = (limit / CHUNKS_PER_LIMIT).max(1);
     // "A pool with more than one permit is granted to at least two workers, so that a lost host never
     // silences a function; a limit of 1 has one holder." A permit that nobody holds does as well: the next
-    // need hands it to a living worker. So nobody holds all of a pool while there is a second worker.
-    let most = if limit > 1 && usable.len() > 1 {
+    // need hands it to a living worker. So nobody holds all of a pool while there is a second worker that could use some of it,
+    // and one that would have to end idle sandboxes gets the last permit when there is nobody else.
+    let most = if limit > 1 && usable.len() + crowded.len() > 1 {
         limit - 1
     } else {
         limit
@@ -142,6 +147,19 @@ fn share_out(
         holders += usize::from(has == 0);
         free -= give;
         waiting = waiting.saturating_sub(give);
+    }
+    let is_held = |candidate: &&&Candidate| table.granted(candidate.worker, &need.pool).is_some();
+    if limit > 1
+        && holders < 2
+        && free > 0
+        && let Some(second) = crowded.iter().find(|candidate| !is_held(candidate))
+    {
+        changes.push(GrantChange::Grow {
+            worker: second.worker,
+            pool: need.pool.clone(),
+            n: 1,
+            incarnation: second.incarnation,
+        });
     }
     changes
 }

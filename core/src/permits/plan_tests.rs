@@ -44,6 +44,7 @@ fn candidate(id: u64, load: u32, idle_permits: u32) -> Candidate {
         load,
         idle_permits,
         has_room: true,
+        can_make_room: false,
     }
 }
 
@@ -196,4 +197,28 @@ proptest! {
             }
         }
     }
+}
+
+/// A worker whose memory is full of idle sandboxes gets the last permit when there is no other second holder: or else a function
+/// that one host serves alone is silent for as long as that host's share is waited for after its loss.
+#[test]
+fn a_crowded_worker_is_the_second_holder_for_want_of_a_better_one() {
+    let crowded = |id| Candidate {
+        can_make_room: true,
+        ..full(id, 0)
+    };
+    let two = [candidate(1, 0, 0), crowded(2)];
+    let all = table(4, &[(1, 3)]);
+    assert_eq!(plan(&all, 3, &two), GrowPlan::Commit(vec![grow(2, 1)]));
+    assert_eq!(
+        plan(&table(4, &[]), 9, &two),
+        GrowPlan::Commit(vec![grow(1, 3), grow(2, 1)])
+    );
+    // One that has no room at all does not cost the function a permit.
+    let only = [candidate(1, 0, 0), full(2, 0)];
+    assert_eq!(plan(&all, 3, &only), GrowPlan::Commit(vec![grow(1, 4)]));
+    assert_eq!(
+        plan(&table(1, &[]), 3, &two),
+        GrowPlan::Commit(vec![grow(1, 1)])
+    );
 }

@@ -5,6 +5,7 @@
 //! codes spoken here are of the transport: a deadline passed, a peer of another cluster.
 
 mod channel;
+mod claim;
 mod cluster;
 mod retry;
 mod server;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tonic::Status;
 
 pub use channel::{ChannelError, ChannelOptions, ClusterChannel, channel};
+pub use claim::check_claim;
 pub use cluster::{
     AddClusterId, CLUSTER_ID_HEADER, CheckClusterId, CheckClusterIdLayer, ClusterIdError,
     ClusterIdentity,

@@ -1,7 +1,8 @@
 //! Who may call what: one table for all gRPC services between nodes. What is not in it is refused.
 //!
-//! Not here: whether the caller is who it says (`verify.rs`). Rules about single objects (a worker registers itself and no
-//! other) are the services' own.
+//! Also whether a caller may speak as the node that its message names. Which messages name one, the services know.
+//!
+//! Not here: whether the caller is who its certificate says (`verify.rs`).
 
 use super::name::NodeRole;
 use crate::net::Caller;
@@ -68,6 +69,16 @@ pub fn check(caller: &Caller, path: &str) -> Result<(), String> {
     })
 }
 
+/// Whether `caller` is the node of that role and id, as which a message speaks. Where TLS is off everybody is.
+pub fn check_claim(caller: &Caller, role: NodeRole, id: u64) -> Result<(), String> {
+    match caller {
+        Caller::Unknown => Ok(()),
+        Caller::Node(name) if name.role == role && name.id == id => Ok(()),
+        Caller::Node(name) => Err(format!("{name} is not {role} {id}")),
+        Caller::Joining => Err(format!("a node without a certificate is not {role} {id}")),
+    }
+}
+
 fn allowed(service: &str, method: &str) -> &'static [Who] {
     let find = |wanted: &str| {
         TABLE
@@ -122,6 +133,18 @@ mod tests {
         }
         assert!(may(&Caller::Joining, "Trust/Join"));
         assert!(!may(&node(Worker), "Trust/Join"));
+    }
+
+    #[test]
+    fn a_node_speaks_as_itself_alone() {
+        let worker = node(NodeRole::Worker);
+        assert_eq!(check_claim(&worker, NodeRole::Worker, 1), Ok(()));
+        assert_eq!(check_claim(&Caller::Unknown, NodeRole::Worker, 9), Ok(()));
+        for (role, id) in [(NodeRole::Worker, 2), (NodeRole::Controller, 1)] {
+            let refused = check_claim(&worker, role, id).expect_err("another");
+            assert_eq!(refused, format!("hearth://c/worker/1 is not {role} {id}"));
+            assert!(check_claim(&Caller::Joining, role, id).is_err());
+        }
     }
 
     #[test]

@@ -7,14 +7,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hearth_core::ids::VersionKey;
 use hearth_core::limits::SYNC_REQUEST_MAX_BYTES;
+use hearth_node::grpc;
 use hearth_node::telemetry::set_parent;
+use hearth_node::tls::NodeRole;
 use hearth_proto::convert::required_version;
 use hearth_proto::internal::v1 as pb;
 use pb::gateway_frame::Frame;
 use pb::refused::Reason;
 use pb::worker_frame::Frame as Say;
 use tokio::sync::Semaphore;
-use tonic::Streaming;
+use tonic::{Extensions, Streaming};
 use tracing::{debug, debug_span, warn};
 
 use super::outbox::{Free, Outbox, Received};
@@ -56,6 +58,7 @@ struct Reader {
 /// Reads until the gateway ends the stream.
 pub(super) async fn run(
     engine: Arc<Engine>,
+    caller: &Extensions,
     mut frames: Streaming<pb::GatewayFrame>,
     outbox: Arc<Outbox>,
 ) {
@@ -69,7 +72,8 @@ pub(super) async fn run(
     loop {
         reader.outbox.room().await;
         match frames.message().await {
-            Ok(Some(frame)) => reader.on_frame(frame),
+            Ok(Some(frame)) if is_of(caller, &frame) => reader.on_frame(frame),
+            Ok(Some(_)) => return,
             Ok(None) => return,
             Err(status) => {
                 debug!(status = status.message(), "a gateway's stream ended");
@@ -77,6 +81,14 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// Whether a gateway that says who it is says what its certificate says.
+fn is_of(caller: &Extensions, frame: &pb::GatewayFrame) -> bool {
+    let Some(Frame::Hello(hello)) = &frame.frame else {
+        return true;
+    };
+    grpc::check_claim(caller, NodeRole::Gateway, hello.gateway_id).is_ok()
 }
 
 impl Drop for Reader {

@@ -57,6 +57,7 @@ impl Invocations for InvocationService {
         request: Request<Streaming<pb::GatewayFrame>>,
     ) -> Result<Response<OutboxStream>, Status> {
         let outbox = Arc::new(Outbox::default());
+        let caller = request.extensions().clone();
         let frames = request.into_inner();
         let engine = Arc::clone(&self.engine);
         // First of all, so that its answer is here before the first invocation.
@@ -65,7 +66,7 @@ impl Invocations for InvocationService {
         self.tasks.spawn(async move {
             tokio::select! {
                 () = token.cancelled() => {}
-                () = exchange::run(Arc::clone(&engine), frames, Arc::clone(&to)) => {}
+                () = exchange::run(Arc::clone(&engine), &caller, frames, Arc::clone(&to)) => {}
                 () = load::report(Arc::clone(&engine), Arc::clone(&to)) => {}
                 () = load::refusals(&engine, &to) => {}
                 () = pulse::send(&engine, &to) => {}

@@ -11,6 +11,7 @@ use hearth_proto::internal::v1 as pb;
 
 use super::record::{self, RecordError};
 use crate::raft::codec::{self, CodecError};
+use crate::raft::pulse::Pulse;
 use crate::raft::storage::{LogChange, LogEngine, LogKey, Storage};
 use crate::raft::types::{Entry, LogId, Vote};
 
@@ -18,6 +19,8 @@ use crate::raft::types::{Entry, LogId, Vote};
 const FORMAT_VERSION: u32 = 1;
 /// Keys deleted per batch while opening.
 const DELETE_STEP: usize = 512;
+/// Flushes that are timed while opening.
+const FLUSHES_TIMED: usize = 8;
 
 pub(super) const KEY_VOTE: &[u8] = b"vote";
 pub(super) const KEY_PURGED: &[u8] = b"purged";
@@ -25,6 +28,8 @@ pub(super) const KEY_COMMITTED: &[u8] = b"committed";
 const KEY_FORMAT: &[u8] = b"format";
 const KEY_NODE: &[u8] = b"node_id";
 const KEY_CLUSTER: &[u8] = b"cluster_id";
+/// Told apart from every other disk: random, written when the log is made and never again.
+pub(super) const KEY_DISK: &[u8] = b"disk";
 
 const REJOIN: &str =
     "move the data directory aside and let this controller rejoin under a new node id";
@@ -93,23 +98,66 @@ pub(super) struct Recovered {
     pub(super) entries: Vec<Entry>,
 }
 
+/// Whose a log is.
+#[derive(Debug, Clone)]
+pub(in crate::raft) struct Owner {
+    /// The node.
+    pub(in crate::raft) node_id: u64,
+    /// Its cluster.
+    pub(in crate::raft) cluster_id: String,
+    /// Id of the disk, should it have none yet: a new one.
+    pub(in crate::raft) new_disk: String,
+}
+
 impl Disk {
     /// Opens or makes the database in `dir` for this node and reads the log. Blocks.
     pub(super) fn open(
         storage: &dyn Storage,
         dir: &Path,
-        node_id: u64,
-        cluster_id: &str,
+        owner: &Owner,
     ) -> Result<(Self, Recovered), OpenError> {
         let engine = storage.open_log(dir)?;
         let disk = Self { engine };
-        disk.check_identity(node_id, cluster_id)?;
+        disk.check_identity(owner)?;
+        disk.name_itself(&owner.new_disk)?;
         disk.engine.sync()?;
         let recovered = disk.recover()?;
         Ok((disk, recovered))
     }
 
-    fn check_identity(&self, node_id: u64, cluster_id: &str) -> Result<(), OpenError> {
+    /// Logs of earlier releases have no id of their disk.
+    fn name_itself(&self, new_disk: &str) -> Result<(), OpenError> {
+        if self.engine.mark(KEY_DISK)?.is_none() {
+            let mark = [(KEY_DISK, Some(new_disk.as_bytes()))];
+            self.engine.set_marks(&mark)?;
+        }
+        Ok(())
+    }
+
+    /// Id of the disk.
+    pub(super) fn id(&self) -> Result<String, OpenError> {
+        let mark = self.engine.mark(KEY_DISK)?.unwrap_or_default();
+        String::from_utf8(mark).map_err(|error| OpenError::Damaged(error.to_string()))
+    }
+
+    /// Measures a few flushes, for elections until the log's own flushes tell more. Blocks.
+    pub(super) fn time_flushes(&self, storage: &dyn Storage, pulse: &Pulse) -> io::Result<()> {
+        for _ in 0..FLUSHES_TIMED {
+            // A flush without a change would be none.
+            let mark = FORMAT_VERSION.to_be_bytes();
+            self.engine.set_marks(&[(KEY_FORMAT, Some(&mark))])?;
+            let begun = pulse.begin();
+            self.engine.sync()?;
+            match storage.simulated_sync() {
+                Some(took) => pulse.flush_took(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+                None => pulse.flushed(begun),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_identity(&self, owner: &Owner) -> Result<(), OpenError> {
+        let (node_id, cluster_id) = (owner.node_id, owner.cluster_id.as_str());
         let Some(format) = self.engine.mark(KEY_FORMAT)? else {
             let has_marks = [KEY_NODE, KEY_CLUSTER, KEY_VOTE, KEY_PURGED, KEY_COMMITTED]
                 .iter()

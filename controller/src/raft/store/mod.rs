@@ -28,11 +28,13 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use disk::OpenError;
+pub(super) use disk::Owner;
 pub(super) use sled_engine::SledEngine;
 
 use self::cache::Cache;
 use self::disk::Disk;
 use self::writer::{Op, Writer};
+use super::pulse::Pulse;
 use super::storage::Storage;
 use super::types::{Entry, LogId, TypeConfig, Vote};
 
@@ -57,6 +59,7 @@ struct Shared {
     state: Mutex<State>,
     /// Gone once the store is closed, so that the directory can be opened again.
     disk: Mutex<Option<Disk>>,
+    disk_id: String,
     written: watch::Receiver<Option<u64>>,
     fatal: watch::Receiver<Option<String>>,
 }
@@ -93,11 +96,10 @@ impl Shared {
 pub(super) fn seed(
     storage: &dyn Storage,
     dir: &Path,
-    node_id: u64,
-    cluster_id: &str,
+    owner: &Owner,
     vote: &Vote,
 ) -> Result<(), OpenError> {
-    let (disk, _) = Disk::open(storage, dir, node_id, cluster_id)?;
+    let (disk, _) = Disk::open(storage, dir, owner)?;
     let vote = disk::encode_vote(vote);
     disk.engine.set_marks(&[(disk::KEY_VOTE, Some(&vote))])?;
     Ok(disk.engine.sync()?)
@@ -108,11 +110,13 @@ impl LogStore {
     pub(super) fn open(
         storage: &Arc<dyn Storage>,
         dir: &Path,
-        node_id: u64,
-        cluster_id: &str,
+        owner: &Owner,
         snapshot: DurableSnapshot,
+        pulse: &Arc<Pulse>,
     ) -> Result<Self, OpenError> {
-        let (disk, recovered) = Disk::open(&**storage, dir, node_id, cluster_id)?;
+        let (disk, recovered) = Disk::open(&**storage, dir, owner)?;
+        let disk_id = disk.id()?;
+        disk.time_flushes(&**storage, pulse)?;
         let last = recovered.entries.last().map(|entry| entry.log_id);
         let mut state = State {
             vote: recovered.vote,
@@ -133,10 +137,11 @@ impl LogStore {
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             disk: Mutex::new(Some(disk.clone())),
+            disk_id,
             written: written_tx.subscribe(),
             fatal: fatal_tx.subscribe(),
         });
-        let writer = Writer::new(disk, operations, written_tx, fatal_tx);
+        let writer = Writer::new(disk, operations, written_tx, fatal_tx, Arc::clone(pulse));
         if storage.simulated_sync().is_some() {
             tokio::spawn(writer.run_simulated(Arc::clone(storage)));
         } else {
@@ -157,9 +162,19 @@ impl LogStore {
         self.shared.fatal.clone()
     }
 
+    /// Id of the disk, for as long as it is the same.
+    pub(super) fn disk_id(&self) -> &str {
+        &self.shared.disk_id
+    }
+
     /// First entry still in the log, and the purge mark.
     pub(super) fn purged(&self) -> Option<LogId> {
         self.shared.state().purged
+    }
+
+    /// The last entry, durable or not.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.shared.state().last
     }
 
     /// Flushes, ends the writer and lets go of the directory.

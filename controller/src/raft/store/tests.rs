@@ -32,6 +32,18 @@ fn storage() -> Arc<dyn Storage> {
     Arc::new(MachineStorage)
 }
 
+fn owner(node_id: u64, cluster_id: &str) -> Owner {
+    Owner {
+        node_id,
+        cluster_id: cluster_id.to_owned(),
+        new_disk: "d".to_owned(),
+    }
+}
+
+fn pulse() -> Arc<Pulse> {
+    Pulse::new(hearth_node::clock::SystemClock::shared())
+}
+
 struct Builder;
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine<Last>, TempDir> for Builder {
@@ -39,7 +51,14 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine<Last>, TempDir> for Builder
         &self,
     ) -> Result<(TempDir, LogStore, StateMachine<Last>), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let log = LogStore::open(&storage(), &dir.path().join("log"), 1, "suite", None).unwrap();
+        let log = LogStore::open(
+            &storage(),
+            &dir.path().join("log"),
+            &owner(1, "suite"),
+            None,
+            &pulse(),
+        )
+        .unwrap();
         let snapshots = Snapshots::open(storage().files(), &dir.path().join("snapshots")).unwrap();
         let machine =
             StateMachine::load(MachineCell::new(Last::default()), snapshots, None).unwrap();
@@ -69,7 +88,7 @@ fn entry(term: u64, index: u64, size: usize) -> Entry {
 }
 
 fn open(dir: &TempDir) -> LogStore {
-    LogStore::open(&storage(), dir.path(), 1, "c", None).unwrap()
+    LogStore::open(&storage(), dir.path(), &owner(1, "c"), None, &pulse()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,12 +121,37 @@ async fn a_restart_keeps_log_vote_and_marks() {
     log.close().await.unwrap();
 }
 
+/// A disk that was replaced is another one, whatever the node calls itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_keeps_the_id_it_was_made_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |new: &str| {
+        let owner = Owner {
+            new_disk: new.to_owned(),
+            ..owner(1, "c")
+        };
+        LogStore::open(&storage(), dir.path(), &owner, None, &pulse()).unwrap()
+    };
+    for new in ["first", "second"] {
+        let log = open(new);
+        assert_eq!(log.disk_id(), "first");
+        log.close().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_of_another_node_or_cluster_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     open(&dir).close().await.unwrap();
     for (node, cluster) in [(2, "c"), (1, "other")] {
-        let error = LogStore::open(&storage(), dir.path(), node, cluster, None).unwrap_err();
+        let error = LogStore::open(
+            &storage(),
+            dir.path(),
+            &owner(node, cluster),
+            None,
+            &pulse(),
+        )
+        .unwrap_err();
         assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
         assert!(error.to_string().contains("node 1 of cluster c"), "{error}");
     }
@@ -158,7 +202,8 @@ async fn a_hole_or_a_flipped_bit_is_refused_with_advice() {
         drop(disk);
         log.close().await.unwrap();
         drop(log);
-        let error = LogStore::open(&storage(), dir.path(), 1, "c", None).unwrap_err();
+        let error =
+            LogStore::open(&storage(), dir.path(), &owner(1, "c"), None, &pulse()).unwrap_err();
         assert!(error.to_string().contains("new node id"), "{error}");
     }
 }
@@ -168,7 +213,8 @@ async fn the_log_is_not_purged_past_the_durable_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let durable = watch::Sender::new(Some(4));
     let snapshot = Some(durable.subscribe());
-    let mut log = LogStore::open(&storage(), dir.path(), 1, "c", snapshot).unwrap();
+    let mut log =
+        LogStore::open(&storage(), dir.path(), &owner(1, "c"), snapshot, &pulse()).unwrap();
     log.blocking_append((0..10).map(|i| entry(1, i, 10)))
         .await
         .unwrap();

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::disk::{Disk, KEY_COMMITTED, KEY_PURGED, KEY_VOTE};
 use super::record::KeyValue;
+use crate::raft::pulse::Pulse;
 use crate::raft::storage::{LogChange, Storage};
 use crate::raft::types::TypeConfig;
 
@@ -95,6 +96,8 @@ pub(super) struct Writer {
     /// Index of the last entry that reads from the tree will see.
     written: watch::Sender<Option<u64>>,
     fatal: watch::Sender<Option<String>>,
+    /// Told how long flushes take.
+    pulse: Arc<Pulse>,
     /// Entries up to here are still to be deleted.
     purging: Option<u64>,
     /// Part of a group that is yet to be applied to the log tree.
@@ -111,12 +114,14 @@ impl Writer {
         queue: mpsc::Receiver<Op>,
         written: watch::Sender<Option<u64>>,
         fatal: watch::Sender<Option<String>>,
+        pulse: Arc<Pulse>,
     ) -> Self {
         Self {
             disk,
             queue,
             written,
             fatal,
+            pulse,
             purging: None,
             batch: Vec::new(),
             batch_last: None,
@@ -166,7 +171,9 @@ impl Writer {
             if turn.flush
                 && let Some(pause) = storage.simulated_sync()
             {
+                let begun = self.pulse.begin();
                 tokio::time::sleep(pause).await;
+                self.pulse.flushed(begun);
             }
             let synced = written.and_then(|()| self.finish(turn.flush));
             if self.tell(turn, synced) {
@@ -215,7 +222,9 @@ impl Writer {
     /// Makes a group durable.
     fn finish(&mut self, flush: bool) -> io::Result<()> {
         if flush {
+            let begun = self.pulse.begin();
             self.disk.engine.sync()?;
+            self.pulse.flushed(begun);
         }
         self.purge_step()
     }
