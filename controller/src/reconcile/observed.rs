@@ -46,12 +46,6 @@ pub(crate) struct Kept {
     pub(crate) failure: Option<String>,
 }
 
-impl Worker {
-    fn in_flight(&self) -> u32 {
-        self.pools.values().map(|p| p.in_flight).sum()
-    }
-}
-
 /// All workers in session, in the order in which they are given work.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
