@@ -246,6 +246,9 @@ impl Command {
     /// level: [`LEVEL`] is raised by one.
     pub fn since_level(&self) -> u32 {
         match self {
+            // A release that does not know layers would run the function without them.
+            Self::CreateFunction { config, .. } if !config.layers.is_empty() => 2,
+            Self::UpdateFunctionConfiguration { patch, .. } if patch.layers.is_some() => 2,
             Self::Configure { .. }
             | Self::CreateFunction { .. }
             | Self::UpdateFunctionCode { .. }
