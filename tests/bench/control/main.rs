@@ -4,6 +4,11 @@
 //! Measured: metadata writes, cold-start decisions with quotas that are durable on a quorum, cold starts end to end, how
 //! fast a change reaches all watchers of the catalog, and what the leader pays in memory and CPU.
 
+//!
+//! On two cores shared by all of it, 300 workers and 3,000 functions run to the end. With 1,000 and 10,000 functions are
+//! created, reserved and decided on, and the elections and ejected workers of starved processes end the run among the cold
+//! starts through the gateway: that takes more cores.
+
 mod client;
 #[path = "../cpu.rs"]
 mod cpu;
