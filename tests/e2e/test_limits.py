@@ -93,6 +93,10 @@ def handler(e, c):
         time.sleep(0.05)
         return len(ticks)
     if do == "ticks":
+        # The first tick after the pause tells how long it was; the thread may not have had its turn yet.
+        before = len(ticks)
+        while len(ticks) == before:
+            time.sleep(0.001)
         gaps = [b - a for a, b in zip(ticks, ticks[1:])]
         return len(ticks), max(gaps)
     return BORN
