@@ -151,7 +151,7 @@ fn specify(engine: &Engine, sandbox: &Sandbox, code: &CodeDir) -> Result<Sandbox
     })?;
     let handler = config.handler.as_deref().unwrap_or_default();
     let argv = pack
-        .argv(handler, &code.path)
+        .argv(handler, &code.path, config.memory_mib)
         .map_err(|text| LaunchError::Fault(Fault::InvalidEntrypoint(text)))?;
     let facts = Facts {
         key,
