@@ -96,7 +96,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (here, there) = (dir.path().join("here"), dir.path().join("there"));
         let manifest = "name = \"r1\"\nrecipe = \"1\"\nargv = [\"/bin/r\"]\n";
-        write(&here.join("r1").join(crate::runtimes::MANIFEST), manifest.as_bytes()).unwrap();
+        write(
+            &here.join("r1").join(crate::runtimes::MANIFEST),
+            manifest.as_bytes(),
+        )
+        .unwrap();
         write(&here.join("r1/root/usr/bin/r"), b"#!").unwrap();
         std::os::unix::fs::symlink("usr/bin", here.join("r1/root/bin")).unwrap();
         let file = dir.path().join("r1.tar.gz");

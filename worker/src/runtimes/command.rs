@@ -76,11 +76,16 @@ async fn execute(command: &mut Command, advice: &'static str) -> Result<Output, 
         .get_program()
         .to_string_lossy()
         .into_owned();
-    let output = command
+    // Not `output`, which would take the standard output from a caller that sent it elsewhere.
+    let child = command
         .stdin(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .output()
-        .await;
+        .spawn();
+    let output = match child {
+        Ok(child) => child.wait_with_output().await,
+        Err(error) => Err(error),
+    };
     output.map_err(|source| InstallError::NoProgram {
         program,
         advice,

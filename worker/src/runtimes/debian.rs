@@ -158,7 +158,9 @@ fn archive(line: &str, archives: &Path) -> Option<Archive> {
     // Of one that is to be replaced, the version it has comes first, in brackets.
     let name = name.split(' ').next().unwrap_or(name);
     let version = rest.split(' ').next()?;
-    let arch = rest.rsplit_once('[')?.1.split(']').next()?;
+    // What else is in brackets comes after the parenthesis.
+    let arch = rest.split_once(')')?.0.rsplit_once('[')?.1;
+    let arch = arch.strip_suffix(']')?;
     let file = format!("{name}_{}_{arch}.deb", version.replace(':', "%3a"));
     Some(Archive {
         path: archives.join(file),
@@ -204,7 +206,7 @@ mod tests {
         let read =
             |line| archive(line, Path::new("/a")).map(|a| (a.path.display().to_string(), a.title));
         assert_eq!(
-            read("Inst g++-12 (4:12.2.0-3 Debian:12.13/oldstable [amd64]) []"),
+            read("Inst g++-12 (4:12.2.0-3 Debian:12.13/oldstable [amd64]) [libc6:amd64 ]"),
             Some((
                 "/a/g++-12_4%3a12.2.0-3_amd64.deb".into(),
                 "g++-12 4:12.2.0-3".into()

@@ -11,10 +11,13 @@ use super::command::run;
 use super::install::{InstallError, Workshop};
 use super::recipe::{Make, Tree};
 
-const ADVICE: &str =
+pub(super) const ADVICE: &str =
     "parts of this runtime are made by programs of its own, which needs root and util-linux";
 
-/// Arguments: the tree, the working directory, the pack's root or nothing, then what is run.
+/// The shell stays process 1: the kernel would keep a program that is it from being ended by SIGTERM.
+///
+/// Arguments: the tree, the working directory, the pack's root or nothing, the function's code or nothing,
+/// then what is run.
 const ENTER: &str = r#"
 set -e
 tree=$1 work=$2 root=$3 task=$4
@@ -27,7 +30,8 @@ mkdir "$tree/tmp/work"
 mount --bind "$work" "$tree/tmp/work"
 if [ -n "$root" ]; then mkdir "$tree/tmp/root"; mount --bind "$root" "$tree/tmp/root"; fi
 if [ -n "$task" ]; then mount --bind "$task" "$tree/var/task"; fi
-exec chroot "$tree" "$@"
+chroot "$tree" "$@" || exit $?
+exit 0
 "#;
 
 /// A program in a tree; arguments are added by the caller. `task` becomes `/var/task`.

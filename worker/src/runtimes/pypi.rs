@@ -9,6 +9,7 @@ use tokio::process::Command;
 
 use super::command::{fetch, run};
 use super::debian::{Apt, extract};
+use super::inside;
 use super::install::{InstallError, Workshop, disk, write};
 use super::recipe::{Pypi, Tree};
 use super::root::make_skeleton;
@@ -118,9 +119,9 @@ pub(super) fn names(requirements: &[String]) -> String {
 
 /// Without compiled files a cold start compiles 10 ms of modules; checked by hash they would be read twice.
 pub(super) async fn compile(work: &Workshop, pypi: &Pypi) -> Result<(), InstallError> {
-    let root = work.root();
-    let mut command = python(&root, &pypi.python);
+    let mut command = inside::command(work, Tree::Root, None);
     command
+        .arg(format!("/{}", pypi.python))
         .args([
             "-m",
             "compileall",
@@ -130,14 +131,10 @@ pub(super) async fn compile(work: &Workshop, pypi: &Pypi) -> Result<(), InstallE
             "--invalidation-mode",
             "unchecked-hash",
         ])
-        // Paths in tracebacks are those of the sandbox.
-        .arg("-s")
-        .arg(&root)
-        .args(["-p", "/"])
         // Tests of the library hold files that are not meant to compile.
         .args(["-x", r"/(test|lib2to3/tests)/"])
-        .arg(root.join(&pypi.target))
-        .arg(root.join("usr/lib"));
-    run(&mut command, "compiling", ADVICE).await?;
+        .arg(format!("/{}", pypi.target))
+        .arg("/usr/lib");
+    run(&mut command, "compiling", inside::ADVICE).await?;
     Ok(())
 }
