@@ -40,13 +40,7 @@ pub(super) async fn npm(
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .current_dir(&downloads)
-            .args([
-                "pack",
-                "--ignore-scripts",
-                "--silent=false",
-                "--fetch-retries=1",
-                &spec,
-            ]);
+            .args(["pack", "--ignore-scripts", "--fetch-retries=1", &spec]);
         fetch(&mut command, "npm", &spec, NPM_ADVICE).await?;
         let archive = only_file(&downloads)?;
         let content = fs::read(&archive).map_err(disk(&archive))?;
