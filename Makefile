@@ -8,7 +8,7 @@ CARGO_PROFILE = $(if $(filter release,$(PROFILE)),--release,)
 RUNTIMES = target/runtimes
 # What `make test` tries on every change, and what `make test-runtimes` does: all there are. `go` is Go on provided.al2023.
 TESTED = python3.11 provided.al2023 nodejs22.x
-EVERY = python3.11 python3.13 nodejs20.x nodejs22.x nodejs24.x java17 java21 java25 ruby3.3 provided.al2023 go
+EVERY = dotnet8 python3.11 python3.13 nodejs20.x nodejs22.x nodejs24.x java17 java21 java25 ruby3.3 provided.al2023 go
 PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q
 
 # The simulation has a target directory of its own: its build seeds tokio, which a cfg switches on for every crate.
@@ -54,7 +54,7 @@ FAULTS = failover operators quotas rolling slow_workers
 
 # Packages of clients that only some runtimes need, the packs, the functions that are compiled.
 define install_runtimes
-	scripts/setup $(if $(shell command -v npm),,npm) $(if $(filter java%,$(1)),$(if $(shell command -v mvn),,maven) $(if $(shell command -v javac),,default-jdk-headless))
+	scripts/setup $(if $(shell command -v npm),,npm) $(if $(filter dotnet%,$(1)),mono-mcs) $(if $(filter java%,$(1)),$(if $(shell command -v mvn),,maven) $(if $(shell command -v javac),,default-jdk-headless))
 	target/$(PROFILE)/hearth runtime install $(filter-out go,$(1)) --runtimes-dir $(RUNTIMES)
 	scripts/build-functions $(1)
 endef

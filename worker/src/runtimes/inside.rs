@@ -62,7 +62,7 @@ pub(super) fn command(work: &Workshop, tree: Tree, task: Option<&Path>) -> Comma
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         )
         .env("HOME", "/tmp")
-        .env("LC_ALL", "C.UTF-8")
+        .env("LC_ALL", "C")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command

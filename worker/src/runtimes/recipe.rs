@@ -13,7 +13,8 @@ use toml::{Table, Value};
 use super::Manifest;
 
 /// The recipes this build carries.
-const RECIPES: [&str; 11] = [
+const RECIPES: [&str; 12] = [
+    include_str!("../../recipes/dotnet8.toml"),
     include_str!("../../recipes/java17.toml"),
     include_str!("../../recipes/java21.toml"),
     include_str!("../../recipes/java25.toml"),
@@ -171,9 +172,9 @@ pub struct Rehearsal {
     pub handler: String,
     /// Events, as JSON. Each must be answered by a response.
     pub events: Vec<String>,
-    /// Added to the environment.
+    /// Arguments that are others for the rehearsal.
     #[serde(default)]
-    pub env: BTreeMap<String, String>,
+    pub replace: BTreeMap<String, String>,
     /// File of the root that must be there afterwards.
     #[serde(default)]
     pub makes: Option<String>,

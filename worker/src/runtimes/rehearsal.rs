@@ -54,7 +54,13 @@ pub(super) async fn run(
     let task = work.work().join(&plan.task);
     let mut command = inside::command(work, Tree::Root, Some(&task));
     command.args(["/usr/bin/env", "--chdir=/var/task"]);
-    command.args(recipe.manifest().fill(&plan.handler, "", MEMORY_MIB));
+    let mut manifest = recipe.manifest();
+    for arg in &mut manifest.argv {
+        if let Some(other) = plan.replace.get(arg) {
+            arg.clone_from(other);
+        }
+    }
+    command.args(manifest.fill(&plan.handler, "", MEMORY_MIB));
     command.envs(environment(recipe, plan, &address.to_string()));
     command
         .process_group(0)
@@ -132,13 +138,8 @@ fn environment(recipe: &Recipe, plan: &Rehearsal, api: &str) -> Vec<(String, Str
         "AWS_EXECUTION_ENV".to_owned(),
         format!("AWS_Lambda_{}", recipe.name),
     ));
-    for table in [&recipe.env, &plan.env] {
-        env.extend(
-            table
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
-    }
+    let own = recipe.env.iter();
+    env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
     env
 }
 
