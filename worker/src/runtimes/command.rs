@@ -105,7 +105,7 @@ fn reason(text: &str) -> String {
         let line = line.to_lowercase();
         UNREACHABLE.iter().any(|words| line.contains(words))
     };
-    let line = lines().find(is_telling).or_else(|| lines().last());
+    let line = lines().find(is_telling).or_else(|| lines().next_back());
     line.unwrap_or("it says nothing")
         .chars()
         .take(LINE_MAX)

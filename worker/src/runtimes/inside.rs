@@ -55,7 +55,7 @@ pub(super) fn command(work: &Workshop, tree: Tree, task: Option<&Path>) -> Comma
         .arg(tree)
         .arg(work.work())
         .arg(root.unwrap_or_default())
-        .arg(task.unwrap_or(Path::new("")))
+        .arg(task.unwrap_or_else(|| Path::new("")))
         .env_clear()
         .env(
             "PATH",
