@@ -422,7 +422,7 @@ impl World {
                 load: n.in_flight(&pool),
                 idle_permits: 0,
                 has_room: n.id.0 != 1 + self.now / 4_000 % WORKERS,
-                can_make_room: self.now / 1_000 % 2 == 0,
+                can_make_room: (self.now / 1_000).is_multiple_of(2),
             })
             .collect();
         let leader = &mut self.leaders[i];
