@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Worker(RoleArgs),
     /// Run a gateway: the AWS APIs and the gRPC API.
     Gateway(RoleArgs),
-    /// Install or list runtime packs.
+    /// Install, list, export or import runtime packs.
     Runtime {
         #[command(subcommand)]
         command: RuntimeCommand,
@@ -169,11 +169,32 @@ pub(crate) struct RoleArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum RuntimeCommand {
-    /// Build a runtime pack from Debian and PyPI packages.
+    /// Build runtime packs from public packages (Debian, PyPI, npm, Maven), as each runtime needs.
     Install {
-        /// For example `python3.11` or `provided.al2023`.
-        #[arg(required = true)]
+        /// For example `python3.11` or `nodejs22.x`; or the file of a recipe of your own, `./mine.toml`.
+        #[arg(required_unless_present = "list")]
         names: Vec<String>,
+        /// Only tell what is installed and what could be.
+        #[arg(long)]
+        list: bool,
+        /// Where runtime packs are.
+        #[arg(long, default_value = "/var/lib/hearth/runtimes")]
+        runtimes_dir: PathBuf,
+    },
+    /// Write an installed pack into one file, for machines that reach no package registry.
+    Export {
+        /// For example `python3.11`.
+        name: String,
+        /// The file to write, a compressed tar archive.
+        file: PathBuf,
+        /// Where runtime packs are.
+        #[arg(long, default_value = "/var/lib/hearth/runtimes")]
+        runtimes_dir: PathBuf,
+    },
+    /// Install the pack of a file made by `export`.
+    Import {
+        /// The file.
+        file: PathBuf,
         /// Where runtime packs are.
         #[arg(long, default_value = "/var/lib/hearth/runtimes")]
         runtimes_dir: PathBuf,

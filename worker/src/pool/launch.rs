@@ -183,7 +183,7 @@ fn specify(engine: &Engine, sandbox: &Sandbox, trees: &Trees) -> Result<SandboxS
     })?;
     let handler = config.handler.as_deref().unwrap_or_default();
     let argv = pack
-        .argv(handler, &trees.code.path)
+        .argv(handler, &trees.code.path, config.memory_mib)
         .map_err(|text| LaunchError::Fault(Fault::InvalidEntrypoint(text)))?;
     let facts = Facts {
         key,

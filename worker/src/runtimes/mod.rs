@@ -2,10 +2,18 @@
 //! data; nothing here knows one by name. How packs are built is in [`install`], from [`recipe`]s; what a function finds
 //! in its environment is in `environment`.
 
+pub mod archive;
+mod command;
 mod debian;
 pub(crate) mod environment;
+mod fetch;
+mod inside;
 pub mod install;
+mod pypi;
 pub mod recipe;
+mod rehearsal;
+mod root;
+mod suites;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -24,9 +32,10 @@ pub(crate) const MANIFEST: &str = "runtime.toml";
 pub struct Manifest {
     /// The runtime's name in the Lambda API.
     pub name: String,
-    /// Version of the recipe it was built from; another one is built anew.
+    /// Digest of the recipe it was built from; a pack of another one is built anew.
     pub recipe: String,
-    /// Program and arguments; `{handler}` and `{entry}` are filled in.
+    /// Program and arguments; `{handler}`, `{entry}` and `{memory:NN}` (that many percent of the function's memory, MiB) are
+    /// filled in.
     pub argv: Vec<String>,
     /// Programs of the function of which the first that exists is `{entry}`. Empty: the runtime has its own.
     #[serde(default)]
@@ -92,6 +101,13 @@ pub fn installed(runtimes_dir: &Path) -> Vec<String> {
     names
 }
 
+/// Whether the pack of a recipe is there, and built from it as it is now.
+#[must_use]
+pub fn is_current(runtimes_dir: &Path, recipe: &recipe::Recipe) -> bool {
+    let manifest = read_manifest(&runtimes_dir.join(&recipe.name));
+    manifest.is_ok_and(|manifest| manifest.as_ref() == Some(&recipe.manifest()))
+}
+
 /// The packs of a directory.
 #[derive(Debug)]
 pub(crate) struct Runtimes {
@@ -151,10 +167,42 @@ pub(crate) fn read_manifest(dir: &Path) -> Result<Option<Manifest>, PackError> {
     }
 }
 
+impl Manifest {
+    /// Program and arguments with everything filled in.
+    pub(crate) fn fill(&self, handler: &str, entry: &str, memory_mib: u32) -> Vec<String> {
+        let fill = |arg: &String| {
+            let arg = fill_memory(arg, memory_mib);
+            // The handler is the user's text, so it comes last.
+            arg.replace("{entry}", entry).replace("{handler}", handler)
+        };
+        self.argv.iter().map(fill).collect()
+    }
+}
+
+/// `{memory:80}` becomes 80 % of `memory_mib`.
+fn fill_memory(arg: &str, memory_mib: u32) -> String {
+    let Some((before, rest)) = arg.split_once("{memory:") else {
+        return arg.to_owned();
+    };
+    let Some((percent, after)) = rest.split_once('}') else {
+        return arg.to_owned();
+    };
+    let Ok(percent) = percent.parse::<u64>() else {
+        return arg.to_owned();
+    };
+    let mib = u64::from(memory_mib).saturating_mul(percent) / 100;
+    format!("{before}{mib}{after}")
+}
+
 impl Pack {
     /// Program and arguments for a function whose code is at `code`. `Err`: AWS's text for an entry point that is not
     /// there.
-    pub(crate) fn argv(&self, handler: &str, code: &Path) -> Result<Vec<String>, String> {
+    pub(crate) fn argv(
+        &self,
+        handler: &str,
+        code: &Path,
+        memory_mib: u32,
+    ) -> Result<Vec<String>, String> {
         let entry = match self.manifest.entry.as_slice() {
             [] => "",
             candidates => candidates
@@ -167,8 +215,7 @@ impl Pack {
                     )
                 })?,
         };
-        let fill = |arg: &String| arg.replace("{handler}", handler).replace("{entry}", entry);
-        Ok(self.manifest.argv.iter().map(fill).collect())
+        Ok(self.manifest.fill(handler, entry, memory_mib))
     }
 
     /// Whether a path of the sandbox is a file, or a link that may lead to one.
@@ -200,7 +247,7 @@ mod tests {
         let runtimes = Runtimes::new(dir.path().join("packs"));
         assert_eq!(runtimes.installed(), ["r1"]);
         let r1 = runtimes.pack("r1").unwrap();
-        let argv = r1.argv("app.handler", Path::new("/nowhere")).unwrap();
+        let argv = r1.argv("app.handler", Path::new("/nowhere"), 128).unwrap();
         assert_eq!(argv, ["/bin/r", "app.handler"]);
         for name in ["", "r2", "../r2", "..", "packs/r1"] {
             let error = runtimes.pack(name).unwrap_err();
@@ -217,6 +264,14 @@ mod tests {
     }
 
     #[test]
+    fn arguments_may_depend_on_the_functions_memory() {
+        assert_eq!(fill_memory("-Xmx{memory:80}m", 1_769), "-Xmx1415m");
+        for arg in ["{memory:x}", "{memory:80", "{handler}"] {
+            assert_eq!(fill_memory(arg, 128), arg);
+        }
+    }
+
+    #[test]
     fn the_first_entry_that_exists_is_run() {
         let dir = tempfile::tempdir().unwrap();
         let manifest = "name = \"p\"\nrecipe = \"1\"\nargv = [\"{entry}\"]\nentry = [\"/var/task/bootstrap\", \"/opt/bootstrap\"]\n";
@@ -226,12 +281,12 @@ mod tests {
         let runtimes = Runtimes::new(dir.path().into());
         let p = runtimes.pack("p").unwrap();
         assert_eq!(
-            p.argv("h", &code).unwrap_err(),
+            p.argv("h", &code, 128).unwrap_err(),
             "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"
         );
         fs::write(dir.path().join("p/root/opt/bootstrap"), "").unwrap();
-        assert_eq!(p.argv("h", &code).unwrap(), ["/opt/bootstrap"]);
+        assert_eq!(p.argv("h", &code, 128).unwrap(), ["/opt/bootstrap"]);
         fs::write(code.join("bootstrap"), "").unwrap();
-        assert_eq!(p.argv("h", &code).unwrap(), ["/var/task/bootstrap"]);
+        assert_eq!(p.argv("h", &code, 128).unwrap(), ["/var/task/bootstrap"]);
     }
 }
