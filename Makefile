@@ -6,6 +6,9 @@ SHELL := /bin/bash
 PROFILE ?= debug
 CARGO_PROFILE = $(if $(filter release,$(PROFILE)),--release,)
 RUNTIMES = target/runtimes
+# What `make test` tries on every change, and what `make test-runtimes` does: all there are. `go` is Go on provided.al2023.
+TESTED = python3.11 provided.al2023 nodejs22.x
+EVERY = dotnet8 python3.11 python3.13 nodejs20.x nodejs22.x nodejs24.x java17 java21 java25 ruby3.3 provided.al2023 go
 PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q
 
 # The simulation has a target directory of its own: its build seeds tokio, which a cfg switches on for every crate.
@@ -15,11 +18,12 @@ SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-e2e test-faults test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control bench-overload bench-functions chaos setup runtimes
+.PHONY: help demo test test-rust test-e2e test-runtimes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-control bench-overload bench-functions chaos setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
 	@echo "make test    every test: Rust, then real clusters driven by real clients (root)"
+	@echo "make test-runtimes   one function on every runtime there is a recipe of (installs them first)"
 	@echo "make test-faults  nodes killed, stopped, drained and restarted under load; make chaos: in network namespaces"
 	@echo "make sim     SEEDS=200 [FROM=1]: a whole cluster in simulation, one process a seed; sim-one SEED=n repeats one"
 	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
@@ -48,9 +52,22 @@ test-rust: runtimes
 # Kills, stops and restarts under load take minutes and measure times: apart from what every change must pass.
 FAULTS = failover operators quotas rolling slow_workers
 
+# Packages of clients that only some runtimes need, the packs, the functions that are compiled.
+define install_runtimes
+	scripts/setup $(if $(shell command -v npm),,npm) $(if $(filter dotnet%,$(1)),mono-mcs) $(if $(filter java%,$(1)),$(if $(shell command -v mvn),,maven) $(if $(shell command -v javac),,default-jdk-headless))
+	target/$(PROFILE)/hearth runtime install $(filter-out go,$(1)) --runtimes-dir $(RUNTIMES)
+	scripts/build-functions $(1)
+endef
+
+# Every runtime that there is a recipe of: minutes to install the first time, so apart from what every change must pass.
+test-runtimes: runtimes
+	$(call install_runtimes,$(EVERY))
+	HEARTH_TEST_RUNTIMES="$(EVERY)" $(PYTEST) tests/e2e/test_runtimes.py
+
 test-e2e: runtimes
 	scripts/build-examples
-	$(PYTEST) tests/e2e $(FAULTS:%=--ignore=tests/e2e/test_%.py)
+	$(call install_runtimes,$(TESTED))
+	HEARTH_TEST_RUNTIMES="$(TESTED)" $(PYTEST) tests/e2e $(FAULTS:%=--ignore=tests/e2e/test_%.py)
 
 test-faults: runtimes
 	scripts/build-examples
