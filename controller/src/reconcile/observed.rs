@@ -135,7 +135,7 @@ impl Observed {
             .collect();
         let anyone_free = !chosen.is_empty();
         // One with room and no other: a crowded one may still be the second holder.
-        if chosen.len() < HOLDERS_MIN {
+        if chosen.len() < HOLDERS_MIN.min(others) {
             let large = self.least_loaded(since).filter(|(_, w)| is_large(w));
             let lacking = if anyone_free { HOLDERS_MIN } else { others };
             chosen.extend(large.take(lacking));

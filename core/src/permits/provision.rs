@@ -74,7 +74,7 @@ fn plan_even(
 
 impl LeaderPermits {
     /// Moves a version's provisioned concurrency from whom has most of it to whom has least, when it has lain unevenly
-    /// for [`UNEVEN_FOR_MS`]. The shrink frees it; [`Self::plan_provision`] gives it anew.
+    /// for five seconds. The shrink frees it; [`Self::plan_provision`] gives it anew.
     pub fn plan_even(
         &mut self,
         table: &GrantTable,

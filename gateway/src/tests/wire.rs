@@ -231,7 +231,13 @@ async fn bad_requests_are_answered_as_aws_answers_them() {
             404,
             "UnknownOperationException",
         ),
-        ("GET", "/2018-10-31/layers", "", 501, "NotImplemented"),
+        (
+            "GET",
+            "/2015-03-31/event-source-mappings",
+            "",
+            501,
+            "NotImplemented",
+        ),
         ("POST", invoke, "{", 400, "InvalidRequestContentException"),
         (
             "POST",

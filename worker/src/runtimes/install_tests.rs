@@ -1,3 +1,5 @@
+//! Installers of one directory: what is left alone, cleared away, waited for and replaced.
+
 use super::*;
 
 fn quiet(_: &str) {}
