@@ -41,7 +41,7 @@ use layers::Layers;
 use nodes::Nodes;
 use once::Once;
 use reply::{Effect, Reply};
-use tokens::{JoinTokens, Joining};
+use tokens::JoinTokens;
 
 /// Everything the controllers agree on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -464,45 +464,6 @@ impl State {
             drop(self.forget_worker(index, worker));
         }
         self.leader_term = term;
-    }
-
-    fn create_join_token(&mut self, command: &Command) -> Result<Outcome> {
-        let Command::CreateJoinToken {
-            hash,
-            role,
-            node,
-            expires_at,
-            at,
-        } = command
-        else {
-            return Ok(done());
-        };
-        self.join_tokens
-            .create(hash, role, *node, *expires_at, *at)?;
-        Ok(done())
-    }
-
-    fn use_join_token(&mut self, command: &Command) -> Result<Outcome> {
-        let Command::UseJoinToken {
-            hash,
-            role,
-            node,
-            request,
-            at,
-        } = command
-        else {
-            return Ok(done());
-        };
-        let is_known = role == "worker" && self.nodes.worker(NodeId(*node)).is_some();
-        let joining = Joining {
-            hash,
-            role,
-            node: *node,
-            request,
-            at: *at,
-        };
-        self.join_tokens.admit(&joining, is_known)?;
-        Ok(done())
     }
 
     fn set_unreserved(&mut self, index: u64, account: &AccountId) {

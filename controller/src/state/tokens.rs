@@ -4,8 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_core::error::{Error, ErrorCode, Result};
-use hearth_core::ids::UnixMs;
+use hearth_core::ids::{NodeId, UnixMs};
 use serde::{Deserialize, Serialize};
+
+use super::command::Command;
+use super::{Outcome, State, done};
 
 /// Tokens at a time; used and expired ones count until they are swept.
 const TOKENS_MAX: usize = 1_000;
@@ -152,6 +155,47 @@ impl JoinTokens {
             self.joined.insert(name);
         }
         Ok(())
+    }
+}
+
+impl State {
+    pub(super) fn create_join_token(&mut self, command: &Command) -> Result<Outcome> {
+        let Command::CreateJoinToken {
+            hash,
+            role,
+            node,
+            expires_at,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        self.join_tokens
+            .create(hash, role, *node, *expires_at, *at)?;
+        Ok(done())
+    }
+
+    pub(super) fn use_join_token(&mut self, command: &Command) -> Result<Outcome> {
+        let Command::UseJoinToken {
+            hash,
+            role,
+            node,
+            request,
+            at,
+        } = command
+        else {
+            return Ok(done());
+        };
+        let is_known = role == "worker" && self.nodes.worker(NodeId(*node)).is_some();
+        let joining = Joining {
+            hash,
+            role,
+            node: *node,
+            request,
+            at: *at,
+        };
+        self.join_tokens.admit(&joining, is_known)?;
+        Ok(done())
     }
 }
 
