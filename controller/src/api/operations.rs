@@ -387,9 +387,10 @@ fn propose_error(error: &ProposeError) -> Error {
                 limits::COMMAND_MAX_BYTES
             ),
         ),
-        // As AWS says that an operation has to wait for another: nothing happened, and asking elsewhere does not help.
-        ProposeError::Level { .. } => Error::new(ErrorCode::ResourceConflict, error.to_string()),
-        ProposeError::NotLeader { .. } | ProposeError::Unavailable(_) => {
+        // A cluster that has just begun agrees within a moment; gateways ask again until then.
+        ProposeError::Level { .. }
+        | ProposeError::NotLeader { .. }
+        | ProposeError::Unavailable(_) => {
             Error::new(ErrorCode::Unavailable, error.to_string()).with_reason(NOT_DONE)
         }
         ProposeError::OutcomeUnknown(_) => Error::new(ErrorCode::Unavailable, error.to_string()),

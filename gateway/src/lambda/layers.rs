@@ -7,7 +7,7 @@ use hearth_aws_api::lambda::{
     DeleteLayerVersionRequest, GetLayerVersionByArnRequest, GetLayerVersionRequest,
     GetLayerVersionResponse, LayerVersionContentInput, LayerVersionContentOutput,
     LayerVersionsListItem, LayersListItem, ListLayerVersionsRequest, ListLayerVersionsResponse,
-    ListLayersRequest, ListLayersResponse, PublishLayerVersionRequest, PublishLayerVersionResponse,
+    ListLayersRequest, ListLayersResponse, PublishLayerVersionRequest,
 };
 use hearth_core::control::{ControlReply, ControlRequest};
 use hearth_core::ids::AccountId;
@@ -37,18 +37,7 @@ pub(super) async fn publish(app: &App, call: &Call) -> Answer {
     };
     let made = self::change(app, layer, change).await?;
     let made = made.ok_or_else(|| ApiError::service("The layer version is not told."))?;
-    let (region, item) = (&app.catalog.region, listed(app, &made));
-    call.output(&PublishLayerVersionResponse {
-        content: Some(content_of(app, call, &made)),
-        layer_arn: Some(layer_arn(region, &made)),
-        layer_version_arn: item.layer_version_arn,
-        description: item.description,
-        created_date: item.created_date,
-        version: item.version,
-        compatible_architectures: item.compatible_architectures,
-        compatible_runtimes: item.compatible_runtimes,
-        license_info: item.license_info,
-    })
+    call.output(&document(app, call, &made))
 }
 
 pub(super) async fn get(app: &App, call: &Call) -> Answer {
@@ -72,10 +61,15 @@ async fn shown(
     version: u64,
 ) -> Result<GetLayerVersionResponse, ApiError> {
     let found = read(app, call, &layer, version).await?;
-    let item = listed(app, &found);
-    Ok(GetLayerVersionResponse {
-        content: Some(content_of(app, call, &found)),
-        layer_arn: Some(layer_arn(&app.catalog.region, &found)),
+    Ok(document(app, call, &found))
+}
+
+/// A version as the operations on one version show it: their outputs have the same members.
+fn document(app: &App, call: &Call, version: &LayerVersion) -> GetLayerVersionResponse {
+    let item = listed(app, version);
+    GetLayerVersionResponse {
+        content: Some(content_of(app, call, version)),
+        layer_arn: Some(layer_arn(&app.catalog.region, version)),
         layer_version_arn: item.layer_version_arn,
         description: item.description,
         created_date: item.created_date,
@@ -83,7 +77,7 @@ async fn shown(
         compatible_architectures: item.compatible_architectures,
         compatible_runtimes: item.compatible_runtimes,
         license_info: item.license_info,
-    })
+    }
 }
 
 pub(super) async fn delete(app: &App, call: &Call) -> Answer {

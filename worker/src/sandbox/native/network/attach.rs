@@ -1,6 +1,5 @@
 //! One sandbox's way to the router: a pair of interfaces, an address, a route.
 
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
@@ -27,9 +26,8 @@ const INSIDE: u32 = 2;
 /// Addresses tried when those of long-lived sandboxes come round again.
 const TRIES_MAX: u32 = 4_096;
 
-/// Connects the namespace that the calling thread is in, which is `namespace`'s, to the router.
-pub(super) fn attach(router: &Router, namespace: &File, serial: &mut u32) -> io::Result<()> {
-    debug_assert!(namespace.as_raw_fd() >= 0);
+/// Connects the namespace that the calling thread is in to the router.
+pub(super) fn attach(router: &Router, serial: &mut u32) -> io::Result<()> {
     let inside = connect(&router.runtime)?;
     router.runtime.block_on(async {
         for _ in 0..TRIES_MAX {

@@ -91,7 +91,7 @@ impl Egress {
             }
             let router = router.as_ref().ok_or(io::ErrorKind::NotFound)?;
             let netns = netns::make()?;
-            attach::attach(router, &netns.descriptor, &mut serial)?;
+            attach::attach(router, &mut serial)?;
             Ok(netns)
         })?;
         let table = heard
