@@ -112,6 +112,7 @@ check: setup
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	HEARTH_BOTOCORE=$$(.venv/bin/python -c 'import botocore, os; print(os.path.dirname(botocore.__file__))') cargo xtask aws-api --check
 	cargo test --locked --quiet --package hearth-tests --test architecture
+	cargo build --locked --quiet --bin hearth
 	scripts/check-helm
 
 fix:
