@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// The worker's helper process that makes sandboxes. Started by the worker itself.
     #[command(name = "__spawner", hide = true)]
     Spawner,
+    /// The worker's helper process for one sandbox of an OCI runtime. Started by the worker itself.
+    #[command(name = "__oci-shim", hide = true)]
+    OciShim,
 }
 
 /// How requests are authenticated.

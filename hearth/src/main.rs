@@ -20,8 +20,9 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let command = match Cli::parse().command {
-        // Before any thread: the spawner is single-threaded for life.
+        // Before any thread: both enter namespaces, which a process with threads may not.
         Command::Spawner => return hearth_worker::sandbox::native::spawner::main(),
+        Command::OciShim => return hearth_worker::sandbox::oci::shim::main(),
         command => command,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -57,7 +58,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Nodes(args) => nodes::list(args).await,
         Command::Drain(args) => nodes::drain(args).await,
         Command::Forget(args) => nodes::forget(args).await,
-        Command::Spawner => unreachable!("handled before the async runtime exists"),
+        Command::Spawner | Command::OciShim => unreachable!("handled before the async runtime exists"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One role in this process, from its TOML file, until SIGTERM, Ctrl-C or the end of its supervisor.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use hearth_node::Seams;
 use hearth_node::config::{self, DocumentedOptions};
 use hearth_node::telemetry::{self, TelemetryGuard, TelemetryOptions};
 use hearth_node::tls::NodeRole;
+use hearth_worker::sandbox::choice::Choice;
 use hearth_worker::sandbox::native::{NativeConfig, NativeDriver, SpawnerCommand};
+use hearth_worker::sandbox::oci::OciDriver;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -159,7 +162,7 @@ pub(crate) async fn start_worker(
 ) -> anyhow::Result<hearth_worker::Worker> {
     let executable = std::env::current_exe().context("finding the hearth executable")?;
     let spawner = SpawnerCommand {
-        program: executable,
+        program: executable.clone(),
         args: vec![OsString::from("__spawner")],
     };
     let name = format!("{}-{}", options.cluster_id, options.node_id);
@@ -170,15 +173,38 @@ pub(crate) async fn start_worker(
     native.scratch_dir = Some(options.data_dir.join("scratch"));
     native.allow_no_cgroups = options.allow_no_cgroups;
     native.network = options.network.native();
+    let state_dir = native.state_dir.join("oci");
     let driver = NativeDriver::open(native)
         .await
         .context("this machine cannot make sandboxes")?;
+    let driver = makers(&options, Arc::new(driver), &executable, &state_dir)?;
     for diagnosis in hearth_worker::sandbox::driver::Driver::diagnose(&driver) {
         warn!("{}", diagnosis.message);
     }
     hearth_worker::start(options, seams.clone(), Arc::new(driver))
         .await
         .context("starting the worker")
+}
+
+/// The native driver, and beside it the OCI runtimes of the options.
+fn makers(
+    options: &hearth_worker::Options,
+    native: Arc<NativeDriver>,
+    executable: &Path,
+    state_dir: &Path,
+) -> anyhow::Result<Choice> {
+    let shim = SpawnerCommand {
+        program: executable.to_owned(),
+        args: vec![OsString::from("__oci-shim")],
+    };
+    let mut others = BTreeMap::new();
+    for (name, runtime) in &options.oci {
+        let place = state_dir.join(name);
+        let driver = OciDriver::open(runtime.clone(), shim.clone(), place, Arc::clone(&native))
+            .with_context(|| format!("option oci.{name}"))?;
+        others.insert(name.clone(), driver);
+    }
+    Choice::new(native, others, options.sandbox.clone()).context("option sandbox")
 }
 
 /// The options of a role; `None` when only the sample was asked for.

@@ -185,6 +185,14 @@ def test_a_function_reaches_out_by_address_and_by_name(function):
     assert connect(call, "anything.example", 7001).startswith("hello")
 
 
+def test_a_function_whose_tag_says_so_has_loopback_alone(function):
+    _, client, _ = function
+    create(client, "alone", {"app.py": APP}, Timeout=20, Tags={"hearth:network": "isolated"})
+    event = {"do": "connect", "host": "192.0.2.2", "port": 7001}
+    assert invoke(client, "alone", event)[1] == "Network is unreachable"
+    assert invoke(client, "alone", {"do": "addresses"})[1].count("127.0.0.1") >= 1
+
+
 def test_what_is_the_clusters_or_nobodys_is_refused_at_once(function):
     cluster, _, call = function
     refused = {"No route to host", "Connection refused"}

@@ -12,6 +12,9 @@ use hearth_node::telemetry::TelemetryOptions;
 use hearth_node::tls::TlsOptions;
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::choice::NATIVE;
+use crate::sandbox::oci::OciConfig;
+
 /// Share of the host's memory offered when the options name none, percent. The rest is for the worker itself and for
 /// the page cache that makes starts quick.
 const MEMORY_SHARE_PERCENT: u64 = 80;
@@ -60,6 +63,10 @@ pub struct Options {
     pub drain_timeout: HumanDuration,
     /// Labels that placement may ask for. Default none.
     pub labels: BTreeMap<String, String>,
+    /// Who makes sandboxes for functions whose tag `hearth:sandbox` names nobody. Default `native`.
+    pub sandbox: String,
+    /// OCI runtimes that make sandboxes too, by the name that the tag has. Default none.
+    pub oci: BTreeMap<String, OciConfig>,
     /// The network of functions.
     pub network: NetworkOptions,
     /// Who this node proves to be, and whom it believes.
@@ -94,6 +101,8 @@ impl Default for Options {
             lease: HumanDuration::from_millis(WORKER_LEASE_MS),
             drain_timeout: HumanDuration::from_secs(30),
             labels: BTreeMap::new(),
+            sandbox: NATIVE.into(),
+            oci: BTreeMap::new(),
             network: NetworkOptions::default(),
             tls: TlsOptions::default(),
             server: ServerOptions::default(),
@@ -141,9 +150,21 @@ region = "us-east-1"
 lease = "30s"
 # How long running invocations may go on when the worker is told to stop.
 drain_timeout = "30s"
+# Who makes sandboxes for functions whose tag hearth:sandbox names nobody: native, or a name of the table oci.
+sandbox = "native"
 
 # Labels that placement may ask for.
 [labels]
+
+# OCI runtimes that make sandboxes too, by the name that a function's tag hearth:sandbox has (see docs/sandboxes.md).
+[oci]
+# [oci.runc]
+# program = "/usr/sbin/runc"
+# [oci.gvisor]
+# program = "/usr/bin/runsc"
+# args = ["--platform=ptrace", "--network=host"]
+# user_namespace = false
+# exit_status = "run"
 
 # The network of functions.
 [network]

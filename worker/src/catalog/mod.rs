@@ -4,6 +4,7 @@
 //! `hearth_core::function`; nothing here decides whether it may run.
 
 mod follow;
+mod wishes;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
@@ -20,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tracing::warn;
 
+use wishes::Wishes;
 pub(crate) use follow::run as follow;
 
 /// Functions kept: documents of some kilobytes each. Beyond it those that run nothing are let go, the longest unused first.
@@ -38,6 +40,8 @@ pub(crate) struct Runnable {
     pub(crate) version: Arc<FunctionVersion>,
     /// What its invocations are counted over.
     pub(crate) pools: Pools,
+    /// What its function's tags ask for.
+    pub(crate) wishes: Wishes,
 }
 
 type FunctionKey = (AccountId, FunctionName);
@@ -270,10 +274,11 @@ impl State {
         let versions = std::iter::once(&function.latest)
             .chain(&function.serving)
             .chain(published);
+        let wishes = Wishes::of(&function.tags);
         let mut now: Vec<VersionKey> = Vec::new();
         for version in versions {
             let key = function.version_key(version);
-            self.put_version(&key, version, function.pools(key.version));
+            self.put_version(&key, version, function.pools(key.version), &wishes);
             now.push(key);
         }
         let known = self.functions.entry(name).or_default();
@@ -294,20 +299,32 @@ impl State {
                 *old = Arc::new(Runnable {
                     version: Arc::clone(&old.version),
                     pools: function.pools(key.version),
+                    wishes: wishes.clone(),
                 });
             }
         }
     }
 
     /// A published version is never another under the same key, and mostly in the same pools.
-    fn put_version(&mut self, key: &VersionKey, version: &FunctionVersion, pools: Pools) {
-        let known = self.runnable.get(key);
-        if known.is_some_and(|known| known.pools == pools && *known.version == *version) {
+    fn put_version(
+        &mut self,
+        key: &VersionKey,
+        version: &FunctionVersion,
+        pools: Pools,
+        wishes: &Wishes,
+    ) {
+        let is_same = |known: &Arc<Runnable>| {
+            known.pools == pools && known.wishes == *wishes && *known.version == *version
+        };
+        if self.runnable.get(key).is_some_and(is_same) {
             return;
         }
-        let version = Arc::new(version.clone());
-        self.runnable
-            .insert(key.clone(), Arc::new(Runnable { version, pools }));
+        let runnable = Runnable {
+            version: Arc::new(version.clone()),
+            pools,
+            wishes: wishes.clone(),
+        };
+        self.runnable.insert(key.clone(), Arc::new(runnable));
     }
 
     /// Nothing of the function may run any more. It is followed still: it may be made again.

@@ -181,6 +181,15 @@ fn specify(engine: &Engine, sandbox: &Sandbox, trees: &Trees) -> Result<SandboxS
             detail: error.to_string(),
         })
     })?;
+    // A version that the catalog has let go meanwhile asks for nothing more.
+    let wishes = engine.catalog.find(key).map(|found| found.wishes.clone());
+    let wishes = wishes.unwrap_or_default();
+    if let Some(detail) = wishes.mistake {
+        return Err(LaunchError::Platform(StartRefusal {
+            reason: Reason::NotRunnable,
+            detail,
+        }));
+    }
     let handler = config.handler.as_deref().unwrap_or_default();
     let argv = pack
         .argv(handler, &trees.code.path, config.memory_mib)
@@ -205,7 +214,8 @@ fn specify(engine: &Engine, sandbox: &Sandbox, trees: &Trees) -> Result<SandboxS
         pids_max: SANDBOX_PIDS,
         tmp_mib: config.ephemeral_storage_mib,
         hostname: "lambda".into(),
-        isolated: false,
+        isolated: wishes.is_isolated,
+        maker: wishes.maker,
     })
 }
 

@@ -1,7 +1,7 @@
 //! The seam between the worker and whatever makes sandboxes.
 //!
 //! The pool and the invoke path know only these traits. Implementations: [`super::native`] (Linux namespaces and
-//! cgroups) and [`super::fake`] (no process at all, for simulation). Nothing here does IO.
+//! cgroups), [`super::oci`] (any OCI runtime) and [`super::fake`] (no process at all, for simulation). Nothing here does IO.
 
 use std::fmt::Debug;
 use std::io;
@@ -65,6 +65,8 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Loopback alone, whatever others have.
     pub isolated: bool,
+    /// Who is to make it, on a worker that has a choice; `None`: whoever does by default.
+    pub maker: Option<String>,
 }
 
 /// One directory of the host shown inside a sandbox, without set-uid programs and device files.

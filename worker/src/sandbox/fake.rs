@@ -252,6 +252,7 @@ mod tests {
             tmp_mib: 16,
             hostname: "h".into(),
             isolated: false,
+            maker: None,
         }
     }
 

@@ -127,6 +127,7 @@ pub(crate) fn spec(root: &Path, argv: &[&str]) -> SandboxSpec {
         tmp_mib: 16,
         hostname: "box".into(),
         isolated: false,
+        maker: None,
     }
 }
 

@@ -34,11 +34,11 @@ impl Rubbish {
 
 /// Where these go when they are no longer used.
 #[derive(Debug, Clone)]
-pub(super) struct Cleaner(SyncSender<Rubbish>);
+pub(in crate::sandbox) struct Cleaner(SyncSender<Rubbish>);
 
 impl Cleaner {
     /// The thread ends once every clone, and every [`OwnedGroup`], is dropped.
-    pub(super) fn start() -> io::Result<(Self, JoinHandle<()>)> {
+    pub(in crate::sandbox) fn start() -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(BACKLOG);
         let thread = std::thread::Builder::new()
             .name("cgroup-cleaner".to_owned())
@@ -46,14 +46,14 @@ impl Cleaner {
         Ok((Self(sender), thread))
     }
 
-    pub(super) fn own(&self, group: Box<dyn Group>) -> OwnedGroup {
+    pub(in crate::sandbox) fn own(&self, group: Box<dyn Group>) -> OwnedGroup {
         OwnedGroup {
             group: Some(group),
             cleaner: self.clone(),
         }
     }
 
-    pub(super) fn own_scratch(&self, scratch: Scratch) -> OwnedScratch {
+    pub(in crate::sandbox) fn own_scratch(&self, scratch: Scratch) -> OwnedScratch {
         OwnedScratch {
             scratch: Some(scratch),
             cleaner: self.clone(),
@@ -87,14 +87,14 @@ fn clean(heap: &Receiver<Rubbish>) {
 
 /// A group that is removed when dropped.
 #[derive(Debug)]
-pub(super) struct OwnedGroup {
+pub(in crate::sandbox) struct OwnedGroup {
     /// `None` only while being dropped.
     group: Option<Box<dyn Group>>,
     cleaner: Cleaner,
 }
 
 impl OwnedGroup {
-    pub(super) fn group(&self) -> &dyn Group {
+    pub(in crate::sandbox) fn group(&self) -> &dyn Group {
         self.group.as_deref().expect("taken by drop alone")
     }
 }
@@ -109,14 +109,14 @@ impl Drop for OwnedGroup {
 
 /// An image that is thrown away when dropped.
 #[derive(Debug)]
-pub(super) struct OwnedScratch {
+pub(in crate::sandbox) struct OwnedScratch {
     /// `None` only while being dropped.
     scratch: Option<Scratch>,
     cleaner: Cleaner,
 }
 
 impl OwnedScratch {
-    pub(super) fn scratch(&self) -> &Scratch {
+    pub(in crate::sandbox) fn scratch(&self) -> &Scratch {
         self.scratch.as_ref().expect("taken by drop alone")
     }
 }

@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
 use super::config::NativeConfig;
-use super::control::{NativeControl, Sandbox};
+use super::control::{LinuxControl, Sandbox};
 use super::slots::Slot;
 use super::wire::{Failure, MESSAGE_MAX, Reply, Request, StartRequest, encode};
 use crate::sandbox::driver::DriverError;
@@ -48,7 +48,7 @@ struct Entry {
     /// Given back with the entry.
     _slot: Slot,
     /// Who waits for the start.
-    starting: Option<oneshot::Sender<Result<NativeControl, Failure>>>,
+    starting: Option<oneshot::Sender<Result<LinuxControl, Failure>>>,
 }
 
 impl Client {
@@ -130,7 +130,7 @@ impl Client {
         descriptors: &[BorrowedFd<'_>],
         sandbox: Arc<Sandbox>,
         slot: Slot,
-    ) -> Result<NativeControl, DriverError> {
+    ) -> Result<LinuxControl, DriverError> {
         let (starting, started) = oneshot::channel();
         let unsent = {
             let mut table = self.table();
@@ -251,7 +251,7 @@ impl Client {
         let _ = process.start_kill();
         let _ = process.wait().await;
         for entry in entries.into_values() {
-            entry.sandbox.on_end(None);
+            drop(entry.sandbox.on_end(None));
         }
         self.gone.send_replace(true);
     }
@@ -266,7 +266,7 @@ impl Client {
                 let Some(entry) = table.entries.get_mut(&key) else {
                     return;
                 };
-                let control = entry.sandbox.on_started(pidfd);
+                let control = entry.sandbox.on_started(Box::new(pidfd));
                 let unwanted = entry
                     .starting
                     .take()
@@ -278,7 +278,7 @@ impl Client {
             Reply::Failed { key, failure } => {
                 let entry = self.table().entries.remove(&key);
                 let Some(mut entry) = entry else { return };
-                entry.sandbox.on_end(None);
+                drop(entry.sandbox.on_end(None));
                 if let Some(starting) = entry.starting.take() {
                     // Nobody may be waiting any more.
                     let _ = starting.send(Err(failure));
@@ -287,7 +287,7 @@ impl Client {
             Reply::Exited { key, end } => {
                 let entry = self.table().entries.remove(&key);
                 if let Some(entry) = entry {
-                    entry.sandbox.on_end(end);
+                    drop(entry.sandbox.on_end(end));
                 }
             }
             // Only ever the first reply, taken by `launch`.

@@ -1,5 +1,6 @@
 //! One running sandbox as the worker sees it.
 
+use std::fmt::Debug;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,26 +17,44 @@ use crate::sandbox::sys;
 
 const SIGKILL: i32 = libc::SIGKILL;
 
+/// The way to a sandbox's processes.
+pub(in crate::sandbox) trait Killer: Debug + Send + Sync {
+    /// Kills all of them; those that are gone are no error.
+    fn kill(&self) -> io::Result<()>;
+
+    /// Whether that needs processes that run.
+    fn needs_thawed(&self) -> bool {
+        false
+    }
+}
+
+/// The first process, whose death ends its pid namespace.
+impl Killer for OwnedFd {
+    fn kill(&self) -> io::Result<()> {
+        sys::process::signal_process(self, SIGKILL)
+    }
+}
+
 /// Shared by the table of running sandboxes and the control.
 #[derive(Debug)]
-pub(super) struct Sandbox {
+pub(in crate::sandbox) struct Sandbox {
     /// Until the end; `None` from the start on a host without cgroups.
     group: Mutex<Option<OwnedGroup>>,
     /// Until the end; `None` from the start when `/tmp` is a tmpfs.
     scratch: Mutex<Option<OwnedScratch>>,
     /// Set when started.
-    pidfd: OnceLock<OwnedFd>,
+    killer: OnceLock<Box<dyn Killer>>,
     /// Whether we killed it ourselves.
     killed: AtomicBool,
     end: watch::Sender<Option<ExitReport>>,
 }
 
 impl Sandbox {
-    pub(super) fn new(group: Option<OwnedGroup>, scratch: Option<OwnedScratch>) -> Arc<Self> {
+    pub(in crate::sandbox) fn new(group: Option<OwnedGroup>, scratch: Option<OwnedScratch>) -> Arc<Self> {
         Arc::new(Self {
             group: Mutex::new(group),
             scratch: Mutex::new(scratch),
-            pidfd: OnceLock::new(),
+            killer: OnceLock::new(),
             killed: AtomicBool::new(false),
             end: watch::Sender::new(None),
         })
@@ -53,10 +72,13 @@ impl Sandbox {
     }
 
     /// It runs from now on.
-    pub(super) fn on_started(self: &Arc<Self>, pidfd: OwnedFd) -> NativeControl {
+    pub(in crate::sandbox) fn on_started(
+        self: &Arc<Self>,
+        killer: Box<dyn Killer>,
+    ) -> LinuxControl {
         // A second report of the same start cannot come: the table forgets the waiting side with the first.
-        let _ = self.pidfd.set(pidfd);
-        NativeControl(Arc::clone(self))
+        let _ = self.killer.set(killer);
+        LinuxControl(Arc::clone(self))
     }
 
     pub(super) fn kill(&self) {
@@ -64,32 +86,30 @@ impl Sandbox {
             return;
         }
         self.killed.store(true, Ordering::Relaxed);
+        let needs_thawed = self.killer.get().is_some_and(|killer| killer.needs_thawed());
         let thawed = self.with_group(Ok(()), |group| {
-            if group.is_kill_stopped_by_freezer() {
+            if needs_thawed || group.is_kill_stopped_by_freezer() {
                 group.set_frozen(false)
             } else {
                 Ok(())
             }
         });
-        let killed = self
-            .pidfd
-            .get()
-            .map_or(Ok(()), |pidfd| sys::process::signal_process(pidfd, SIGKILL));
+        let killed = self.killer.get().map_or(Ok(()), |killer| killer.kill());
         if let Err(error) = thawed.and(killed) {
             tracing::error!(%error, "sandbox could not be killed");
         }
     }
 
-    /// Every process is gone; group and image go too.
-    pub(super) fn on_end(&self, end: Option<ProgramEnd>) {
+    /// Every process is gone; the image goes too, and the group once the caller drops it.
+    pub(in crate::sandbox) fn on_end(&self, end: Option<ProgramEnd>) -> Option<OwnedGroup> {
         drop(
             self.scratch
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),
         );
-        let group = self.group().take();
-        let group = group.as_ref().map(OwnedGroup::group);
+        let owned = self.group().take();
+        let group = owned.as_ref().map(OwnedGroup::group);
         let was_out_of_memory = group.is_some_and(Group::was_out_of_memory);
         let status = exit_status(end, was_out_of_memory, self.killed.load(Ordering::Relaxed));
         let memory_peak_bytes = group.and_then(Group::memory_peak_bytes);
@@ -97,6 +117,7 @@ impl Sandbox {
             status,
             memory_peak_bytes,
         }));
+        owned
     }
 }
 
@@ -114,10 +135,10 @@ fn exit_status(end: Option<ProgramEnd>, was_out_of_memory: bool, was_killed: boo
 
 /// The control handed out; dropping it kills.
 #[derive(Debug)]
-pub(super) struct NativeControl(Arc<Sandbox>);
+pub(in crate::sandbox) struct LinuxControl(Arc<Sandbox>);
 
 #[async_trait]
-impl SandboxControl for NativeControl {
+impl SandboxControl for LinuxControl {
     async fn wait(&self) -> ExitReport {
         let mut end = self.0.end.subscribe();
         let report = end
@@ -153,7 +174,7 @@ impl SandboxControl for NativeControl {
     }
 }
 
-impl Drop for NativeControl {
+impl Drop for LinuxControl {
     fn drop(&mut self) {
         self.0.kill();
     }

@@ -1,7 +1,7 @@
 //! The native [`Driver`]: takes parts from the pools, has the spawner put them together.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ use super::netns::{self, Netns, NetnsListener};
 use super::network::Egress;
 use super::prefab::Prefab;
 use super::scratch::ScratchPool;
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use super::wire::{MountRequest, StartRequest};
 use crate::sandbox::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
 
@@ -310,37 +310,83 @@ async fn egress(
     }
 }
 
-#[async_trait]
-impl Driver for NativeDriver {
-    async fn start(&self, spec: SandboxSpec) -> Result<StartedSandbox, DriverError> {
-        let mut request = request(&spec)?;
+/// What one sandbox is made of.
+#[derive(Debug)]
+pub(in crate::sandbox) struct Provided {
+    pub(in crate::sandbox) request: StartRequest,
+    pub(in crate::sandbox) slot: Slot,
+    pub(in crate::sandbox) netns: Netns,
+    /// `None` on a host without cgroups.
+    pub(in crate::sandbox) group: Option<OwnedGroup>,
+    pub(in crate::sandbox) entrance: Entrance,
+    /// `None` when `/tmp` is a tmpfs.
+    pub(in crate::sandbox) scratch: Option<OwnedScratch>,
+    pub(in crate::sandbox) output: tokio::net::unix::pipe::Receiver,
+    /// The sandbox's end of the output.
+    pub(in crate::sandbox) output_write: OwnedFd,
+}
+
+impl NativeDriver {
+    /// Takes the parts of a sandbox from the pools. Its host ids begin at `uid_base`, or at those of its slot.
+    pub(in crate::sandbox) async fn provide(
+        &self,
+        spec: &SandboxSpec,
+        uid_base: Option<u32>,
+    ) -> Result<Provided, DriverError> {
+        let mut request = request(spec)?;
         let parts = self.parts().ok_or(DriverError::Gone)?;
-        let client = self.client().await?;
         let slot = self
             .slots
             .take()
             .ok_or_else(|| DriverError::TooManySandboxes {
                 limit: self.slots.limit(),
             })?;
-        let netns = parts.network(&spec, &mut request).await?;
-        let (group, entrance) = parts.group(&spec).await?;
-        request.uid_base = self.config.uid_base_of(slot.number);
-        let scratch = parts.scratch(&spec, request.uid_base).await?;
-        let (read, write) =
+        let netns = parts.network(spec, &mut request).await?;
+        let (group, entrance) = parts.group(spec).await?;
+        request.uid_base = uid_base.unwrap_or_else(|| self.config.uid_base_of(slot.number));
+        let scratch = parts.scratch(spec, request.uid_base).await?;
+        request.scratch = scratch.is_some();
+        let (read, output_write) =
             pipe2(OFlag::O_CLOEXEC).map_err(|errno| setup("make the output pipe")(errno.into()))?;
         let output = tokio::net::unix::pipe::Receiver::from_owned_fd(read)
             .map_err(setup("watch the output"))?;
+        Ok(Provided {
+            request,
+            slot,
+            netns,
+            group,
+            entrance,
+            scratch,
+            output,
+            output_write,
+        })
+    }
+}
+
+#[async_trait]
+impl Driver for NativeDriver {
+    async fn start(&self, spec: SandboxSpec) -> Result<StartedSandbox, DriverError> {
+        let client = self.client().await?;
+        let Provided {
+            mut request,
+            slot,
+            netns,
+            group,
+            entrance,
+            scratch,
+            output,
+            output_write,
+        } = self.provide(&spec, None).await?;
         let listener = tokio::net::TcpListener::from_std(netns.listener)
             .map_err(setup("watch the listener"))?;
         request.tasks = entrance.tasks.len();
         request.cgroup_dir = entrance.directory.is_some();
-        request.scratch = scratch.is_some();
         // The sandbox owns the image; the message carries a descriptor of its own.
         let mount = scratch
             .as_ref()
             .map(|owned| owned.scratch().descriptor().try_clone_to_owned());
         let mount = mount.transpose().map_err(setup("duplicate a descriptor"))?;
-        let mut descriptors = vec![netns.descriptor.as_fd(), write.as_fd()];
+        let mut descriptors = vec![netns.descriptor.as_fd(), output_write.as_fd()];
         descriptors.extend(
             entrance
                 .tasks

@@ -11,23 +11,23 @@
 
 mod access;
 pub mod cgroup;
-mod cleaner;
+pub(in crate::sandbox) mod cleaner;
 mod client;
-mod config;
-mod control;
+pub(in crate::sandbox) mod config;
+pub(in crate::sandbox) mod control;
 mod diagnosis;
-mod driver;
+pub(in crate::sandbox) mod driver;
 mod init;
-mod netns;
+pub(in crate::sandbox) mod netns;
 mod network;
 mod prefab;
-mod rootfs;
-mod scratch;
-mod seccomp;
-mod slots;
+pub(in crate::sandbox) mod rootfs;
+pub(in crate::sandbox) mod scratch;
+pub(in crate::sandbox) mod seccomp;
+pub(in crate::sandbox) mod slots;
 pub mod spawner;
-mod step;
-mod wire;
+pub(in crate::sandbox) mod step;
+pub(in crate::sandbox) mod wire;
 
 pub use config::{NativeConfig, Network, SpawnerCommand};
 pub use diagnosis::diagnose_host;

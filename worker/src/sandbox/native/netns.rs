@@ -26,7 +26,7 @@ pub(crate) fn prefab(size: usize) -> io::Result<Prefab<Netns>> {
 }
 
 /// One more, with the calling thread in it.
-pub(super) fn make() -> io::Result<Netns> {
+pub(in crate::sandbox) fn make() -> io::Result<Netns> {
     unshare(CloneFlags::CLONE_NEWNET)?;
     let descriptor = File::open("/proc/thread-self/ns/net")?;
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;

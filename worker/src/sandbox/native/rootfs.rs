@@ -41,7 +41,7 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
 ];
 
 /// Files of `/proc` that tell about the host or its other tenants; covered by `/dev/null`.
-const MASKED_FILES: [&CStr; 17] = [
+pub(crate) const MASKED_FILES: [&CStr; 17] = [
     c"/proc/cmdline",
     c"/proc/config.gz",
     c"/proc/diskstats",
@@ -62,7 +62,7 @@ const MASKED_FILES: [&CStr; 17] = [
 ];
 
 /// Directories of `/proc` likewise; covered by an empty directory.
-const MASKED_DIRECTORIES: [&CStr; 6] = [
+pub(crate) const MASKED_DIRECTORIES: [&CStr; 6] = [
     c"/proc/acpi",
     c"/proc/asound",
     c"/proc/bus",
@@ -72,7 +72,7 @@ const MASKED_DIRECTORIES: [&CStr; 6] = [
 ];
 
 /// Size of `/dev/shm`. It is charged to the function's memory, as are all its tmpfs.
-const SHM_MIB: u32 = 64;
+pub(crate) const SHM_MIB: u32 = 64;
 
 /// A path as the kernel wants it.
 pub(crate) fn c_string(text: &str) -> Result<CString, StepError> {

@@ -37,14 +37,14 @@ const LOOP_ATTEMPTS: u32 = 32;
 
 /// Where images come from.
 #[derive(Debug)]
-pub(super) struct ScratchPool {
+pub(in crate::sandbox) struct ScratchPool {
     workshop: Arc<Workshop>,
     common: Prefab<Scratch>,
 }
 
 impl ScratchPool {
     /// Tries out one image, then keeps `size` of the common size ready.
-    pub(super) fn start(directory: &Path, size: usize) -> io::Result<Self> {
+    pub(in crate::sandbox) fn start(directory: &Path, size: usize) -> io::Result<Self> {
         let workshop = Arc::new(Workshop::open(directory)?);
         drop(workshop.make(COMMON_MIB)?);
         let maker = Arc::clone(&workshop);
@@ -53,7 +53,7 @@ impl ScratchPool {
     }
 
     /// A file system of this size whose root belongs to the function's user in the id range given.
-    pub(super) async fn take(&self, size_mib: u32, uid_base: u32) -> io::Result<Scratch> {
+    pub(in crate::sandbox) async fn take(&self, size_mib: u32, uid_base: u32) -> io::Result<Scratch> {
         let scratch = if size_mib == COMMON_MIB {
             self.common.take().await?
         } else {
@@ -215,13 +215,13 @@ fn attach(file: &File) -> io::Result<(File, std::ffi::CString)> {
 
 /// A detached mount of an empty file system.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(in crate::sandbox) struct Scratch {
     mount: OwnedFd,
 }
 
 impl Scratch {
     /// For the spawner.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(in crate::sandbox) fn descriptor(&self) -> BorrowedFd<'_> {
         self.mount.as_fd()
     }
 
@@ -231,7 +231,7 @@ impl Scratch {
     }
 
     /// Throws the contents away, so that the unmount has nothing to write.
-    pub(super) fn discard(&self) -> io::Result<()> {
+    pub(in crate::sandbox) fn discard(&self) -> io::Result<()> {
         sys::block::discard_ext4(File::open(self.path())?)
     }
 }

@@ -5,10 +5,13 @@
 //! chain of comparisons costs about 150 us to load for this list, the binary tree of ranges below a fifth of that.
 
 mod calls;
+mod oci;
 
 use std::collections::BTreeMap;
 
 use seccompiler::sock_filter;
+
+pub(crate) use oci::oci_profile;
 
 use calls::{ALLOWED, ALLOWED_HERE, DENIED, DENIED_HERE, LAST_KNOWN, PRETENDED};
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// All slots of a driver.
 #[derive(Debug, Clone)]
-pub(super) struct Slots(Arc<Mutex<State>>);
+pub(in crate::sandbox) struct Slots(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -18,13 +18,13 @@ struct State {
 
 /// One slot; given back on drop, so drop it only once no process of the sandbox is left.
 #[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) number: u32,
+pub(in crate::sandbox) struct Slot {
+    pub(in crate::sandbox) number: u32,
     slots: Slots,
 }
 
 impl Slots {
-    pub(super) fn new(limit: u32) -> Self {
+    pub(in crate::sandbox) fn new(limit: u32) -> Self {
         Self(Arc::new(Mutex::new(State {
             limit,
             fresh: 0,
@@ -33,12 +33,12 @@ impl Slots {
     }
 
     /// How many there are.
-    pub(super) fn limit(&self) -> usize {
+    pub(in crate::sandbox) fn limit(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).limit as usize
     }
 
     /// `None` when all are in use.
-    pub(super) fn take(&self) -> Option<Slot> {
+    pub(in crate::sandbox) fn take(&self) -> Option<Slot> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = match state.free.pop_first() {
             Some(number) => number,

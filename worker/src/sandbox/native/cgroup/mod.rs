@@ -65,6 +65,10 @@ pub trait Group: Debug + Send + Sync {
     /// # Errors
     /// What the kernel said.
     fn entrance(&self) -> io::Result<Entrance>;
+    /// Its place below the root of each hierarchy, as an OCI runtime wants it.
+    fn place(&self) -> PathBuf;
+    /// Where an OCI runtime puts processes, and where it does not and somebody else must: both `cgroup.procs`.
+    fn unknown_to_runtimes(&self) -> Option<(PathBuf, PathBuf)>;
     /// Sets a hard quota in thousandths of a CPU, and the share that goes with it: the init phase is over.
     ///
     /// # Errors
@@ -143,6 +147,18 @@ fn read_field(path: &Path, key: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     text.lines()
         .find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
+/// Names below the root of a hierarchy: `hearth`, the worker's, the group's.
+const DEPTH: usize = 3;
+
+/// `/hearth/<worker id>/<group>` of a group's directory.
+fn place_of(directory: &Path) -> PathBuf {
+    let parts: Vec<_> = directory.iter().collect();
+    let below = parts.iter().skip(parts.len().saturating_sub(DEPTH));
+    std::iter::once(std::ffi::OsStr::new("/"))
+        .chain(below.copied())
+        .collect()
 }
 
 fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {
@@ -286,6 +302,15 @@ mod tests {
         assert_eq!(peak_without_cache(500, stat, names), 70);
         assert_eq!(peak_without_cache(50, stat, names), 50);
         assert_eq!(peak_without_cache(50, "", names), 50);
+    }
+
+    #[test]
+    fn a_groups_place_is_the_same_below_every_root() {
+        let expected = Path::new("/hearth/c-1/77-0");
+        for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/x/y/z"] {
+            let directory = Path::new(root).join("hearth/c-1/77-0");
+            assert_eq!(place_of(&directory), expected);
+        }
     }
 
     #[test]

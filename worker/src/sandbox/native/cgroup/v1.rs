@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::v2::{Group2, Hierarchy2};
 use super::{
     CPU_PERIOD_US, Entrance, Group, Hierarchy, INIT_SHARES, Limits, StatNames, cpu_quota_us,
-    cpu_shares, groups_in, peak_without_cache, read_field, read_number, remove_directory,
+    cpu_shares, groups_in, peak_without_cache, place_of, read_field, read_number, remove_directory,
     sweep_group, unwritable, write,
 };
 
@@ -165,6 +165,19 @@ impl Group for Group1 {
             entrance.tasks.push(tasks.into());
         }
         Ok(entrance)
+    }
+
+    fn place(&self) -> PathBuf {
+        place_of(&self.memory)
+    }
+
+    fn unknown_to_runtimes(&self) -> Option<(PathBuf, PathBuf)> {
+        match &self.freezer {
+            Freezer::Unified(unified) => {
+                Some((self.memory.join("cgroup.procs"), unified.procs()))
+            }
+            Freezer::Controller(_) | Freezer::Absent => None,
+        }
     }
 
     fn set_cpu(&self, cpu_millis: u32) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use super::{
     CPU_PERIOD_US, Entrance, Group, Hierarchy, INIT_SHARES, Limits, StatNames, cpu_quota_us,
-    cpu_shares, groups_in, peak_without_cache, read_field, read_number, remove_directory,
+    cpu_shares, groups_in, peak_without_cache, place_of, read_field, read_number, remove_directory,
     sweep_group, write,
 };
 
@@ -90,6 +90,13 @@ pub(super) struct Group2 {
     freezer: OnceLock<File>,
 }
 
+impl Group2 {
+    /// Where a process is written to be moved in.
+    pub(super) fn procs(&self) -> PathBuf {
+        self.path.join("cgroup.procs")
+    }
+}
+
 impl Group for Group2 {
     fn set_limits(&self, limits: Limits) -> io::Result<()> {
         write(
@@ -110,6 +117,14 @@ impl Group for Group2 {
             tasks: Vec::new(),
             directory: Some(File::open(&self.path)?.into()),
         })
+    }
+
+    fn place(&self) -> PathBuf {
+        place_of(&self.path)
+    }
+
+    fn unknown_to_runtimes(&self) -> Option<(PathBuf, PathBuf)> {
+        None
     }
 
     fn set_cpu(&self, cpu_millis: u32) -> io::Result<()> {
