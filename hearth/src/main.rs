@@ -58,7 +58,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Nodes(args) => nodes::list(args).await,
         Command::Drain(args) => nodes::drain(args).await,
         Command::Forget(args) => nodes::forget(args).await,
-        Command::Spawner | Command::OciShim => unreachable!("handled before the async runtime exists"),
+        Command::Spawner | Command::OciShim => {
+            unreachable!("handled before the async runtime exists")
+        }
     }
 }
 

@@ -69,7 +69,9 @@ mod tests {
     fn gvisor() -> OciConfig {
         OciConfig {
             program: "/usr/bin/runsc".into(),
-            args: ["--platform=ptrace", "--network=host"].map(str::to_owned).into(),
+            args: ["--platform=ptrace", "--network=host"]
+                .map(str::to_owned)
+                .into(),
             user_namespace: false,
             exit_status: ExitSource::Run,
         }
@@ -80,10 +82,14 @@ mod tests {
         if !is_root() {
             return Vec::new();
         }
-        let (there, absent): (Vec<_>, Vec<_>) =
-            [runc(), gvisor()].into_iter().partition(|runtime| Path::new(&runtime.program).exists());
+        let (there, absent): (Vec<_>, Vec<_>) = [runc(), gvisor()]
+            .into_iter()
+            .partition(|runtime| Path::new(&runtime.program).exists());
         for runtime in absent {
-            eprintln!("\n***** SKIPPED: {} is not installed *****\n", runtime.program.display());
+            eprintln!(
+                "\n***** SKIPPED: {} is not installed *****\n",
+                runtime.program.display()
+            );
         }
         there
     }
@@ -131,7 +137,9 @@ s = socket.create_connection(('127.0.0.1', 9001)); s.sendall(b'hello'); print(s.
 try: socket.create_connection(('10.255.255.1', 80), 2)
 except OSError as error: print('refused', flush=True)";
             let mut spec = makers.sh("");
-            spec.argv = ["/usr/bin/python3", "-I", "-S", "-c", script].map(str::to_owned).into();
+            spec.argv = ["/usr/bin/python3", "-I", "-S", "-c", script]
+                .map(str::to_owned)
+                .into();
             let mut started = makers.driver(runtime.clone()).start(spec).await.unwrap();
             let mut connection = started.runtime_api.accept().await.unwrap();
             let mut word = [0; 5];
@@ -150,8 +158,11 @@ except OSError as error: print('refused', flush=True)";
             let makers = Makers::new().await;
             let mut spec = makers.sh("");
             let script = "x = bytearray(600 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\nprint('alive')";
-            spec.argv = ["/usr/bin/python3", "-I", "-S", "-c", script].map(str::to_owned).into();
-            let (output, report) = finish(makers.driver(runtime.clone()).start(spec).await.unwrap()).await;
+            spec.argv = ["/usr/bin/python3", "-I", "-S", "-c", script]
+                .map(str::to_owned)
+                .into();
+            let (output, report) =
+                finish(makers.driver(runtime.clone()).start(spec).await.unwrap()).await;
             assert!(!output.contains("alive"), "{runtime:?}: {output}");
             assert_eq!(report.status, ExitStatus::OutOfMemory, "{runtime:?}");
             makers.close().await;
@@ -170,7 +181,10 @@ except OSError as error: print('refused', flush=True)";
             let mut buffer = [0; 4096];
             let quiet = std::time::Duration::from_millis(400);
             let mut reads = 0;
-            while tokio::time::timeout(quiet, started.output.read(&mut buffer)).await.is_ok() {
+            while tokio::time::timeout(quiet, started.output.read(&mut buffer))
+                .await
+                .is_ok()
+            {
                 reads += 1;
                 assert!(reads < 20, "{runtime:?} goes on");
             }
@@ -190,7 +204,11 @@ except OSError as error: print('refused', flush=True)";
             let makers = Makers::new().await;
             let mut spec = makers.sh("");
             spec.argv = vec!["/var/task/bootstrap".into()];
-            let error = makers.driver(runtime.clone()).start(spec).await.unwrap_err();
+            let error = makers
+                .driver(runtime.clone())
+                .start(spec)
+                .await
+                .unwrap_err();
             assert!(
                 matches!(&error, DriverError::Exec { program, source }
                     if program == "/var/task/bootstrap" && source.raw_os_error() == Some(2)),

@@ -2,7 +2,10 @@
 //! `hearth __oci-shim` run the same code.
 
 fn main() -> std::process::ExitCode {
-    if std::env::args().nth(1).is_some_and(|role| role == "oci-shim") {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|role| role == "oci-shim")
+    {
         return hearth_worker::sandbox::oci::shim::main();
     }
     hearth_worker::sandbox::native::spawner::main()

@@ -21,8 +21,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use wishes::Wishes;
 pub(crate) use follow::run as follow;
+use wishes::Wishes;
 
 /// Functions kept: documents of some kilobytes each. Beyond it those that run nothing are let go, the longest unused first.
 const FUNCTIONS_MAX: usize = 8_192;

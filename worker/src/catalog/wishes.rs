@@ -40,7 +40,9 @@ mod tests {
     use super::*;
 
     fn of(tags: &[(&str, &str)]) -> Wishes {
-        let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let tags = tags
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         Wishes::of(&tags.collect())
     }
 

@@ -50,7 +50,10 @@ pub(in crate::sandbox) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(in crate::sandbox) fn new(group: Option<OwnedGroup>, scratch: Option<OwnedScratch>) -> Arc<Self> {
+    pub(in crate::sandbox) fn new(
+        group: Option<OwnedGroup>,
+        scratch: Option<OwnedScratch>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             group: Mutex::new(group),
             scratch: Mutex::new(scratch),
@@ -86,7 +89,10 @@ impl Sandbox {
             return;
         }
         self.killed.store(true, Ordering::Relaxed);
-        let needs_thawed = self.killer.get().is_some_and(|killer| killer.needs_thawed());
+        let needs_thawed = self
+            .killer
+            .get()
+            .is_some_and(|killer| killer.needs_thawed());
         let thawed = self.with_group(Ok(()), |group| {
             if needs_thawed || group.is_kill_stopped_by_freezer() {
                 group.set_frozen(false)

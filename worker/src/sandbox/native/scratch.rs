@@ -53,7 +53,11 @@ impl ScratchPool {
     }
 
     /// A file system of this size whose root belongs to the function's user in the id range given.
-    pub(in crate::sandbox) async fn take(&self, size_mib: u32, uid_base: u32) -> io::Result<Scratch> {
+    pub(in crate::sandbox) async fn take(
+        &self,
+        size_mib: u32,
+        uid_base: u32,
+    ) -> io::Result<Scratch> {
         let scratch = if size_mib == COMMON_MIB {
             self.common.take().await?
         } else {

@@ -81,17 +81,16 @@ pub(super) fn config(request: &ShimRequest, places: &Places) -> Value {
 }
 
 fn mounts(request: &ShimRequest, places: &Places) -> Vec<Value> {
-    let tmpfs = |target: &str, options: &[&str]| {
-        json!({"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options})
-    };
-    let bind = |source: &Path, target: &str, options: &[&str]| {
-        json!({"destination": target, "type": "bind", "source": source, "options": options})
-    };
+    let tmpfs = |target: &str, options: &[&str]| json!({"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options});
+    let bind = |source: &Path, target: &str, options: &[&str]| json!({"destination": target, "type": "bind", "source": source, "options": options});
     let shm = format!("size={SHM_MIB}m");
     let mut mounts = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "nodev", "noexec"]}),
         tmpfs("/dev", &["nosuid", "noexec", "mode=755", "size=64k"]),
-        tmpfs("/dev/shm", &["nosuid", "nodev", "noexec", "mode=1777", &shm]),
+        tmpfs(
+            "/dev/shm",
+            &["nosuid", "nodev", "noexec", "mode=1777", &shm],
+        ),
     ];
     mounts.push(match &places.tmp {
         Some(tmp) => bind(tmp, "/tmp", &["bind", "rw", "nosuid", "nodev"]),
@@ -125,7 +124,10 @@ pub(super) fn failure(step: &str, log: &str, program: &str) -> Failure {
     }
     let message = messages.last().map_or("it said nothing", String::as_str);
     Failure::Setup {
-        step: format!("{step}: {}", message.chars().take(MESSAGE_MAX).collect::<String>()),
+        step: format!(
+            "{step}: {}",
+            message.chars().take(MESSAGE_MAX).collect::<String>()
+        ),
         errno: errno_in(message).unwrap_or(Errno::EIO) as i32,
     }
 }
@@ -175,8 +177,8 @@ fn errno_in(message: &str) -> Option<Errno> {
 mod tests {
     use super::*;
     use crate::sandbox::native::wire::MountRequest;
-    use crate::sandbox::oci::config::{ExitSource, OciConfig};
     use crate::sandbox::native::wire::StartRequest;
+    use crate::sandbox::oci::config::{ExitSource, OciConfig};
 
     fn request(user_namespace: bool) -> ShimRequest {
         ShimRequest {

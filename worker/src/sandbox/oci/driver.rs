@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 use super::config::OciConfig;
 use super::wire::{KILL, ShimRequest};
 use crate::sandbox::driver::{DriverError, SandboxSpec, StartedSandbox};
+use crate::sandbox::native::SpawnerCommand;
 use crate::sandbox::native::control::{Killer, LinuxControl, Sandbox};
 use crate::sandbox::native::driver::{NativeDriver, Provided};
 use crate::sandbox::native::netns::NetnsListener;
 use crate::sandbox::native::slots::Slot;
 use crate::sandbox::native::wire::{Failure, INIT_REPORT_MAX, InitReport, ProgramEnd, encode};
-use crate::sandbox::native::SpawnerCommand;
 use crate::sandbox::sys;
 
 /// A start that takes longer is broken: a shim gives up a call of the runtime after 30 s, and there are two.
@@ -88,8 +88,8 @@ impl OciDriver {
             output_write,
             ..
         } = provided;
-        let listener =
-            tokio::net::TcpListener::from_std(netns.listener).map_err(setup("watch the listener"))?;
+        let listener = tokio::net::TcpListener::from_std(netns.listener)
+            .map_err(setup("watch the listener"))?;
         let request = ShimRequest {
             runtime: self.runtime.clone(),
             directory: self.state_dir.join(&id),
@@ -254,14 +254,15 @@ impl Killer for Shim {
         true
     }
 
-
     fn kill(&self) -> io::Result<()> {
         match sys::net::send(self.0.get_ref(), KILL, &[]) {
             // It is gone, or has been told so often that it will hear.
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected
+                    io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::WouldBlock
+                        | io::ErrorKind::NotConnected
                 ) =>
             {
                 Ok(())

@@ -224,7 +224,12 @@ impl Shim {
         drop(run);
         let mut waited = Duration::ZERO;
         loop {
-            if child.try_wait().step(|| "wait for run".to_owned()).map_err(setup)?.is_some() {
+            if child
+                .try_wait()
+                .step(|| "wait for run".to_owned())
+                .map_err(setup)?
+                .is_some()
+            {
                 let log = self.read_log();
                 // Without an error it was the program that has ended already.
                 return if bundle::has_error(&log) {
@@ -251,7 +256,11 @@ impl Shim {
     }
 
     fn is_running(&self) -> bool {
-        let said = self.runtime("state").arg(&self.request.id).stdout(Stdio::piped()).output();
+        let said = self
+            .runtime("state")
+            .arg(&self.request.id)
+            .stdout(Stdio::piped())
+            .output();
         said.is_ok_and(|said| bundle::is_running(&said.stdout))
     }
 
@@ -303,7 +312,11 @@ impl Shim {
             }
             None => None,
         };
-        let network = format!("/proc/{}/fd/{}", std::process::id(), self.network.as_raw_fd());
+        let network = format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.network.as_raw_fd()
+        );
         Ok(Places {
             root,
             mounts,
@@ -336,7 +349,10 @@ impl Shim {
             step: format!("{step} with {}", self.request.runtime.program.display()),
             errno: error.raw_os_error().unwrap_or(Errno::EIO as i32),
         };
-        let mut child = command.arg(&self.request.id).spawn().map_err(|error| broken(&error))?;
+        let mut child = command
+            .arg(&self.request.id)
+            .spawn()
+            .map_err(|error| broken(&error))?;
         let mut waited = Duration::ZERO;
         let status = loop {
             match child.try_wait() {
@@ -393,11 +409,19 @@ impl Shim {
         let mut delete = self.runtime("delete");
         delete.arg("--force");
         if let Err(failure) = self.call("delete", delete) {
-            let _ = writeln!(io::stderr(), "hearth oci shim: {}: {failure:?}", self.request.id);
+            let _ = writeln!(
+                io::stderr(),
+                "hearth oci shim: {}: {failure:?}",
+                self.request.id
+            );
         }
         // The mounts go with this process; the places under them are removed without entering them.
         let _ = fs::remove_dir_all(self.directory().join("state"));
-        for entry in fs::read_dir(self.directory()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.directory())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let path = entry.path();
             let _ = nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH);
             if fs::remove_dir(&path).is_err() {

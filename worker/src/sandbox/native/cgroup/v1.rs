@@ -173,9 +173,7 @@ impl Group for Group1 {
 
     fn unknown_to_runtimes(&self) -> Option<(PathBuf, PathBuf)> {
         match &self.freezer {
-            Freezer::Unified(unified) => {
-                Some((self.memory.join("cgroup.procs"), unified.procs()))
-            }
+            Freezer::Unified(unified) => Some((self.memory.join("cgroup.procs"), unified.procs())),
             Freezer::Controller(_) | Freezer::Absent => None,
         }
     }

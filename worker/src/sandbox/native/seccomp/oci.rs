@@ -85,12 +85,30 @@ mod tests {
         };
         let allowed = names("SCMP_ACT_ALLOW", false);
         assert!(allowed.contains(&"read".to_owned()));
-        for never in ["mount", "ptrace", "bpf", "io_uring_setup", "unshare", "clone3", "clone", "socket"] {
+        for never in [
+            "mount",
+            "ptrace",
+            "bpf",
+            "io_uring_setup",
+            "unshare",
+            "clone3",
+            "clone",
+            "socket",
+        ] {
             assert!(!allowed.contains(&never.to_owned()), "{never}");
         }
-        assert_eq!(names("SCMP_ACT_ALLOW", true).iter().filter(|name| *name == "socket").count(), 4);
+        assert_eq!(
+            names("SCMP_ACT_ALLOW", true)
+                .iter()
+                .filter(|name| *name == "socket")
+                .count(),
+            4
+        );
         let listed = verdict_of_each_listed_call();
-        let unnamed: Vec<_> = listed.keys().filter(|number| Sysno::new(**number as usize).is_none()).collect();
+        let unnamed: Vec<_> = listed
+            .keys()
+            .filter(|number| Sysno::new(**number as usize).is_none())
+            .collect();
         assert!(unnamed.is_empty(), "{unnamed:?}");
     }
 }
