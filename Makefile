@@ -49,6 +49,7 @@ demo: runtimes
 test: test-rust test-sim test-e2e
 
 test-rust: runtimes
+	scripts/setup runc runsc
 	cargo test --locked --workspace $(CARGO_PROFILE)
 
 # Kills, stops and restarts under load take minutes and measure times: apart from what every change must pass.

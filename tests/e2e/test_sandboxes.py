@@ -40,15 +40,21 @@ def handler(event, context):
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
+def cluster(tmp_path_factory):
     for program in RUNTIMES.values():
         assert os.path.exists(program), f"{program} is not here: make test installs it"
     directory = tmp_path_factory.mktemp("sandboxes")
     options = directory / "options.toml"
     options.write_text(OPTIONS)
-    cluster = Cluster(directory, extra=["--options", str(options)]).start()
-    yield cluster.client()
+    # Two gateways: each node is a process of its own.
+    cluster = Cluster(directory, gateways=2, extra=["--options", str(options)]).start()
+    yield cluster
     cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def client(cluster):
+    return cluster.client()
 
 
 @pytest.mark.parametrize("maker", RUNTIMES)
@@ -89,3 +95,30 @@ def test_a_tag_that_no_worker_knows_is_told_to_who_invokes_and_can_be_mended(cli
         return invoke(client, "unknown", {})[1]["warm"] >= 1
 
     until(answers, "the function to run once its tag is mended")
+
+
+def processes(mark):
+    """Ids of the processes whose environment has the mark: those of one function's sandboxes, and gVisor's of them."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as line, open(f"/proc/{pid}/environ", "rb") as environment:
+                if mark in environment.read() or b"__oci-shim" in line.read():
+                    found.append(pid)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
+    return found
+
+
+@pytest.mark.parametrize("maker", RUNTIMES)
+def test_sandboxes_end_with_their_worker_however_it_ends(cluster, client, maker):
+    name = f"{maker}-orphan"
+    mark = f"orphans of {maker}"
+    create(client, name, {"app.py": APP}, Tags={"hearth:sandbox": maker}, Environment={"Variables": {"MARK": mark}})
+    assert invoke(client, name, {})[1]["warm"] == 1
+    assert processes(mark.encode())
+    (worker,) = cluster.nodes("worker")
+    cluster.kill(worker)
+    until(lambda: not processes(mark.encode()), "no process of a sandbox left", 20)
+    cluster.wait_restarted(worker)
+    until(lambda: invoke(client, name, {})[1]["warm"] == 1, "a new sandbox")
