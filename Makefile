@@ -68,7 +68,7 @@ test-runtimes: runtimes
 	HEARTH_TEST_RUNTIMES="$(EVERY)" $(PYTEST) tests/e2e/test_runtimes.py
 
 test-e2e: runtimes
-	scripts/setup runc runsc
+	scripts/setup runc runsc postgresql
 	scripts/build-examples
 	$(call install_runtimes,$(TESTED))
 	HEARTH_TEST_RUNTIMES="$(TESTED)" $(PYTEST) tests/e2e $(FAULTS:%=--ignore=tests/e2e/test_%.py)

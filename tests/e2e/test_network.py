@@ -4,8 +4,6 @@
 """
 
 import concurrent.futures
-import contextlib
-import ctypes
 import http.server
 import os
 import socket
@@ -17,6 +15,7 @@ import time
 
 import pytest
 from harness import Cluster, create, invoke, until
+from namespaces import inside, linked, run
 
 APP = """
 import socket, time, urllib.request
@@ -63,25 +62,6 @@ def handler(event, context):
             return error.strerror
 """
 
-CLONE_NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def run(*command):
-    subprocess.run(command, check=True, capture_output=True)
-
-
-@contextlib.contextmanager
-def inside(namespace):
-    """The calling thread, and what it starts, is in the namespace."""
-    with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{namespace}") as wanted:
-        assert LIBC.setns(wanted.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        try:
-            yield
-        finally:
-            assert LIBC.setns(before.fileno(), CLONE_NEWNET) == 0
-
-
 class Greet(socketserver.BaseRequestHandler):
     def handle(self):
         self.request.sendall(f"hello {self.client_address[0]}".encode())
@@ -114,33 +94,21 @@ def serve(namespace, kind, address, handler):
 
 @pytest.fixture(scope="module")
 def world():
-    machine, outside = f"hearth-m{os.getpid()}", f"hearth-w{os.getpid()}"
     servers = []
-    for namespace in (machine, outside):
-        run("ip", "netns", "add", namespace)
-        run("ip", "-n", namespace, "link", "set", "lo", "up")
-    try:
-        run("ip", "-n", machine, "link", "add", "out0", "type", "veth", "peer", "name", "in0", "netns", outside)
-        run("ip", "-n", machine, "addr", "add", "192.0.2.1/24", "dev", "out0")
-        for address in ("192.0.2.2/24", "10.9.0.1/32", "169.254.169.254/32"):
-            run("ip", "-n", outside, "addr", "add", address, "dev", "in0")
-        run("ip", "-n", machine, "link", "set", "out0", "up")
-        run("ip", "-n", outside, "link", "set", "in0", "up")
-        run("ip", "-n", machine, "route", "add", "default", "via", "192.0.2.2")
-        tcp = socketserver.ThreadingTCPServer
-        for address in ("192.0.2.2", "10.9.0.1", "169.254.169.254"):
-            servers.append(serve(outside, tcp, (address, 7001), Greet))
-        servers.append(serve(outside, tcp, ("10.9.0.1", 7002), Greet))
-        servers.append(serve(outside, tcp, ("192.0.2.2", 7003), Stream))
-        servers.append(serve(outside, socketserver.ThreadingUDPServer, ("192.0.2.2", 53), Names))
-        servers.append(serve(machine, tcp, ("192.0.2.1", 7001), Greet))
-        yield machine, outside
-    finally:
-        for server in servers:
-            server.shutdown()
-            server.server_close()
-        for namespace in (machine, outside):
-            run("ip", "netns", "del", namespace)
+    with linked("network", ("10.9.0.1/32", "169.254.169.254/32")) as (machine, outside):
+        try:
+            tcp = socketserver.ThreadingTCPServer
+            for address in ("192.0.2.2", "10.9.0.1", "169.254.169.254"):
+                servers.append(serve(outside, tcp, (address, 7001), Greet))
+            servers.append(serve(outside, tcp, ("10.9.0.1", 7002), Greet))
+            servers.append(serve(outside, tcp, ("192.0.2.2", 7003), Stream))
+            servers.append(serve(outside, socketserver.ThreadingUDPServer, ("192.0.2.2", 53), Names))
+            servers.append(serve(machine, tcp, ("192.0.2.1", 7001), Greet))
+            yield machine, outside
+        finally:
+            for server in servers:
+                server.shutdown()
+                server.server_close()
 
 
 OPTIONS = """
