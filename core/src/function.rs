@@ -19,16 +19,19 @@ pub enum PackageType {
     Image,
 }
 
-/// Code of a version: an archive by digest.
+/// Code of a version: an archive or an image by digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeRef {
-    /// SHA-256 of the archive; its name in the blob store.
+    /// SHA-256 of the archive, its name in the blob store; or of the image's manifest.
     pub digest: Digest,
-    /// Size of the archive, bytes.
+    /// Size of the archive, bytes; zero of an image, which is its registry's to store.
     pub size_bytes: u64,
     /// What the archive says it unpacks to, bytes; zero where it was not asked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unpacked_bytes: u64,
+    /// Of a container image: the reference it was named by, which may meanwhile lead elsewhere. The digest says what is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// What a user configures; one snapshot of it belongs to each version.
@@ -65,7 +68,8 @@ pub struct FunctionConfig {
     /// Their archives, in the same order: a layer version that is deleted stays with the functions that name it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer_contents: Vec<CodeRef>,
-    /// Members that are validated and kept, and have no effect yet: name in the model -> its JSON text.
+    /// Members that are validated and kept: name in the model -> its JSON text. `ImageConfig` is what workers run; the others
+    /// have no effect yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kept: BTreeMap<String, String>,
 }

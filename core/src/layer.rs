@@ -348,6 +348,7 @@ mod tests {
                 digest: Digest([1; 32]),
                 size_bytes: 10,
                 unpacked_bytes,
+                image: None,
             },
             description: LayerDescription::default(),
             created: UnixMs(0),

@@ -7,6 +7,7 @@ pub mod error;
 pub mod function;
 pub mod hedge;
 pub mod ids;
+pub mod image;
 pub mod layer;
 pub mod limits;
 pub mod metering;

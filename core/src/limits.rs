@@ -33,6 +33,14 @@ pub const ZIPPED_MAX_BYTES: usize = 52_428_800;
 pub const UNZIPPED_MAX_BYTES: u64 = 262_144_000;
 /// Largest number of entries in an archive. Ours: bounds the work of a hostile archive.
 pub const ZIP_ENTRIES_MAX: usize = 100_000;
+/// Largest container image unpacked, bytes. "Container image code package size: 10 GB (maximum uncompressed image size)".
+pub const IMAGE_MAX_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// Largest number of files, directories and links in all layers of an image. Ours: bounds the work of a hostile image.
+pub const IMAGE_ENTRIES_MAX: u64 = 1_000_000;
+/// Layers of a container image. Source: Docker's own limit.
+pub const IMAGE_LAYERS_MAX: usize = 127;
+/// Largest manifest of a container image, bytes. "Registries SHOULD enforce some limit": 4 MiB, of the OCI specification.
+pub const IMAGE_MANIFEST_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Largest request to the control API, bytes (base64 of the largest archive and the document around it).
 pub const CONTROL_REQUEST_MAX_BYTES: usize = 70_167_211;
 /// Largest environment, bytes of its JSON.

@@ -14,6 +14,7 @@ fn snapshot(version: Version) -> FunctionVersion {
             digest: Digest([0; 32]),
             size_bytes: 1,
             unpacked_bytes: 0,
+            image: None,
         },
         last_modified: UnixMs(0),
         revision_id: "r".into(),

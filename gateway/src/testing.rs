@@ -26,6 +26,7 @@ pub(crate) fn function(name: &str, generation: u64) -> Function {
                 digest: Digest([7; 32]),
                 size_bytes: 123,
                 unpacked_bytes: 0,
+                image: None,
             },
             last_modified: NEW_YEAR,
             revision_id: "5d7b5dc5-7e3c-4b5e-8d4b-000000000001".into(),

@@ -31,6 +31,7 @@ pub(crate) fn code_of(archive: &[u8]) -> CodeRef {
         digest: Digest(Sha256::digest(archive).into()),
         size_bytes: archive.len() as u64,
         unpacked_bytes: 0,
+        image: None,
     }
 }
 

@@ -15,7 +15,7 @@ use hearth_core::permits::GrantChange;
 use serde::{Deserialize, Serialize};
 
 /// The newest level of commands: what this release can read.
-pub const LEVEL: u32 = 3;
+pub const LEVEL: u32 = 4;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,6 +246,12 @@ impl Command {
     /// level: [`LEVEL`] is raised by one.
     pub fn since_level(&self) -> u32 {
         match self {
+            // A release that does not know images would look for an archive.
+            Self::CreateFunction { code, .. } | Self::UpdateFunctionCode { code, .. }
+                if code.image.is_some() =>
+            {
+                4
+            }
             // A release that does not know layers would run the function without them.
             Self::CreateFunction { config, .. } if !config.layers.is_empty() => 2,
             Self::UpdateFunctionConfiguration { patch, .. } if patch.layers.is_some() => 2,
@@ -271,8 +277,8 @@ impl Command {
             }
             Self::Once { command, .. } => command.since_level().max(1),
             Self::SetDrain { .. } => 1,
-            Self::ThenPublish { .. }
-            | Self::ChangeVersions { .. }
+            Self::ThenPublish { first, .. } => first.since_level().max(2),
+            Self::ChangeVersions { .. }
             | Self::CreateJoinToken { .. }
             | Self::UseJoinToken { .. }
             | Self::ChangeLayer { .. } => 2,
@@ -336,6 +342,26 @@ mod tests {
         assert_eq!(publish.since_level(), 2);
         assert_eq!(once(publish).since_level(), 2);
         assert_eq!(Command::RaiseLevel { level: 7 }.since_level(), 7);
+        let update = |image: Option<&str>| Command::UpdateFunctionCode {
+            account: "123456789012".parse().unwrap(),
+            name: "f".parse().unwrap(),
+            code: CodeRef {
+                digest: hearth_core::ids::Digest([1; 32]),
+                size_bytes: 0,
+                unpacked_bytes: 0,
+                image: image.map(Into::into),
+            },
+            architectures: None,
+            expected_revision: None,
+            revision_id: "r".into(),
+            at: UnixMs(0),
+        };
+        assert_eq!(update(None).since_level(), 0);
+        let publish = Command::ThenPublish {
+            first: Box::new(update(Some("r.example.com/a:1"))),
+            revision_id: "r".into(),
+        };
+        assert_eq!(once(publish).since_level(), 4);
     }
 
     /// The first release wrote the golden log; it could read all of it, and has no level.

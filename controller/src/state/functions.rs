@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_core::error::{Error, ErrorCode, Result};
-use hearth_core::function::{CodeRef, Function, FunctionVersion, State, UpdateStatus};
+use hearth_core::function::{CodeRef, Function, FunctionVersion, PackageType, State, UpdateStatus};
 use hearth_core::ids::{AccountId, UnixMs, Version};
+use hearth_core::image;
 use hearth_core::limits;
 use hearth_core::name::{FunctionName, function_arn};
 use serde::{Deserialize, Serialize};
@@ -346,6 +347,16 @@ impl Change<'_> {
         version.last_modified = self.at;
         self.revision_id.clone_into(&mut version.revision_id);
     }
+}
+
+/// A function of images stays one, and one of archives. Gateways look too; the function may have been made anew since.
+pub(super) fn check_kind(function: &Function, code: &CodeRef) -> Result<()> {
+    let refused = match (function.latest.config.package_type, &code.image) {
+        (PackageType::Zip, None) | (PackageType::Image, Some(_)) => return Ok(()),
+        (PackageType::Zip, Some(_)) => image::IMAGE_FOR_ZIP,
+        (PackageType::Image, None) => image::ZIP_FOR_IMAGE,
+    };
+    Err(Error::new(ErrorCode::InvalidParameterValue, refused))
 }
 
 /// What the end of a creation or update makes of a function.

@@ -297,6 +297,8 @@ impl State {
     /// Blobs that something refers to, with their lengths in bytes.
     pub fn blobs(&self) -> BTreeMap<Digest, u64> {
         let all = self.functions.codes().chain(self.layers.contents());
-        all.map(|code| (code.digest, code.size_bytes)).collect()
+        // Images stay in their registries.
+        let stored = all.filter(|code| code.image.is_none());
+        stored.map(|code| (code.digest, code.size_bytes)).collect()
     }
 }

@@ -21,6 +21,7 @@ fn content(byte: u8, size_bytes: u64) -> CodeRef {
         digest: Digest([byte; 32]),
         size_bytes,
         unpacked_bytes: 0,
+        image: None,
     }
 }
 

@@ -5,6 +5,8 @@ pub mod accounts;
 pub mod command;
 pub mod functions;
 pub mod grants;
+#[cfg(test)]
+mod images_tests;
 pub mod layers;
 #[cfg(test)]
 mod layers_tests;
@@ -246,6 +248,7 @@ impl State {
         let function =
             self.functions
                 .check_update(&self.region, account, name, expected_revision)?;
+        functions::check_kind(function, code)?;
         let before = self.code_bytes(account);
         let after = before
             .saturating_sub(function.latest.code.size_bytes)

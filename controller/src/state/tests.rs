@@ -30,6 +30,7 @@ fn code(byte: u8) -> CodeRef {
         digest: Digest([byte; 32]),
         size_bytes: u64::from(byte),
         unpacked_bytes: 0,
+        image: None,
     }
 }
 
@@ -495,6 +496,7 @@ fn code_storage_is_counted_per_account() {
                 digest: Digest([9; 32]),
                 size_bytes: 600,
                 unpacked_bytes: 0,
+                image: None,
             },
             tags: BTreeMap::new(),
             revision_id: "r".into(),

@@ -279,6 +279,7 @@ pub(crate) fn code(byte: u8) -> CodeRef {
         digest: Digest(*BlobDigest::of(&content(byte)).as_bytes()),
         size_bytes: 100,
         unpacked_bytes: 0,
+        image: None,
     }
 }
 

@@ -57,6 +57,7 @@ fn examine(zip: &[u8]) -> Result<CodeRef, ApiError> {
         digest: Digest(sha2::Sha256::digest(zip).into()),
         size_bytes: zip.len() as u64,
         unpacked_bytes: unzipped,
+        image: None,
     })
 }
 

@@ -93,6 +93,7 @@ impl Controllers {
             digest: Digest(digest),
             size_bytes,
             unpacked_bytes: 0,
+            image: None,
         })
     }
 

@@ -120,6 +120,7 @@ mod tests {
             digest: Digest([byte; 32]),
             size_bytes: 1,
             unpacked_bytes: 1,
+            image: None,
         };
         let (a, b) = (layer(1), layer(2));
         let ab = merged_digest(&[a.clone(), b.clone()]);
