@@ -34,6 +34,16 @@ pub struct CodeRef {
     pub image: Option<String>,
 }
 
+impl CodeRef {
+    /// AWS's `CodeSha256`: of an archive in base64, of an image the digits of its digest.
+    pub fn shown_sha256(&self) -> String {
+        match self.image {
+            Some(_) => self.digest.to_string(),
+            None => self.digest.base64(),
+        }
+    }
+}
+
 /// What a user configures; one snapshot of it belongs to each version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionConfig {

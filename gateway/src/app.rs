@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hearth_core::ids::MonotonicMs;
 use hearth_node::Seams;
+use hearth_registry::Registry;
 
 use crate::auth::Authenticator;
 use crate::blobs::Blobs;
@@ -27,6 +28,7 @@ pub(crate) struct App {
     pub(crate) controllers: Arc<Controllers>,
     pub(crate) blobs: Blobs,
     pub(crate) links: Links,
+    pub(crate) registry: Registry,
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,

@@ -37,6 +37,7 @@ use hearth_node::health::Health;
 use hearth_node::listen::ListenError;
 use hearth_node::shutdown::Shutdown;
 use hearth_node::tls::{NodeRole, Tls, TlsError};
+use hearth_registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -248,6 +249,7 @@ fn assemble(
     Ok(App {
         auth: Authenticator::new(options, root),
         lookups: Lookups::new(Arc::clone(&catalog), Arc::clone(&controllers)),
+        registry: Registry::new(options.registries.clone()),
         blobs: Blobs::new(Arc::clone(&controllers), options.cluster_id.clone()),
         links: Links::new(&link_secret(options, seams), &options.cluster_id),
         catalog,

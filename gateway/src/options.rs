@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize};
 use hearth_node::telemetry::TelemetryOptions;
 use hearth_node::tls::TlsOptions;
+use hearth_registry::{RegistryOptions, RegistryOptionsError};
 use serde::{Deserialize, Serialize};
 
 /// A secret in a file of options; Debug does not show it.
@@ -75,6 +76,8 @@ pub struct Options {
     pub max_connections: u32,
     /// Bytes of request bodies held at once; requests beyond are refused.
     pub max_body_memory: HumanSize,
+    /// Where container images come from.
+    pub registries: RegistryOptions,
     /// Who this gateway proves to be to other nodes, and whom it believes. Not for its clients.
     pub tls: TlsOptions,
     /// Logs and traces.
@@ -104,6 +107,7 @@ impl Default for Options {
             max_requests: 10_000,
             max_connections: 10_000,
             max_body_memory: HumanSize::from_mib(1_024),
+            registries: RegistryOptions::default(),
             tls: TlsOptions::default(),
             telemetry: TelemetryOptions::default(),
         }
@@ -156,6 +160,11 @@ max_connections = 10000
 # Bytes of request bodies held at once; requests beyond are refused. Default 1GiB.
 max_body_memory = "1GiB"
 
+# Container registries, where references to images are resolved; the same on workers, which pull.
+[registries]
+"#,
+    hearth_registry::registries_sample!(),
+    r#"
 # TLS to controllers and workers; clients of the gateway are not concerned. A gateway without a data directory needs dir, or ca, cert and key.
 [tls]
 "#,
@@ -191,6 +200,9 @@ pub enum OptionsError {
     /// A limit of zero lets nothing through.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// A registry that is none.
+    #[error(transparent)]
+    Registries(RegistryOptionsError),
 }
 
 impl Options {
@@ -214,6 +226,9 @@ impl Options {
                 return Err(OptionsError::Zero(name));
             }
         }
+        self.registries
+            .validate()
+            .map_err(OptionsError::Registries)?;
         match self.auth {
             Auth::Any if !self.listen.ip().is_loopback() => {
                 Err(OptionsError::AnyOnNetwork(self.listen))

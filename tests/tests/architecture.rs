@@ -11,10 +11,11 @@ mod architecture {
         ("core", &[]),
         ("proto", &["core"]),
         ("node", &["core"]),
+        ("registry", &["core", "node"]),
         ("aws-api", &["core"]),
         ("controller", &["core", "proto", "node"]),
-        ("worker", &["core", "proto", "node"]),
-        ("gateway", &["core", "proto", "node", "aws-api"]),
+        ("worker", &["core", "proto", "node", "registry"]),
+        ("gateway", &["core", "proto", "node", "registry", "aws-api"]),
         (
             "hearth",
             &["core", "proto", "node", "controller", "worker", "gateway"],

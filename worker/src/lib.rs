@@ -19,6 +19,7 @@ mod test_support;
 mod worker;
 
 pub use code::CodeError;
+pub use code::image::LayerError;
 pub use code::unpack::UnpackError;
 pub use hearth_node::Seams;
 pub use options::{NetworkMode, NetworkOptions, Options, OptionsError};

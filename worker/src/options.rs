@@ -10,6 +10,7 @@ use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize};
 use hearth_node::grpc::{ChannelOptions, ServerOptions};
 use hearth_node::telemetry::TelemetryOptions;
 use hearth_node::tls::TlsOptions;
+use hearth_registry::{RegistryOptions, RegistryOptionsError};
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::choice::NATIVE;
@@ -69,6 +70,8 @@ pub struct Options {
     pub oci: BTreeMap<String, OciConfig>,
     /// The network of functions.
     pub network: NetworkOptions,
+    /// Where container images come from.
+    pub registries: RegistryOptions,
     /// Who this node proves to be, and whom it believes.
     pub tls: TlsOptions,
     /// How gateways are served.
@@ -104,6 +107,7 @@ impl Default for Options {
             sandbox: NATIVE.into(),
             oci: BTreeMap::new(),
             network: NetworkOptions::default(),
+            registries: RegistryOptions::default(),
             tls: TlsOptions::default(),
             server: ServerOptions::default(),
             channel: ChannelOptions::default(),
@@ -171,6 +175,11 @@ sandbox = "native"
 "#,
         crate::network_sample!(),
         r#"
+# Container registries; the same on gateways, which resolve references.
+[registries]
+"#,
+        hearth_registry::registries_sample!(),
+        r#"
 # TLS between nodes.
 [tls]
 "#,
@@ -209,10 +218,18 @@ log_filter = "info"
 
 /// Why options were refused.
 #[derive(Debug, thiserror::Error)]
-#[error("option `{option}` {rule}")]
-pub struct OptionsError {
-    option: &'static str,
-    rule: &'static str,
+pub enum OptionsError {
+    /// A value that breaks a rule.
+    #[error("option `{option}` {rule}")]
+    Value {
+        /// Its name.
+        option: &'static str,
+        /// What must hold.
+        rule: &'static str,
+    },
+    /// A registry that is none.
+    #[error(transparent)]
+    Registries(RegistryOptionsError),
 }
 
 impl Options {
@@ -237,8 +254,8 @@ impl Options {
             ),
         ];
         match rules.into_iter().find(|(holds, _, _)| !holds) {
-            None => Ok(()),
-            Some((_, option, rule)) => Err(OptionsError { option, rule }),
+            None => self.registries.validate().map_err(OptionsError::Registries),
+            Some((_, option, rule)) => Err(OptionsError::Value { option, rule }),
         }
     }
 

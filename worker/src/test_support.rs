@@ -12,6 +12,8 @@ use hearth_core::ids::{Digest, UnixMs, Version, VersionKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::code::{CodeError, PackageSource};
+use hearth_core::image::{Descriptor, Reference};
+use hearth_registry::{Image, RegistryError};
 
 pub(crate) const ACCOUNT: &str = "123456789012";
 
@@ -40,6 +42,8 @@ pub(crate) fn code_of(archive: &[u8]) -> CodeRef {
 pub(crate) struct Packages {
     pub(crate) by_digest: HashMap<Digest, Vec<u8>>,
     pub(crate) fetches: std::sync::atomic::AtomicUsize,
+    /// By the digest of the manifest; their layers are packages.
+    pub(crate) images: HashMap<Digest, Image>,
 }
 
 impl Packages {
@@ -48,6 +52,7 @@ impl Packages {
         Self {
             by_digest: entries.collect(),
             fetches: Default::default(),
+            images: HashMap::new(),
         }
     }
 }
@@ -67,6 +72,25 @@ impl PackageSource for Packages {
             })?;
         std::fs::write(file, bytes).unwrap();
         Ok(())
+    }
+
+    async fn image(&self, reference: &Reference, _: &str) -> Result<Image, CodeError> {
+        let found = reference.digest.and_then(|digest| self.images.get(&digest));
+        let missing = || RegistryError::NotFound {
+            host: reference.host.clone(),
+            what: reference.wanted(),
+        };
+        Ok(found.cloned().ok_or_else(missing)?)
+    }
+
+    async fn layer(&self, _: &Reference, blob: &Descriptor, file: &Path) -> Result<(), CodeError> {
+        let code = CodeRef {
+            digest: blob.digest,
+            size_bytes: blob.size_bytes,
+            unpacked_bytes: 0,
+            image: None,
+        };
+        self.fetch(&code, file).await
     }
 }
 

@@ -19,6 +19,7 @@ use hearth_node::metrics::Metrics;
 use hearth_node::net::{NetListener, SharedNet};
 use hearth_node::shutdown::Shutdown;
 use hearth_node::tls::{NodeRole, Tls, TlsError};
+use hearth_registry::Registry;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -123,6 +124,7 @@ pub async fn start(
         controllers: controllers.clone(),
         cluster_id: options.cluster_id.clone(),
         seams: seams.clone(),
+        registry: Registry::new(options.registries.clone()),
     };
     let parts = Parts {
         driver,

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_core::error::{Error, ErrorCode, Result};
-use hearth_core::function::{CodeRef, Function, FunctionVersion, PackageType, State, UpdateStatus};
+use hearth_core::function::{
+    CodeRef, ConfigPatch, Function, FunctionVersion, PackageType, State, UpdateStatus,
+};
 use hearth_core::ids::{AccountId, UnixMs, Version};
 use hearth_core::image;
 use hearth_core::limits;
@@ -357,6 +359,22 @@ pub(super) fn check_kind(function: &Function, code: &CodeRef) -> Result<()> {
         (PackageType::Image, None) => image::ZIP_FOR_IMAGE,
     };
     Err(Error::new(ErrorCode::InvalidParameterValue, refused))
+}
+
+/// An image brings its own runtime, and everything that layers would.
+pub(super) fn check_patch(function: &Function, patch: &ConfigPatch) -> Result<()> {
+    let has_layers = patch
+        .layers
+        .as_ref()
+        .is_some_and(|layers| !layers.is_empty());
+    let is_for_archives = patch.runtime.is_some() || patch.handler.is_some() || has_layers;
+    if function.latest.config.package_type == PackageType::Image && is_for_archives {
+        return Err(Error::new(
+            ErrorCode::InvalidParameterValue,
+            image::NOT_FOR_IMAGES,
+        ));
+    }
+    Ok(())
 }
 
 /// What the end of a creation or update makes of a function.

@@ -1,6 +1,6 @@
 //! Functions of container images: what they may be updated with, and that their code is nobody's blob.
 
-use hearth_core::function::{CodeRef, PackageType, StateReason};
+use hearth_core::function::{CodeRef, ConfigPatch, PackageType, StateReason};
 use hearth_core::ids::Digest;
 use hearth_core::image;
 
@@ -92,4 +92,30 @@ fn a_function_of_images_stays_one_and_one_of_archives_too() {
     state.apply(3, &settle("f", 2, Settled::Successful));
     let update = with_code(update_code("f", None), &image_code(8));
     assert_eq!(refusal(&mut state, &update), image::IMAGE_FOR_ZIP);
+}
+
+#[test]
+fn an_image_has_no_runtime_handler_or_layers() {
+    let mut state = with_image();
+    let update = |patch: ConfigPatch| Command::UpdateFunctionConfiguration {
+        account: account(),
+        name: name("f"),
+        patch: Box::new(patch),
+        expected_revision: None,
+        revision_id: "r".into(),
+        at: hearth_core::ids::UnixMs(1),
+    };
+    let runtime = ConfigPatch {
+        runtime: Some("python3.11".into()),
+        ..ConfigPatch::default()
+    };
+    let layers = |layers: Vec<String>| ConfigPatch {
+        layers: Some(layers),
+        ..ConfigPatch::default()
+    };
+    for refused in [runtime, layers(vec!["arn".into()])] {
+        assert_eq!(refusal(&mut state, &update(refused)), image::NOT_FOR_IMAGES);
+    }
+    let none = update(layers(Vec::new()));
+    assert!(matches!(state.apply(9, &none).0, Reply::Function(_)));
 }

@@ -276,6 +276,7 @@ impl State {
             name,
             expected_revision.as_deref(),
         )?;
+        functions::check_patch(function, patch)?;
         let mut config = function.latest.config.clone();
         patch.apply_to(&mut config);
         if patch.layers.is_some() {

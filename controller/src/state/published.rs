@@ -192,7 +192,7 @@ impl State {
                 "The operation cannot be performed at this time. The function is currently in the following state: Failed",
             ));
         }
-        let current = function.latest.code.digest.base64();
+        let current = function.latest.code.shown_sha256();
         match code_sha256 {
             Some(expected) if !expected.is_empty() && expected != current => Err(invalid(format!(
                 "CodeSHA256 ({expected}) is different from current CodeSHA256 in $LATEST ({current}). Please try again with the CodeSHA256 in $LATEST."

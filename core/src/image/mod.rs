@@ -7,6 +7,9 @@ pub const IMAGE_FOR_ZIP: &str =
 pub const ZIP_FOR_IMAGE: &str =
     "Please provide ImageUri when updating a function with packageType Image.";
 
+/// AWS's refusal of what only functions of archives have.
+pub const NOT_FOR_IMAGES: &str = "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.";
+
 pub mod manifest;
 pub mod process;
 pub mod reference;

@@ -9,7 +9,8 @@ use hearth_aws_api::lambda::{
     ImageConfig, LoggingConfig, SnapStart, TracingConfig, UpdateFunctionConfigurationRequest,
     VpcConfig,
 };
-use hearth_core::function::{ConfigPatch, FunctionConfig};
+use hearth_core::function::{ConfigPatch, FunctionConfig, PackageType};
+use hearth_core::image::NOT_FOR_IMAGES;
 use hearth_core::limits::{
     ENVIRONMENT_MAX_BYTES, EPHEMERAL_STORAGE_MAX_MIB, LAYERS_MAX, TIMEOUT_MAX_S,
 };
@@ -142,7 +143,9 @@ pub(super) fn of_create(input: CreateFunctionRequest) -> Result<FunctionConfig, 
         ),
     ];
     check_managed(&managed)?;
+    let package_type = package_type(&input);
     let mut config = FunctionConfig::with_defaults(input.role.unwrap_or_default());
+    config.package_type = package_type;
     config.runtime = input.runtime;
     config.handler = input.handler;
     config.description = input.description.unwrap_or_default();
@@ -217,17 +220,42 @@ pub(super) fn of_update(
 }
 
 fn check_package(input: &CreateFunctionRequest) -> Result<(), ApiError> {
-    if input.package_type.as_deref() == Some("Image") {
-        return Err(unsupported(
-            "functions of container images (PackageType=Image)",
-        ));
+    if package_type(input) == PackageType::Image {
+        let has_layers = input
+            .layers
+            .as_ref()
+            .is_some_and(|layers| !layers.is_empty());
+        if input.runtime.is_some() || input.handler.is_some() || has_layers {
+            return Err(ApiError::invalid_parameter_value(NOT_FOR_IMAGES));
+        }
+        return Ok(());
     }
     if input.runtime.is_none() || input.handler.is_none() {
         return Err(ApiError::invalid_parameter_value(
             "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
         ));
     }
-    Ok(())
+    match input.image_config {
+        Some(_) => check_image_config(PackageType::Zip),
+        None => Ok(()),
+    }
+}
+
+fn package_type(input: &CreateFunctionRequest) -> PackageType {
+    match input.package_type.as_deref() {
+        Some("Image") => PackageType::Image,
+        Some(_) | None => PackageType::Zip,
+    }
+}
+
+/// `ImageConfig` would have no effect on a function of archives.
+pub(super) fn check_image_config(package_type: PackageType) -> Result<(), ApiError> {
+    match package_type {
+        PackageType::Image => Ok(()),
+        PackageType::Zip => Err(ApiError::invalid_parameter_value(
+            "Please don't provide ImageConfig when the intended function PackageType is Zip.",
+        )),
+    }
 }
 
 fn check_runtime(runtime: Option<&str>) -> Result<(), ApiError> {
@@ -372,9 +400,13 @@ mod tests {
             refusal(|i| i.runtime = Some("java8".into()))
                 .starts_with("The runtime parameter of java8 is no")
         );
+        assert_eq!(
+            refusal(|i| i.package_type = Some("Image".into())),
+            NOT_FOR_IMAGES
+        );
         assert!(
-            refusal(|i| i.package_type = Some("Image".into()))
-                .starts_with("Hearth does not implement")
+            refusal(|i| i.image_config = Some(ImageConfig::default()))
+                .ends_with("PackageType is Zip.")
         );
         let layers = |count| Some(vec!["arn:l:1".to_owned(); count]);
         assert_eq!(

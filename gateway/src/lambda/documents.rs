@@ -1,17 +1,16 @@
 //! Functions as AWS shows them. What is absent, what is empty and what is always there was recorded from AWS.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hearth_aws_api::lambda::{
     DeadLetterConfig, EnvironmentResponse, EphemeralStorage, FileSystemConfig,
-    FunctionConfiguration, ImageConfig, ImageConfigResponse, Layer, LoggingConfig,
-    RuntimeVersionConfig, SnapStart, SnapStartResponse, TracingConfig, TracingConfigResponse,
-    VpcConfig, VpcConfigResponse,
+    FunctionCodeLocation, FunctionConfiguration, ImageConfig, ImageConfigResponse, Layer,
+    LoggingConfig, RuntimeVersionConfig, SnapStart, SnapStartResponse, TracingConfig,
+    TracingConfigResponse, VpcConfig, VpcConfigResponse,
 };
 use hearth_core::function::{
     Function, FunctionConfig, FunctionVersion, PackageType, State, UpdateStatus,
 };
-use hearth_core::ids::{UnixMs, Version};
+use hearth_core::ids::{Digest, UnixMs, Version};
+use hearth_core::image::{Overrides, Reference, process::IMAGE_CONFIG};
 use hearth_core::name::{Qualifier, function_arn};
 use serde::de::DeserializeOwned;
 use sha2::Digest as _;
@@ -123,7 +122,7 @@ fn snapshot(
         timeout: i32::try_from(config.timeout_s).ok(),
         memory_size: i32::try_from(config.memory_mib).ok(),
         last_modified: Some(last_modified(latest.last_modified)),
-        code_sha256: Some(STANDARD.encode(latest.code.digest.0)),
+        code_sha256: Some(latest.code.shown_sha256()),
         layers: layers(config),
         version: Some(latest.version.to_string()),
         environment: config
@@ -150,6 +149,18 @@ fn snapshot(
             .as_deref()
             .map(|runtime| runtime_version(runtime, region)),
         ..kept(config, name)
+    }
+}
+
+/// Where the image of a version is: as it was named, and as it was found.
+pub(super) fn image_location(uri: &str, digest: Digest) -> FunctionCodeLocation {
+    let resolved = uri.parse::<Reference>().ok();
+    FunctionCodeLocation {
+        // AWS knows no other registry.
+        repository_type: Some("ECR".to_owned()),
+        image_uri: Some(uri.to_owned()),
+        resolved_image_uri: resolved.map(|reference| reference.pinned(digest).to_string()),
+        ..FunctionCodeLocation::default()
     }
 }
 
@@ -226,7 +237,8 @@ fn kept(config: &FunctionConfig, name: &str) -> FunctionConfiguration {
         .unwrap_or_else(|| "PassThrough".to_owned());
     let dead_letter: Option<DeadLetterConfig> = member(config, "DeadLetterConfig");
     let key: Option<String> = member(config, "KMSKeyArn");
-    let image: Option<ImageConfig> = member(config, "ImageConfig");
+    let is_overridden = !Overrides::of(config).is_empty();
+    let image: Option<ImageConfig> = member(config, IMAGE_CONFIG).filter(|_| is_overridden);
     let files: Option<Vec<FileSystemConfig>> = member(config, "FileSystemConfigs");
     FunctionConfiguration {
         vpc_config: member(config, "VpcConfig").map(vpc),
@@ -330,6 +342,50 @@ mod tests {
                 },
                 "LoggingConfig": { "LogFormat": "Text", "LogGroup": "/aws/lambda/f" },
             })
+        );
+    }
+
+    #[test]
+    fn a_function_of_an_image_has_no_runtime_and_shows_the_digest_as_it_is() {
+        let mut f = function("f", 1);
+        f.latest.config.runtime = None;
+        f.latest.config.handler = None;
+        f.latest.config.package_type = PackageType::Image;
+        f.latest.code.size_bytes = 0;
+        f.latest.code.image = Some("r.example.com:5000/fn/a:1".into());
+        let empty = r#"{"EntryPoint":[],"Command":[]}"#;
+        f.latest
+            .config
+            .kept
+            .insert(IMAGE_CONFIG.into(), empty.into());
+        let document = shown(&f);
+        assert_eq!(document["CodeSha256"], "07".repeat(32));
+        assert_eq!(
+            (&document["PackageType"], &document["CodeSize"]),
+            (&json!("Image"), &json!(0))
+        );
+        for absent in [
+            "Runtime",
+            "Handler",
+            "RuntimeVersionConfig",
+            "ImageConfigResponse",
+        ] {
+            assert_eq!(document.get(absent), None, "{absent}");
+        }
+        let text = r#"{"Command":["b.h"]}"#;
+        f.latest
+            .config
+            .kept
+            .insert(IMAGE_CONFIG.into(), text.into());
+        assert_eq!(
+            shown(&f)["ImageConfigResponse"],
+            json!({ "ImageConfig": { "Command": ["b.h"] } })
+        );
+        let location = image_location("r.example.com:5000/fn/a:1", f.latest.code.digest);
+        let resolved = format!("r.example.com:5000/fn/a@sha256:{}", "07".repeat(32));
+        assert_eq!(
+            serde_json::to_value(location).unwrap(),
+            json!({ "RepositoryType": "ECR", "ImageUri": "r.example.com:5000/fn/a:1", "ResolvedImageUri": resolved })
         );
     }
 

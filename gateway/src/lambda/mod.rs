@@ -10,6 +10,7 @@ mod dispatch;
 mod documents;
 pub(crate) mod errors;
 mod functions;
+mod image;
 pub(crate) mod invoke;
 mod layer_policy;
 mod layers;

@@ -1,4 +1,5 @@
-//! Fetches packages from controllers, each verified while it is written. What is done with them is in [`super`].
+//! Fetches packages from controllers and images from registries, each verified while it is written. What is done with them is in
+//! [`super`].
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,8 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hearth_core::function::CodeRef;
 use hearth_core::ids::Digest;
+use hearth_core::image::{Descriptor, Reference};
 use hearth_node::{Seams, blocking};
 use hearth_proto::internal::v1 as pb;
+use hearth_registry::{Image, Registry};
 use pb::blob_peer_client::BlobPeerClient;
 use sha2::{Digest as _, Sha256};
 use tracing::debug;
@@ -30,12 +33,13 @@ const CHUNK_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest piece, bytes; more is refused.
 const CHUNK_MAX_BYTES: usize = 1 << 20;
 
-/// The controllers as a source.
+/// The controllers as a source, and the registries for images.
 #[derive(Debug)]
 pub(crate) struct FromControllers {
     pub(crate) controllers: Controllers,
     pub(crate) cluster_id: String,
     pub(crate) seams: Seams,
+    pub(crate) registry: Registry,
 }
 
 #[async_trait]
@@ -67,6 +71,19 @@ impl PackageSource for FromControllers {
                 reasons.join("; ")
             },
         })
+    }
+
+    async fn image(&self, reference: &Reference, architecture: &str) -> Result<Image, CodeError> {
+        Ok(self.registry.image(reference, architecture).await?)
+    }
+
+    async fn layer(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        file: &Path,
+    ) -> Result<(), CodeError> {
+        Ok(self.registry.layer(reference, blob, file).await?)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Deployment packages on this worker: fetched once per digest, unpacked once, kept while used and while there is
-//! room. Unpacking itself is in [`unpack`], the transfer in [`fetch`].
+//! room. Unpacking itself is in [`unpack`], the transfer in [`fetch`], container images in [`image`].
 
+mod error;
 pub(crate) mod fetch;
+pub(crate) mod image;
 mod merge;
 pub(crate) mod unpack;
 
@@ -17,10 +19,14 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use hearth_core::function::CodeRef;
 use hearth_core::ids::Digest;
+use hearth_core::image::{Descriptor, Reference};
+use hearth_registry::Image;
 use tracing::{Instrument, debug_span, warn};
 
 use crate::metrics::WorkerMetrics;
-use unpack::{UnpackError, UnpackLimits};
+pub use error::CodeError;
+pub(crate) use error::causes;
+use unpack::UnpackLimits;
 
 /// Name of the directory for things in the making; what is found there at start is thrown away.
 const MAKING: &str = ".making";
@@ -30,57 +36,28 @@ const MAKING: &str = ".making";
 pub(crate) struct CodeDir {
     /// The tree.
     pub(crate) path: PathBuf,
+    /// Bytes that go when it goes.
     bytes: u64,
+    /// Trees that it shares files with; they stay as long as it does.
+    _parts: Vec<Arc<Self>>,
 }
 
-/// Why there is no code.
-#[derive(Debug, thiserror::Error)]
-pub enum CodeError {
-    /// No controller gave it.
-    #[error("code {digest} could not be fetched: {reason}")]
-    Fetch {
-        /// Which.
-        digest: Digest,
-        /// What each said.
-        reason: String,
-    },
-    /// It was fetched and cannot be used.
-    #[error("code {digest} is unusable")]
-    Unpack {
-        /// Which.
-        digest: Digest,
-        /// Why.
-        #[source]
-        source: UnpackError,
-    },
-    /// The worker's disk.
-    #[error("the code cache at {path} cannot be written")]
-    Disk {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl CodeError {
-    /// AWS's reason code, and whether another worker would say the same.
-    pub(crate) fn reason_code(&self) -> (&'static str, bool) {
-        match self {
-            Self::Unpack { source, .. } if source.is_archive_fault() => {
-                ("InvalidZipFileException", true)
-            }
-            _ => ("InternalError", false),
-        }
-    }
-}
-
-/// Where packages come from.
+/// Where packages and images come from.
 #[async_trait]
 pub(crate) trait PackageSource: Send + Sync + std::fmt::Debug {
     /// Writes the package to `file`, its digest verified.
     async fn fetch(&self, code: &CodeRef, file: &Path) -> Result<(), CodeError>;
+
+    /// The manifest and configuration of a pinned image.
+    async fn image(&self, reference: &Reference, architecture: &str) -> Result<Image, CodeError>;
+
+    /// Writes a layer's blob to `file`, its digest verified.
+    async fn layer(
+        &self,
+        reference: &Reference,
+        blob: &Descriptor,
+        file: &Path,
+    ) -> Result<(), CodeError>;
 }
 
 type Making = Shared<BoxFuture<'static, Result<Arc<CodeDir>, Arc<CodeError>>>>;
@@ -139,14 +116,18 @@ impl CodeStore {
         }
         fs::create_dir_all(&making).map_err(disk(&making))?;
         let mut state = State::default();
+        let mut images = Vec::new();
         for entry in fs::read_dir(&dir).map_err(disk(&dir))? {
             let path = entry.map_err(disk(&dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str());
             if let Some(digest) = name.and_then(|name| name.parse().ok()) {
                 let bytes = tree_bytes(&path).map_err(disk(&path))?;
-                state.insert(digest, Arc::new(CodeDir { path, bytes }));
+                state.insert(digest, Arc::new(CodeDir::new(path, bytes)));
+            } else if let Some(key) = name.and_then(image::key_of) {
+                images.push((key, path));
             }
         }
+        state.reopen_images(images, &making)?;
         let store = Self {
             dir,
             capacity_bytes,
@@ -297,7 +278,36 @@ async fn blocking(
     }
 }
 
+impl CodeDir {
+    fn new(path: PathBuf, bytes: u64) -> Self {
+        Self {
+            path,
+            bytes,
+            _parts: Vec::new(),
+        }
+    }
+}
+
 impl State {
+    /// Images of an earlier process, whose layers are all there by now; the others are put where they are thrown away.
+    fn reopen_images(
+        &mut self,
+        images: Vec<(Digest, PathBuf)>,
+        making: &Path,
+    ) -> Result<(), CodeError> {
+        for (key, path) in images {
+            let find = |layer| self.ready.get(&layer).map(|entry| Arc::clone(&entry.code));
+            match image::reopen(path.clone(), find) {
+                Some(image) => self.insert(key, Arc::new(image)),
+                None => {
+                    let grave = making.join(format!("incomplete-{key}"));
+                    fs::rename(&path, &grave).map_err(disk(&path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn use_ready(&mut self, digest: Digest) -> Option<Arc<CodeDir>> {
         self.uses += 1;
         let entry = self.ready.get_mut(&digest)?;
@@ -361,8 +371,7 @@ impl Workplace {
     fn finish(&self, target: &Path, bytes: u64) -> Result<CodeDir, CodeError> {
         unpack::sync_tree(&self.tree).map_err(disk(&self.tree))?;
         fs::rename(&self.tree, target).map_err(disk(target))?;
-        let path = target.to_owned();
-        Ok(CodeDir { path, bytes })
+        Ok(CodeDir::new(target.to_owned(), bytes))
     }
 }
 

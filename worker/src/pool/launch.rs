@@ -1,11 +1,9 @@
 //! Makes one sandbox and keeps it: code, runtime pack, driver, then its Runtime API, its output and its deadlines,
 //! until its last process is gone. What events mean is in [`super::sandbox`].
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hearth_core::function::FunctionVersion;
 use hearth_core::limits::SANDBOX_PIDS;
 use hearth_node::telemetry::set_parent;
 use hearth_proto::internal::v1 as pb;
@@ -14,14 +12,14 @@ use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, Span, debug, debug_span, info_span, warn};
 
+use super::package::{Package, ProgramError};
 use super::sandbox::Sandbox;
 use super::{Engine, StartRefusal};
-use crate::code::{CodeDir, CodeError};
 use crate::metrics::seconds;
 use crate::runtime_api;
 use crate::runtime_api::fault::Fault;
-use crate::runtimes::environment::{Facts, environment};
-use crate::sandbox::driver::{DriverError, Mount, SandboxSpec, StartedSandbox};
+use crate::runtimes::environment::Facts;
+use crate::sandbox::driver::{DriverError, SandboxSpec, StartedSandbox};
 
 /// Longest wait for sandboxes to end when the worker stops.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -43,37 +41,6 @@ enum LaunchError {
     Stopped,
 }
 
-/// Where layers are found.
-const LAYERS_TARGET: &str = "/opt";
-
-/// What a version brings into its sandboxes; held until nothing runs.
-struct Trees {
-    code: Arc<CodeDir>,
-    layers: Option<Arc<CodeDir>>,
-}
-
-impl Trees {
-    fn mounts(&self, code_target: &Path) -> Vec<Mount> {
-        let mount = |tree: &CodeDir, target: &Path| Mount {
-            source: tree.path.clone(),
-            target: target.to_owned(),
-            writable: false,
-        };
-        let layers = self.layers.iter();
-        std::iter::once(mount(&self.code, code_target))
-            .chain(layers.map(|tree| mount(tree, Path::new(LAYERS_TARGET))))
-            .collect()
-    }
-}
-
-async fn trees(engine: &Engine, version: &FunctionVersion) -> Result<Trees, Arc<CodeError>> {
-    let (code, layers) = futures::try_join!(
-        engine.code.ensure(&version.code),
-        engine.code.ensure_layers(&version.config.layer_contents),
-    )?;
-    Ok(Trees { code, layers })
-}
-
 /// The life of a sandbox, as a task. `traceparent` is of the invocation that waits for it.
 pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>, traceparent: String) {
     let span = info_span!("sandbox", id = sandbox.id.0, version = %sandbox.pool.key);
@@ -87,7 +54,7 @@ pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>, tracepare
         .await;
     match made {
         // The code is held until nothing runs.
-        Ok((started, trees)) => keep(&sandbox, started, trees).instrument(span).await,
+        Ok((started, package)) => keep(&sandbox, started, package).instrument(span).await,
         Err(LaunchError::Fault(fault)) => {
             // As if it had been started and had failed at once.
             if let Ok(slot) = Arc::clone(&engine.start_slots).acquire_owned().await {
@@ -122,7 +89,7 @@ async fn make(
     engine: &Arc<Engine>,
     sandbox: &Arc<Sandbox>,
     traceparent: &str,
-) -> Result<(StartedSandbox, Trees), LaunchError> {
+) -> Result<(StartedSandbox, Package), LaunchError> {
     let slot = Arc::clone(&engine.start_slots)
         .acquire_owned()
         .await
@@ -134,16 +101,18 @@ async fn make(
     let clock = &engine.seams.clock;
     let began = clock.monotonic_us();
     let version = &sandbox.pool.version;
-    let trees = trees(engine, version).await.map_err(|error| {
-        let detail = match std::error::Error::source(&*error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        };
-        platform(Reason::NotRunnable, detail)
-    })?;
+    let package = Package::ensure(&engine.code, version)
+        .await
+        .map_err(|error| {
+            let detail = match std::error::Error::source(&*error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            };
+            platform(Reason::NotRunnable, detail)
+        })?;
     let fetched = clock.monotonic_us();
     engine.metrics.code_fetch.observe(seconds(fetched - began));
-    let spec = specify(engine, sandbox, &trees)?;
+    let spec = specify(engine, sandbox, &package).await?;
     let starting = engine.driver.start(spec);
     let started = starting.await.map_err(|error| driver_fault(&error))?;
     engine
@@ -152,7 +121,7 @@ async fn make(
         .observe(seconds(clock.monotonic_us() - fetched));
     let init = debug_span!(parent: None, "init", id = sandbox.id.0);
     sandbox.on_init_span(joined(init, traceparent));
-    accept(engine, sandbox, started, slot).map(|started| (started, trees))
+    accept(engine, sandbox, started, slot).map(|started| (started, package))
 }
 
 /// Hands the running process to the sandbox.
@@ -171,16 +140,13 @@ fn accept(
     }
 }
 
-fn specify(engine: &Engine, sandbox: &Sandbox, trees: &Trees) -> Result<SandboxSpec, LaunchError> {
+async fn specify(
+    engine: &Engine,
+    sandbox: &Sandbox,
+    package: &Package,
+) -> Result<SandboxSpec, LaunchError> {
     let (key, version) = (&sandbox.pool.key, &sandbox.pool.version);
     let config = &version.config;
-    let runtime = config.runtime.as_deref().unwrap_or_default();
-    let pack = engine.runtimes.pack(runtime).map_err(|error| {
-        LaunchError::Platform(StartRefusal {
-            reason: Reason::NotRunnable,
-            detail: error.to_string(),
-        })
-    })?;
     // A version that the catalog has let go meanwhile asks for nothing more.
     let wishes = engine.catalog.find(key).map(|found| found.wishes.clone());
     let wishes = wishes.unwrap_or_default();
@@ -190,26 +156,33 @@ fn specify(engine: &Engine, sandbox: &Sandbox, trees: &Trees) -> Result<SandboxS
             detail,
         }));
     }
-    let handler = config.handler.as_deref().unwrap_or_default();
-    let argv = pack
-        .argv(handler, &trees.code.path, config.memory_mib)
-        .map_err(|text| LaunchError::Fault(Fault::InvalidEntrypoint(text)))?;
+    let day = day(engine.seams.clock.unix_ms());
+    let instance = engine.seams.random.uuid().replace('-', "");
     let facts = Facts {
         key,
         version,
-        manifest: &pack.manifest,
         region: &engine.region,
-        day: &day(engine.seams.clock.unix_ms()),
+        day: &day,
         is_provisioned: sandbox.is_provisioned,
-        instance: &engine.seams.random.uuid().replace('-', ""),
+        instance: &instance,
     };
+    let program = package
+        .program(&engine.runtimes, config, &facts)
+        .await
+        .map_err(|error| match error {
+            ProgramError::Fault(fault) => LaunchError::Fault(fault),
+            ProgramError::Platform(detail) => LaunchError::Platform(StartRefusal {
+                reason: Reason::NotRunnable,
+                detail,
+            }),
+        })?;
     Ok(SandboxSpec {
         id: format!("{}-{}", engine.incarnation, sandbox.id.0),
-        root: pack.root.clone(),
-        mounts: trees.mounts(&pack.manifest.code_target),
-        argv,
-        env: environment(&facts),
-        cwd: PathBuf::from(&pack.manifest.code_target),
+        root: program.root,
+        mounts: program.mounts,
+        argv: program.argv,
+        env: program.env,
+        cwd: program.cwd,
         memory_mib: config.memory_mib,
         pids_max: SANDBOX_PIDS,
         tmp_mib: config.ephemeral_storage_mib,
@@ -265,7 +238,7 @@ fn errno_text(error: &std::io::Error) -> String {
 }
 
 /// Serves the sandbox and watches its deadlines until its last process is gone.
-async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, trees: Trees) {
+async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, package: Package) {
     let StartedSandbox {
         runtime_api,
         output,
@@ -307,5 +280,5 @@ async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, trees: Trees) {
         debug!("output still open after the end");
     }
     sandbox.on_exited(report);
-    drop(trees);
+    drop(package);
 }

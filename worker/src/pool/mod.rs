@@ -8,6 +8,7 @@ mod history;
 pub(crate) mod invocation;
 mod launch;
 pub(crate) mod memory;
+pub(crate) mod package;
 pub(crate) mod provisioned;
 pub(crate) mod sandbox;
 pub(crate) mod version;
@@ -235,13 +236,7 @@ impl Engine {
         let Some(runnable) = self.catalog.find(key) else {
             return Err(refuse(No::UnknownVersion, String::new()));
         };
-        let runtime = runnable
-            .version
-            .config
-            .runtime
-            .as_deref()
-            .unwrap_or_default();
-        if let Err(error) = self.runtimes.pack(runtime) {
+        if let Err(error) = package::check_runtime(&self.runtimes, &runnable.version.config) {
             return Err(refuse(No::NotRunnable, error.to_string()));
         }
         let pool = self.find_or_make_pool(key, &runnable);

@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Exited(ExitStatus),
     /// There is no program to run.
     InvalidEntrypoint(String),
+    /// There is no such working directory in the image.
+    InvalidWorkingDir(String),
     /// The init phase took longer than it may; the invocation runs it again.
     InitTimedOut,
     /// The response is too large.
@@ -51,6 +53,7 @@ impl Fault {
             Self::Exited(ExitStatus::OutOfMemory) => "Runtime.OutOfMemory",
             Self::Exited(_) => "Runtime.ExitError",
             Self::InvalidEntrypoint(_) => "Runtime.InvalidEntrypoint",
+            Self::InvalidWorkingDir(_) => "Runtime.InvalidWorkingDir",
             Self::InitTimedOut => "Sandbox.Timedout",
             Self::ResponseTooLarge => "Function.ResponseSizeTooLarge",
             Self::Stopped => "Sandbox.Failure",
@@ -72,7 +75,9 @@ impl Fault {
         let (error_type, text) = match self {
             Self::InitError { document, .. } => return document.clone(),
             Self::Exited(status) => (self.error_type(), exit_text(*status)),
-            Self::InvalidEntrypoint(text) => (self.error_type(), text.clone()),
+            Self::InvalidEntrypoint(text) | Self::InvalidWorkingDir(text) => {
+                (self.error_type(), text.clone())
+            }
             Self::InitTimedOut => (self.error_type(), "Init timed out".to_owned()),
             Self::ResponseTooLarge => {
                 return document(

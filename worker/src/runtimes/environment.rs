@@ -15,7 +15,6 @@ use crate::sandbox::driver::RUNTIME_API_ADDRESS;
 pub(crate) struct Facts<'a> {
     pub(crate) key: &'a VersionKey,
     pub(crate) version: &'a FunctionVersion,
-    pub(crate) manifest: &'a Manifest,
     pub(crate) region: &'a str,
     /// Day of the start as `2006/01/02`, part of the log stream's name.
     pub(crate) day: &'a str,
@@ -25,30 +24,66 @@ pub(crate) struct Facts<'a> {
     pub(crate) instance: &'a str,
 }
 
+/// What a sandbox is made of, which brings variables of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin<'a> {
+    /// A runtime pack.
+    Pack(&'a Manifest),
+    /// A container image, with its `ENV`.
+    Image(&'a [String]),
+}
+
+impl Origin<'_> {
+    /// Variables that the user may set otherwise.
+    fn own(self) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::new();
+        let mut put = |name: &str, value: &str| drop(env.insert(name.to_owned(), value.to_owned()));
+        put("TZ", ":UTC");
+        match self {
+            Self::Pack(manifest) => {
+                put("LANG", "en_US.UTF-8");
+                put("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin");
+                put(
+                    "LD_LIBRARY_PATH",
+                    "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+                );
+                for (name, value) in &manifest.env {
+                    put(name, value);
+                }
+            }
+            Self::Image(own) => {
+                // What containers have that say nothing of it.
+                put("PATH", IMAGE_PATH);
+                for (name, value) in own.iter().filter_map(|one| one.split_once('=')) {
+                    if !name.is_empty() && !name.contains('\0') && !value.contains('\0') {
+                        put(name, value);
+                    }
+                }
+            }
+        }
+        env
+    }
+}
+
+/// Where programs of an image are that has no `PATH`; Docker's default.
+const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The complete environment, sorted by name. "Reserved environment variables" of AWS's guide; the user's variables win
 /// over those AWS lets be set, and never over the reserved ones.
-pub(crate) fn environment(facts: &Facts<'_>) -> Vec<(String, String)> {
+pub(crate) fn environment(facts: &Facts<'_>, origin: Origin<'_>) -> Vec<(String, String)> {
     let config = &facts.version.config;
     let name = facts.key.function.as_str();
     let version = facts.key.version.to_string();
     let stream = format!("{}/[{version}]{}", facts.day, facts.instance);
-    let mut env: BTreeMap<String, String> = BTreeMap::new();
+    let mut env = origin.own();
     let mut put = |name: &str, value: &str| drop(env.insert(name.to_owned(), value.to_owned()));
-    // These may be set by the user.
-    put("LANG", "en_US.UTF-8");
-    put("TZ", ":UTC");
-    put("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin");
-    put(
-        "LD_LIBRARY_PATH",
-        "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
-    );
-    for (name, value) in &facts.manifest.env {
-        put(name, value);
-    }
     for (name, value) in config.environment.iter().flatten() {
         put(name, value);
     }
-    put("_HANDLER", config.handler.as_deref().unwrap_or_default());
+    // Of an image the handler is its own matter.
+    if let Some(handler) = &config.handler {
+        put("_HANDLER", handler);
+    }
     put("AWS_DEFAULT_REGION", facts.region);
     put("AWS_REGION", facts.region);
     put(
@@ -73,11 +108,22 @@ pub(crate) fn environment(facts: &Facts<'_>) -> Vec<(String, String)> {
     put("AWS_LAMBDA_LOG_GROUP_NAME", &format!("/aws/lambda/{name}"));
     put("AWS_LAMBDA_LOG_STREAM_NAME", &stream);
     put("AWS_LAMBDA_RUNTIME_API", RUNTIME_API_ADDRESS);
-    put(
-        "LAMBDA_TASK_ROOT",
-        &facts.manifest.code_target.to_string_lossy(),
-    );
-    put("LAMBDA_RUNTIME_DIR", "/var/runtime");
+    match origin {
+        Origin::Pack(manifest) => {
+            put("LAMBDA_TASK_ROOT", &manifest.code_target.to_string_lossy());
+            put("LAMBDA_RUNTIME_DIR", "/var/runtime");
+        }
+        // AWS's base images say it themselves.
+        Origin::Image(_) => {
+            for (name, value) in [
+                ("LAMBDA_TASK_ROOT", "/var/task"),
+                ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+            ] {
+                env.entry(name.to_owned())
+                    .or_insert_with(|| value.to_owned());
+            }
+        }
+    }
     env.into_iter().collect()
 }
 
@@ -100,15 +146,15 @@ mod tests {
         let manifest: Manifest =
             toml::from_str("name='r'\nrecipe='1'\nargv=[]\nenv={ PYTHONPATH='/x', LANG='C' }")
                 .unwrap();
-        let env = environment(&Facts {
+        let facts = Facts {
             key: &key,
             version: &version,
-            manifest: &manifest,
             region: "us-east-1",
             day: "2030/01/02",
             is_provisioned: false,
             instance: "ab",
-        });
+        };
+        let env = environment(&facts, Origin::Pack(&manifest));
         let find = |name: &str| {
             let found = env.iter().find(|(n, _)| n == name);
             found.map(|(_, v)| v.as_str())
@@ -130,5 +176,49 @@ mod tests {
         ] {
             assert_eq!(find(name), Some(value), "{name}");
         }
+    }
+
+    #[test]
+    fn an_images_own_variables_stand_below_the_users_and_the_platforms() {
+        let (key, mut version) = version("f", 1);
+        version.config.runtime = None;
+        version.config.handler = None;
+        let user = [("MINE", "user")];
+        version.config.environment = Some(user.map(|(n, v)| (n.to_owned(), v.to_owned())).into());
+        let own = |own: &[&str]| {
+            let own: Vec<String> = own.iter().map(|one| (*one).to_owned()).collect();
+            let facts = Facts {
+                key: &key,
+                version: &version,
+                region: "us-east-1",
+                day: "2030/01/02",
+                is_provisioned: false,
+                instance: "ab",
+            };
+            let env = environment(&facts, Origin::Image(&own));
+            env.into_iter().collect::<BTreeMap<_, _>>()
+        };
+        let env = own(&[
+            "PATH=/var/lang/bin:/bin",
+            "LAMBDA_TASK_ROOT=/function",
+            "MINE=image",
+            "AWS_LAMBDA_RUNTIME_API=elsewhere:1",
+            "A=b=c",
+            "=x",
+            "none",
+        ]);
+        for (name, value) in [
+            ("PATH", "/var/lang/bin:/bin"),
+            ("LAMBDA_TASK_ROOT", "/function"),
+            ("MINE", "user"),
+            ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
+            ("A", "b=c"),
+        ] {
+            assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        for absent in ["", "none", "_HANDLER", "LD_LIBRARY_PATH"] {
+            assert!(!env.contains_key(absent), "{absent}");
+        }
+        assert_eq!(own(&[])["PATH"], IMAGE_PATH);
     }
 }

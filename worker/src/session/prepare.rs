@@ -12,7 +12,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{debug, warn};
 
 use super::report;
+use crate::code::causes;
 use crate::pool::Engine;
+use crate::pool::package::{self, Package};
 
 /// Packages prepared at a time; fetching and unpacking is disk work.
 const AT_A_TIME: usize = 4;
@@ -22,11 +24,6 @@ const WAITING_MAX: usize = 1_000;
 
 /// The document comes on another stream: how long it is waited for.
 const DOCUMENT_LIMIT: Duration = Duration::from_secs(10);
-
-/// An error and what it comes from.
-fn causes(error: &dyn std::error::Error) -> impl Iterator<Item = &dyn std::error::Error> {
-    std::iter::successors(Some(error), |error| error.source())
-}
 
 /// Preparations of one session.
 #[derive(Debug, Clone)]
@@ -105,29 +102,21 @@ impl Preparing {
         let catalog = &self.engine.catalog;
         let runnable = catalog.wait_for(key, DOCUMENT_LIMIT).await?;
         let config = &runnable.version.config;
-        let runtime = config.runtime.as_deref().unwrap_or_default();
-        if let Err(error) = self.engine.runtimes.pack(runtime) {
+        if let Err(error) = package::check_runtime(&self.engine.runtimes, config) {
             return Some(Err(("InvalidRuntime".into(), error.to_string())));
         }
-        let code = &self.engine.code;
-        let ensured = futures::try_join!(
-            code.ensure(&runnable.version.code),
-            code.ensure_layers(&config.layer_contents),
-        );
+        let ensured = Package::ensure(&self.engine.code, &runnable.version).await;
         Some(ensured.map(drop).map_err(|error| {
             let (code, for_good) = error.reason_code();
-            let mut chain: Vec<String> = causes(&*error).map(ToString::to_string).collect();
+            let chain: Vec<String> = causes(&*error).map(ToString::to_string).collect();
             warn!(version = %key, for_good, reason = chain.join(": "), "code could not be prepared");
-            // What is wrong with an archive is the second of two; of a disk, its paths are the operator's matter and
-            // the last cause is the user's.
-            (code.to_owned(), chain.pop().unwrap_or_default())
+            (code.to_owned(), error.told())
         }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::code::CodeError;
 
     #[test]
@@ -135,8 +124,7 @@ mod tests {
         let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
         let path = "/var/lib/hearth/code".into();
         let error = CodeError::Disk { path, source };
-        let chain: Vec<String> = causes(&error).map(ToString::to_string).collect();
-        assert!(chain[0].contains("/var/lib") && chain.len() == 2);
-        assert_eq!(chain[1], "No space left on device (os error 28)");
+        assert!(error.to_string().contains("/var/lib"));
+        assert_eq!(error.told(), "No space left on device (os error 28)");
     }
 }

@@ -1,12 +1,15 @@
-//! CreateFunction: checks, stores the code on a majority of the controllers, then has the function made.
+//! CreateFunction: checks, stores the code on a majority of the controllers or finds out which image is meant, then has the
+//! function made.
 
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::{self, CreateFunctionRequest, FunctionCode};
 use hearth_core::control::ControlRequest;
 use hearth_core::ids::Version;
 
-use super::super::errors::unsupported;
-use super::super::{Answer, Call, code, configuration, control_function, documents, owned, tags};
+use super::super::errors::{api_error, unsupported};
+use super::super::{
+    Answer, Call, code, configuration, control_function, documents, image, owned, tags,
+};
 use crate::app::App;
 
 pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
@@ -20,15 +23,18 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
         return Err(unsupported("publishing to $LATEST.PUBLISHED (PublishTo)"));
     }
     let publish = input.publish.unwrap_or_default();
-    let zip = zip_of(input.code.take().unwrap_or_default())?;
+    let source = source_of(input.package_type.as_deref(), input.code.take())?;
     let tags = input.tags.take().unwrap_or_default();
     tags::check_count(tags.len())?;
     let config = configuration::of_create(input)?;
-    let code = code::check(zip.clone()).await?;
-    app.blobs
-        .put(&code.digest, zip)
-        .await
-        .map_err(super::super::errors::api_error)?;
+    let code = match source {
+        Source::Zip(zip) => {
+            let code = code::check(zip.clone()).await?;
+            app.blobs.put(&code.digest, zip).await.map_err(api_error)?;
+            code
+        }
+        Source::Image(uri) => image::resolve(app, &uri, &config.architectures).await?,
+    };
     let (account, name) = owned(&function);
     let request = ControlRequest::CreateFunction {
         account,
@@ -54,14 +60,29 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
     call.output(&documents::named(&made, version, region, None))
 }
 
-fn zip_of(code: FunctionCode) -> Result<bytes::Bytes, ApiError> {
-    if code.image_uri.is_some() {
-        return Err(unsupported("functions of container images (Code.ImageUri)"));
+/// Where the code comes from.
+enum Source {
+    Zip(bytes::Bytes),
+    /// By this reference.
+    Image(String),
+}
+
+fn source_of(package_type: Option<&str>, code: Option<FunctionCode>) -> Result<Source, ApiError> {
+    let code = code.unwrap_or_default();
+    let missing =
+        || ApiError::invalid_parameter_value("Please provide a source for function code.");
+    let is_on_s3 = code.s3_bucket.is_some() || code.s3_key.is_some();
+    if package_type == Some("Image") {
+        if is_on_s3 || code.zip_file.is_some() {
+            return Err(ApiError::invalid_parameter_value(
+                "Please do not provide other FunctionCode parameters when an ImageUri is provided.",
+            ));
+        }
+        return code.image_uri.map(Source::Image).ok_or_else(missing);
     }
-    if code.s3_bucket.is_some() || code.s3_key.is_some() {
+    if is_on_s3 {
         return Err(unsupported("code from S3 (Code.S3Bucket)"));
     }
-    code.zip_file.map(|zip| zip.0).ok_or_else(|| {
-        ApiError::invalid_parameter_value("Please provide a source for function code.")
-    })
+    let zip = code.zip_file.map(|zip| Source::Zip(zip.0));
+    zip.ok_or_else(missing)
 }

@@ -23,8 +23,18 @@ pub(in crate::lambda) async fn function(app: &App, call: &Call) -> Answer {
     )?;
     let (function, version) = qualified(app, &name).await?;
     let snapshot = function.version(version).unwrap_or(&function.latest);
-    let digest = snapshot.code.digest;
-    let location = app.links.make(&call.parts, &digest, app.unix_ms());
+    let location = match &snapshot.code.image {
+        Some(uri) => documents::image_location(uri, snapshot.code.digest),
+        None => {
+            let digest = snapshot.code.digest;
+            let location = app.links.make(&call.parts, &digest, app.unix_ms());
+            FunctionCodeLocation {
+                repository_type: Some("S3".to_owned()),
+                location: Some(location),
+                ..FunctionCodeLocation::default()
+            }
+        }
+    };
     let reserved = function
         .reserved_concurrency
         .and_then(|n| i32::try_from(n).ok());
@@ -32,11 +42,7 @@ pub(in crate::lambda) async fn function(app: &App, call: &Call) -> Answer {
     let configuration = documents::named(&function, version, region, name.qualifier.as_ref());
     call.output(&GetFunctionResponse {
         configuration: Some(configuration),
-        code: Some(FunctionCodeLocation {
-            repository_type: Some("S3".to_owned()),
-            location: Some(location),
-            ..FunctionCodeLocation::default()
-        }),
+        code: Some(location),
         tags: Some(function.tags).filter(|tags| !tags.is_empty()),
         tags_error: None,
         concurrency: reserved.map(|n| Concurrency {
