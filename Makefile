@@ -67,8 +67,12 @@ test-runtimes: runtimes
 	$(call install_runtimes,$(EVERY))
 	HEARTH_TEST_RUNTIMES="$(EVERY)" $(PYTEST) tests/e2e/test_runtimes.py
 
+# A registry and what builds and pushes images, for tests/e2e/test_images.py.
+IMAGE_TOOLS = docker-registry umoci skopeo openssl
+
 test-e2e: runtimes
 	scripts/setup runc runsc postgresql
+	scripts/setup $(IMAGE_TOOLS)
 	scripts/build-examples
 	$(call install_runtimes,$(TESTED))
 	HEARTH_TEST_RUNTIMES="$(TESTED)" $(PYTEST) tests/e2e $(FAULTS:%=--ignore=tests/e2e/test_%.py)
