@@ -69,7 +69,8 @@ class Place:
         site = self.dir / "client/usr/local/lib/python3.11/dist-packages"
         run(ROOT / ".venv/bin/pip", "install", "-q", "--disable-pip-version-check", "--target", site, "awslambdaric==4.2.2")
         run("tar", "-C", self.dir / "client", "-cf", self.dir / "client.tar", ".")
-        self.builder.build("base", self.dir / "base.tar", self.dir / "client.tar", env=["LANG=C.UTF-8", "FROM_IMAGE=yes"])
+        python = layer({"usr/bin/python3": ("link", "python3.11")})
+        self.builder.build("base", self.dir / "base.tar", self.dir / "client.tar", python, env=["LANG=C.UTF-8", "FROM_IMAGE=yes"])
         self.builder.build("python", app("one"), base="base", entrypoint=["python3", "-m", "awslambdaric"],
                            cmd=["app.handler"], workdir="/function")
 
@@ -137,6 +138,7 @@ def test_an_image_with_awss_client_is_run_and_shown_as_aws_shows_it(place, name)
                              "ResolvedImageUri": f"{place.open.host}/fn/python@{digest}"}
     asked = ["AWS_LAMBDA_FUNCTION_NAME", "FROM_IMAGE", "MINE", "_HANDLER", "AWS_LAMBDA_RUNTIME_API"]
     answer, got = invoke(place.client, name, {"env": asked, "write": ["/function/new", "/etc/new", "/tmp/new"]}, LogType="Tail")
+    assert "FunctionError" not in answer, got
     assert got["env"] == {"AWS_LAMBDA_FUNCTION_NAME": name, "FROM_IMAGE": "yes", "MINE": "user", "_HANDLER": None,
                           "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
     assert (got["tag"], got["cwd"], got["uid"], got["version"]) == ("one", "/function", 993, "$LATEST")

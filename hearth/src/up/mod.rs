@@ -55,7 +55,7 @@ pub(crate) async fn run(mut args: UpArgs) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(file);
     }
     let outcome = if cluster.nodes.len() == 3 {
-        single::run(&args, &cluster, &credentials, &seams).await
+        Box::pin(single::run(&args, &cluster, &credentials, &seams)).await
     } else {
         supervised(&args, &cluster, &credentials, &seams).await
     };
