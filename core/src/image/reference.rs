@@ -31,7 +31,7 @@ pub struct Reference {
 /// Why a reference is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// Longer than [`REFERENCE_MAX_BYTES`].
+    /// Longer than 1,024 bytes.
     #[error("it is too long")]
     TooLong,
     /// The first part is no host.
