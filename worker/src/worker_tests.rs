@@ -251,7 +251,11 @@ impl Fixture {
                     }
                     self.parts.insert(chunk.id, (response, payload));
                 }
-                Hear::Load(_) | Hear::StartRefused(_) | Hear::Taken(_) | Hear::Pulse(_) => {}
+                Hear::Load(_)
+                | Hear::StartRefused(_)
+                | Hear::Taken(_)
+                | Hear::Pulse(_)
+                | Hear::Closing(_) => {}
             }
         }
     }
@@ -462,6 +466,14 @@ async fn an_unknown_generation_and_a_worker_that_drains_are_told() {
     f.invoke(2, b"{}").await;
     assert_eq!(f.answer().await.unwrap_err(), pb::refused::Reason::Draining);
     f.worker.shutdown().await;
+    let mut last = None;
+    while let Some(frame) = f.hear.message().await.unwrap() {
+        last = frame.frame;
+    }
+    assert!(
+        matches!(last, Some(Hear::Closing(_))),
+        "its last word: {last:?}"
+    );
 }
 
 /// What a worker reads after it was stopped may have been given to another one.

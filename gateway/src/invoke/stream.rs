@@ -104,6 +104,7 @@ fn on_frame(
     worker.answers().on_heard(now);
     match frame {
         FromWorker::Taken(taken) => worker.on_taken(&taken.ids, now),
+        FromWorker::Closing(_) => worker.on_closing(),
         FromWorker::Pulse(pulse) => on_pulse(worker, pulse.sent_at_ms, now),
         FromWorker::Response(response) => worker.on_response(response, now),
         FromWorker::Chunk(chunk) => worker.on_chunk(&chunk, now),

@@ -2,7 +2,8 @@
 //! stream. The task that keeps the stream up is in `stream`; which worker is taken is decided in `line`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -66,6 +67,8 @@ pub(crate) struct Worker {
     in_flight: Mutex<HashMap<u64, Pending>>,
     next_id: AtomicU64,
     answers: Mutex<Answers>,
+    /// It has said its last word on this stream.
+    is_closing: AtomicBool,
 }
 
 impl Worker {
@@ -79,6 +82,7 @@ impl Worker {
             in_flight: Mutex::default(),
             next_id: AtomicU64::new(1),
             answers: Mutex::new(Answers::new(MonotonicMs(0))),
+            is_closing: AtomicBool::new(false),
         }
     }
 
@@ -296,13 +300,23 @@ impl Worker {
         }
     }
 
+    /// The worker reads no more: what it has not said to have begun, it never will.
+    pub(super) fn on_closing(&self) {
+        self.is_closing.store(true, Release);
+    }
+
     /// The stream is lost: what was not handed over goes elsewhere. The rest may have been begun, whether or not that was
-    /// acknowledged.
+    /// acknowledged, unless the worker has ended the stream in order.
     pub(super) fn on_lost(&self) {
         let unsent = self.outbox.close();
+        let not_begun = if self.is_closing.swap(false, AcqRel) {
+            self.untaken()
+        } else {
+            Vec::new()
+        };
         let lost: Vec<u64> = self.in_flight().keys().copied().collect();
         for id in lost {
-            let failure = if unsent.contains(&id) {
+            let failure = if unsent.contains(&id) || not_begun.contains(&id) {
                 AttemptFailure::LostBeforeTaken
             } else {
                 AttemptFailure::LostAfterTaken

@@ -85,6 +85,19 @@ async fn an_invocation_that_was_taken_by_a_worker_that_died_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn what_a_worker_that_leaves_in_order_has_not_begun_goes_elsewhere() {
+    let workers = vec![
+        FakeWorker::new(1, 9, &[("leaves", 5)]),
+        FakeWorker::new(2, 9, &[("leaves", 1)]),
+    ];
+    let cluster = cluster(&["leaves"], workers, Some(9)).await;
+    for _ in 0..4 {
+        assert_eq!(cluster.invoke("leaves", "1").await.status, 200);
+    }
+    assert!(cluster.worker(0).seen.lock().unwrap().invokes >= 1);
+}
+
+#[tokio::test]
 async fn large_payloads_go_in_pieces_both_ways() {
     let cluster = cluster(&["echo"], vec![worker(9, &[("echo", 9)])], Some(9)).await;
     let payload = format!("\"{}\"", "x".repeat(6_000_000));

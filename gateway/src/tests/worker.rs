@@ -121,10 +121,10 @@ impl FakeWorker {
     async fn on_invoke(&self, out: &Sender, invoke: pb::Invoke, payload: Bytes) -> bool {
         self.seen.lock().unwrap().invokes += 1;
         let id = invoke.id;
-        if self.pulses {
+        let function = invoke.version.unwrap_or_default().function;
+        if self.pulses && function != "leaves" {
             send(out, Out::Taken(pb::Taken { ids: vec![id] })).await;
         }
-        let function = invoke.version.unwrap_or_default().function;
         *self
             .received
             .lock()
@@ -171,6 +171,10 @@ impl FakeWorker {
             "no-permit" => send(out, refuse(pb::refused::Reason::NoPermit)).await,
             "picky" if self.id == 1 => send(out, refuse(pb::refused::Reason::SandboxDied)).await,
             "dies" => return false,
+            "leaves" if self.id == 1 => {
+                send(out, Out::Closing(pb::Closing {})).await;
+                return false;
+            }
             "holds" => {}
             "stops-at-work" => {
                 self.frozen.send_replace(true);

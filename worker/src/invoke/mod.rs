@@ -71,6 +71,8 @@ impl Invocations for InvocationService {
                 () = load::refusals(&engine, &to) => {}
                 () = pulse::send(&engine, &to) => {}
             }
+            // Nothing is read any more, and all that was begun has been told.
+            to.say(pb::worker_frame::Frame::Closing(pb::Closing {}));
             to.close();
         });
         Ok(Response::new(OutboxStream(outbox)))
