@@ -4,6 +4,7 @@
 pub mod control;
 pub mod election;
 pub mod error;
+pub mod extensions;
 pub mod function;
 pub mod hedge;
 pub mod ids;
@@ -25,6 +26,7 @@ pub mod routing;
 pub mod sandbox;
 pub mod scaling;
 pub mod standing;
+pub mod telemetry;
 pub mod versions;
 
 pub use error::{Error, ErrorCode, Result};
