@@ -37,12 +37,12 @@ def until(condition, what, timeout=60.0, every=0.02):
 
 
 def zipped(files):
-    """A zip archive of {name: text or bytes}; `bootstrap` is executable."""
+    """A zip archive of {name: text or bytes}; `bootstrap` and extensions are executable."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             info = zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0))
-            info.external_attr = (0o755 if name == "bootstrap" else 0o644) << 16
+            info.external_attr = (0o755 if name == "bootstrap" or name.startswith("extensions/") else 0o644) << 16
             archive.writestr(info, content, zipfile.ZIP_DEFLATED)
     return out.getvalue()
 

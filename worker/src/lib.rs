@@ -14,6 +14,7 @@ mod runtime_api;
 pub mod runtimes;
 pub mod sandbox;
 mod session;
+mod telemetry;
 #[cfg(test)]
 mod test_support;
 mod worker;

@@ -1,13 +1,16 @@
 //! What functions print: the tail of an invocation, a bounded ring per version, and the `hearth::function` target of
 //! tracing. The platform's own lines are formatted by `hearth_core::report`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 
 use hearth_core::report::LogTail;
-use tokio::io::{AsyncRead, ReadBuf};
+use hearth_core::telemetry::subscription::Category;
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
+
+use crate::telemetry::Hub;
 
 /// Bytes of log kept per version. Ours: enough to see what went wrong last.
 const RING_BYTES: usize = 64 * 1024;
@@ -70,6 +73,8 @@ pub(crate) struct SandboxLog {
     tail: Mutex<LogTail>,
     drains: mpsc::Sender<oneshot::Sender<()>>,
     requests: Mutex<Option<mpsc::Receiver<oneshot::Sender<()>>>>,
+    /// Where the sandbox has extensions.
+    hub: OnceLock<Hub>,
 }
 
 impl SandboxLog {
@@ -80,6 +85,37 @@ impl SandboxLog {
             tail: Mutex::default(),
             drains,
             requests: Mutex::new(Some(requests)),
+            hub: OnceLock::new(),
+        }
+    }
+
+    /// From now on telemetry hears what is printed.
+    pub(crate) fn attach(&self, hub: Hub) {
+        // A sandbox has one for life.
+        let _ = self.hub.set(hub);
+    }
+
+    /// Where telemetry goes, if there may be anybody to take it.
+    pub(crate) fn hub(&self) -> Option<&Hub> {
+        self.hub.get()
+    }
+
+    /// Appends what somebody inside has printed.
+    fn push_output(&self, category: Category, bytes: &[u8]) {
+        self.push(bytes);
+        if let Some(hub) = self.hub() {
+            hub.printed(category, bytes);
+        }
+    }
+
+    /// Reads the output of the extensions until it ends.
+    pub(crate) async fn read_extensions(&self, mut output: impl AsyncRead + Unpin) {
+        let mut buffer = vec![0; READ_BYTES];
+        while let Ok(length) = output.read(&mut buffer).await {
+            if length == 0 {
+                return;
+            }
+            self.push_output(Category::Extension, &buffer[..length]);
         }
     }
 
@@ -143,7 +179,7 @@ impl SandboxLog {
             })
             .await;
             match event {
-                Event::Output => self.push(read.filled()),
+                Event::Output => self.push_output(Category::Function, read.filled()),
                 Event::Drained => drop(draining.take().map(|(done, _)| done.send(()))),
                 Event::End => return,
             }

@@ -31,6 +31,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) code_fetch: Histogram,
     pub(crate) sandbox_start: Histogram,
     pub(crate) invoke: Histogram,
+    pub(crate) extensions: Histogram,
     pub(crate) in_flight: Gauge,
     pub(crate) sandboxes: Gauge,
     pub(crate) cache_bytes: Gauge,
@@ -52,6 +53,10 @@ impl WorkerMetrics {
             sandbox_start: metrics
                 .register_seconds("sandbox_start", "Making of a sandbox by the driver"),
             invoke: metrics.register_seconds("invoke_duration", "Time the function had the event"),
+            extensions: metrics.register_seconds(
+                "post_runtime_extensions_duration",
+                "Time extensions went on for after the runtime was done",
+            ),
             in_flight: metrics
                 .register_gauge("invocations_in_flight", "Invocations that hold a permit"),
             sandboxes: metrics.register_gauge("sandboxes", "Sandboxes of all states"),

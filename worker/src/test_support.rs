@@ -173,11 +173,24 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+        let path = format!("/2018-06-01/runtime/{path}");
+        self.call(method, &path, ("x-test", ""), body).await
+    }
+
+    /// With a header of its own, and the whole path.
+    pub(crate) async fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        (name, value): (&str, &str),
+        body: Vec<u8>,
+    ) -> Answer {
         use http_body_util::BodyExt as _;
         let request = http::Request::builder()
             .method(method)
-            .uri(format!("/2018-06-01/runtime/{path}"))
+            .uri(path)
             .header("host", "127.0.0.1:9001")
+            .header(name, value)
             .body(http_body_util::Full::new(body.into()))
             .unwrap();
         let (head, body) = self

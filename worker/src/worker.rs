@@ -284,6 +284,7 @@ fn engine(
         draining: AtomicBool::new(false),
         drain_ordered: AtomicBool::new(false),
         tasks: TaskTracker::new(),
+        kept_alive: TaskTracker::new(),
         refusals: broadcast::Sender::new(REFUSALS),
         next_sandbox: AtomicU64::new(1),
         pools: RwLock::new(HashMap::new()),

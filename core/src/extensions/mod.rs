@@ -76,6 +76,8 @@ pub struct Extension {
     pub shutdown: bool,
     /// What it posted as its error's type.
     pub error_type: Option<String>,
+    /// It has had its SHUTDOWN.
+    is_told: bool,
 }
 
 impl Extension {
@@ -88,6 +90,7 @@ impl Extension {
             invoke: false,
             shutdown: false,
             error_type: None,
+            is_told: false,
         }
     }
 
@@ -356,16 +359,22 @@ impl Extensions {
     /// The end is near; back come the places of those that wait and are told of it now. Those that are still at work are
     /// told when they ask: [`Extensions::is_told_of_end`].
     pub fn on_shutdown(&mut self) -> Vec<usize> {
-        self.send(|extension| extension.shutdown)
+        let places = self.send(|extension| extension.shutdown);
+        for place in &places {
+            self.list[*place].is_told = true;
+        }
+        places
     }
 
-    /// Whether it wants to know of the end. Call it after [`Extensions::next`]; it then has the event.
+    /// Whether it wants to know of the end and does not yet. Call it after [`Extensions::next`]; it then has the event.
+    /// One that asks again has nothing more to come.
     pub fn is_told_of_end(&mut self, place: usize) -> bool {
         let extension = &mut self.list[place];
-        if extension.shutdown {
+        let is_news = extension.shutdown && !std::mem::replace(&mut extension.is_told, true);
+        if is_news {
             extension.state = State::Running;
         }
-        extension.shutdown
+        is_news
     }
 
     fn send(&mut self, is_wanted: impl Fn(&Extension) -> bool) -> Vec<usize> {

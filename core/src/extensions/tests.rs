@@ -1,3 +1,5 @@
+//! Tests of who is ready, who is told what, and what is refused.
+
 use super::*;
 
 fn names(names: &[&str]) -> Extensions {
@@ -72,6 +74,8 @@ fn one_that_is_at_work_hears_of_the_end_when_it_asks() {
     let place = all.next("id-a").unwrap();
     assert!(all.is_told_of_end(place));
     assert_eq!(all.list()[0].state, State::Running);
+    let place = all.next("id-a").unwrap();
+    assert!(!all.is_told_of_end(place), "told once");
 }
 
 #[test]

@@ -5,24 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core::limits::SANDBOX_PIDS;
+use hearth_node::random::SharedRandom;
 use hearth_node::telemetry::set_parent;
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::start_refused::Reason;
 use time::OffsetDateTime;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
 use tracing::{Instrument, Span, debug, debug_span, info_span, warn};
 
 use super::package::{Package, ProgramError};
 use super::sandbox::Sandbox;
-use super::{Engine, StartRefusal};
+use super::{Engine, StartRefusal, extensions};
 use crate::metrics::seconds;
 use crate::runtime_api;
-use crate::runtime_api::fault::Fault;
+use crate::runtime_api::fault::{Fault, errno_text};
 use crate::runtimes::environment::Facts;
 use crate::sandbox::driver::{DriverError, SandboxSpec, StartedSandbox};
 
 /// Longest wait for sandboxes to end when the worker stops.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest wait for sandboxes to end by themselves: the longest shutdown phase and some time for the kernel.
+pub(super) const END_LIMIT: Duration = Duration::from_millis(2_500);
 
 /// How long an init may keep others from starting. Ours: longer than most inits that compute, far shorter than
 /// one that waits, which may take the function's timeout.
@@ -54,7 +59,13 @@ pub(super) async fn launch(engine: Arc<Engine>, sandbox: Arc<Sandbox>, tracepare
         .await;
     match made {
         // The code is held until nothing runs.
-        Ok((started, package)) => keep(&sandbox, started, package).instrument(span).await,
+        Ok((started, package)) => {
+            let _kept = engine.kept_alive.token();
+            let random = Arc::clone(&engine.seams.random);
+            keep(&sandbox, started, package, random)
+                .instrument(span)
+                .await;
+        }
         Err(LaunchError::Fault(fault)) => {
             // As if it had been started and had failed at once.
             if let Ok(slot) = Arc::clone(&engine.start_slots).acquire_owned().await {
@@ -112,7 +123,8 @@ async fn make(
         })?;
     let fetched = clock.monotonic_us();
     engine.metrics.code_fetch.observe(seconds(fetched - began));
-    let spec = specify(engine, sandbox, &package).await?;
+    let extensions = package.extensions().await;
+    let spec = specify(engine, sandbox, &package, &extensions).await?;
     let starting = engine.driver.start(spec);
     let started = starting.await.map_err(|error| driver_fault(&error))?;
     engine
@@ -121,7 +133,12 @@ async fn make(
         .observe(seconds(clock.monotonic_us() - fetched));
     let init = debug_span!(parent: None, "init", id = sandbox.id.0);
     sandbox.on_init_span(joined(init, traceparent));
-    accept(engine, sandbox, started, slot).map(|started| (started, package))
+    let started = accept(engine, sandbox, started, slot)?;
+    if started.extensions.is_some() {
+        let name = |name: &String| (name.clone(), engine.seams.random.uuid());
+        sandbox.on_extensions_started(extensions.iter().map(name));
+    }
+    Ok((started, package))
 }
 
 /// Hands the running process to the sandbox.
@@ -144,6 +161,7 @@ async fn specify(
     engine: &Engine,
     sandbox: &Sandbox,
     package: &Package,
+    extension_names: &[String],
 ) -> Result<SandboxSpec, LaunchError> {
     let (key, version) = (&sandbox.pool.key, &sandbox.pool.version);
     let config = &version.config;
@@ -176,6 +194,8 @@ async fn specify(
                 detail,
             }),
         })?;
+    let extensions =
+        extensions::specify(extension_names, &program.env).map_err(LaunchError::Fault)?;
     Ok(SandboxSpec {
         id: format!("{}-{}", engine.incarnation, sandbox.id.0),
         root: program.root,
@@ -189,6 +209,7 @@ async fn specify(
         hostname: "lambda".into(),
         isolated: wishes.is_isolated,
         maker: wishes.maker,
+        extensions,
     })
 }
 
@@ -215,9 +236,14 @@ fn driver_fault(error: &DriverError) -> LaunchError {
         LaunchError::Platform(StartRefusal { reason, detail })
     };
     match error {
-        DriverError::Exec { program, source } => LaunchError::Fault(Fault::InvalidEntrypoint(
-            format!("fork/exec {program}: {}", errno_text(source)),
-        )),
+        DriverError::Exec { program, source } => {
+            LaunchError::Fault(Fault::InvalidEntrypoint(format!(
+                "fork/exec {program}: {}",
+                source
+                    .raw_os_error()
+                    .map_or_else(|| source.to_string(), errno_text)
+            )))
+        }
         DriverError::TooManySandboxes { .. } => platform(Reason::NoMemory),
         DriverError::InvalidSpec(_) | DriverError::Setup { .. } | DriverError::Unsupported(_) => {
             platform(Reason::NotRunnable)
@@ -226,29 +252,28 @@ fn driver_fault(error: &DriverError) -> LaunchError {
     }
 }
 
-/// As Go prints errors, since AWS's runtime interface is written in it.
-fn errno_text(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOENT) => "no such file or directory".into(),
-        Some(libc::EACCES) => "permission denied".into(),
-        Some(libc::ENOEXEC) => "exec format error".into(),
-        Some(libc::EISDIR) => "is a directory".into(),
-        _ => error.to_string(),
-    }
-}
-
 /// Serves the sandbox and watches its deadlines until its last process is gone.
-async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, package: Package) {
+async fn keep(
+    sandbox: &Arc<Sandbox>,
+    started: StartedSandbox,
+    package: Package,
+    random: SharedRandom,
+) {
     let StartedSandbox {
         runtime_api,
         output,
         control,
+        extensions,
     } = started;
     let control = sandbox.control.get_or_init(|| control);
     if sandbox.is_stopping() {
         control.kill();
     }
-    let mut api = std::pin::pin!(runtime_api::serve(runtime_api, Arc::downgrade(sandbox)));
+    let weak = Arc::downgrade(sandbox);
+    let mut api = std::pin::pin!(runtime_api::serve(runtime_api, weak.clone(), random));
+    let mut beside = std::pin::pin!(extensions::keep(sandbox, extensions));
+    let mut beside_ended = false;
+    let mut deliveries = JoinSet::new();
     let mut log = std::pin::pin!(sandbox.log.read_from(output));
     let mut exit = control.wait();
     let (mut api_ended, mut log_ended) = (false, false);
@@ -267,7 +292,12 @@ async fn keep(sandbox: &Arc<Sandbox>, started: StartedSandbox, package: Package)
                 slot_limited = false;
                 sandbox.release_start_slot();
             }
-            () = sandbox.wake.notified() => {}
+            () = &mut beside, if !beside_ended => beside_ended = true,
+            () = sandbox.wake.notified() => {
+                if let Some(hub) = sandbox.log.hub() {
+                    hub.deliver_to_new(&mut deliveries, &weak);
+                }
+            }
         }
     };
     // What was printed and posted before the end comes first.

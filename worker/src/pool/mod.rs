@@ -2,6 +2,7 @@
 //! Decisions are `hearth_core::{pool, sandbox, permits}`; gateways' frames are in [`crate::invoke`].
 
 pub(crate) mod changes;
+mod extensions;
 mod finish;
 pub(crate) mod gates;
 mod history;
@@ -69,6 +70,8 @@ pub(crate) struct Engine {
     pub(crate) drain_ordered: AtomicBool,
     /// Launches and keepers.
     pub(crate) tasks: TaskTracker,
+    /// Sandboxes with processes in them.
+    pub(crate) kept_alive: TaskTracker,
     /// Starts that came to nothing, for all gateways.
     pub(crate) refusals: broadcast::Sender<pb::StartRefused>,
     pub(crate) next_sandbox: AtomicU64,
@@ -368,6 +371,9 @@ impl Engine {
                 sandbox.stop();
             }
         }
+        // Those with extensions have a shutdown phase; what is left after it is killed with the driver.
+        self.kept_alive.close();
+        let _ = tokio::time::timeout(launch::END_LIMIT, self.kept_alive.wait()).await;
         self.driver.shutdown().await;
         self.tasks.close();
         if tokio::time::timeout(launch::STOP_LIMIT, self.tasks.wait())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hearth_core::function::{FunctionConfig, FunctionVersion, PackageType};
 use hearth_core::image::{Overrides, Process};
 
+use super::extensions;
 use crate::code::image::{ImageDir, find_program, has_directory};
 use crate::code::{CodeDir, CodeError, CodeStore};
 use crate::runtime_api::fault::Fault;
@@ -76,6 +77,21 @@ impl Package {
             store.ensure_layers(&config.layer_contents),
         )?;
         Ok(Self::Archive { code, layers })
+    }
+
+    /// Names of the extensions that it brings.
+    pub(super) async fn extensions(&self) -> Vec<String> {
+        let directory = match self {
+            Self::Archive { layers, .. } => layers.as_ref().map(|layers| layers.path.clone()),
+            // A link would lead where it does inside the sandbox only.
+            Self::Image(image) => {
+                Some(image.root().join("opt")).filter(|opt| !opt.is_symlink() && opt.is_dir())
+            }
+        };
+        match directory {
+            Some(directory) => extensions::find(directory).await,
+            None => Vec::new(),
+        }
     }
 
     /// What is to be started; `facts` is what it finds in its environment.

@@ -2,12 +2,16 @@
 //! report, and does what the table says. Starting one is in [`super::launch`]; the HTTP side in [`crate::runtime_api`].
 
 mod end;
+mod extensions;
 mod frost;
+mod init;
+mod shutdown;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
-use hearth_core::report::{InitPhase, init_report_line, start_line};
+use hearth_core::extensions::shutdown::Reason as EndReason;
+use hearth_core::report::{EndStatus, start_line};
 use hearth_core::sandbox::{Event, Outcome as Step, SandboxId, State};
 use hearth_node::clock::SharedClock;
 use hearth_proto::internal::v1::refused::Reason;
@@ -20,7 +24,10 @@ use crate::pool::invocation::Invocation;
 use crate::pool::memory::MemoryHold;
 use crate::pool::version::VersionPool;
 use crate::runtime_api::fault::Fault;
-use crate::sandbox::driver::SandboxControl;
+use crate::sandbox::driver::{Processes, SandboxControl};
+use extensions::Attached;
+pub(crate) use extensions::Post;
+pub(crate) use extensions::{NotTaken, Registering};
 use frost::Frost;
 
 /// After its response a runtime has at least this long to ask for the next event. Ours: covers a pause of the host.
@@ -71,6 +78,8 @@ pub(crate) struct Sandbox {
     pub(crate) clock: SharedClock,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) control: OnceLock<Box<dyn SandboxControl>>,
+    /// Where it has extensions with processes of their own.
+    pub(crate) processes: OnceLock<Box<dyn Processes>>,
     /// Tells the keeper that there is an earlier deadline, or that the launch is to be given up.
     pub(crate) wake: Notify,
     life: Mutex<Life>,
@@ -96,6 +105,8 @@ pub(super) struct Life {
     pub(super) peak_read_us: u64,
     memory: Option<MemoryHold>,
     start_slot: Option<OwnedSemaphorePermit>,
+    /// Most sandboxes have none.
+    ext: Option<Box<Attached>>,
     /// Lasts as long as the init phase; nothing enters it.
     init_span: Span,
 }
@@ -110,7 +121,7 @@ pub(super) struct Current {
 #[derive(Debug, Default)]
 #[must_use]
 struct Todo {
-    kill: bool,
+    kill: Option<EndReason>,
     idle: bool,
     init_failed: bool,
     remove: bool,
@@ -118,6 +129,10 @@ struct Todo {
     cold_start_us: Option<u64>,
     lost: Option<Invocation>,
     ended: Option<(Current, Ending)>,
+    /// Answered now, and over when its extensions are done.
+    answered: Option<(Current, Ending)>,
+    /// Over, after its answer; how, unless as the answer said.
+    over: Option<(Box<Post>, Option<EndStatus>)>,
 }
 
 /// Why an invocation is over.
@@ -154,6 +169,7 @@ impl Sandbox {
             peak_read_us: 0,
             memory: Some(memory),
             start_slot: None,
+            ext: None,
             init_span: Span::none(),
         };
         metrics.sandboxes.inc();
@@ -165,6 +181,7 @@ impl Sandbox {
             clock,
             metrics,
             control: OnceLock::new(),
+            processes: OnceLock::new(),
             wake: Notify::new(),
             life: Mutex::new(life),
         })
@@ -213,36 +230,51 @@ impl Sandbox {
         let now = self.clock.monotonic_us();
         let mut todo = Todo::default();
         let mut life = self.life();
-        let before = life.state;
-        let step = before
+        let step = life
+            .state
             .on(Event::NextCalled)
             .map_err(|_| Refusal::InvalidState)?;
-        life.state = step.next;
         let (waiting, receiver) = oneshot::channel();
         life.waiting = Some(waiting);
-        if step.outcome == Step::Ready {
-            life.deadline_us = None;
-            if before == State::Starting {
-                let init_us = now.saturating_sub(life.started_us);
-                // "Init Duration" is told by the invocation that waited for it; nobody did.
-                life.init_us = (!self.is_provisioned).then_some(init_us);
-                life.start_slot = None;
-                life.init_span = Span::none();
-                self.metrics.init.observe(seconds(init_us));
-                todo.cold_start_us = Some(init_us);
-                todo.quota = true;
-                todo.idle = true;
-            }
-            if let Some(invocation) = life.pending.take() {
-                todo.idle = false;
-                self.deliver(&mut life, invocation, now, &mut todo);
-            } else {
-                self.freeze_soon(&mut life, now);
-            }
+        if step.outcome != Step::Ready {
+            life.state = step.next;
+        } else if life.ext.is_none() || self.on_runtime_ready(&mut life, now) {
+            self.on_ready(&mut life, now, &mut todo);
         }
         drop(life);
         self.perform(todo);
         Ok(receiver)
+    }
+
+    /// Starting or Finishing to Idle: the runtime waits for an event, and so does whoever else there is.
+    fn on_ready(&self, life: &mut Life, now: u64, todo: &mut Todo) {
+        let before = life.state;
+        life.state = step(before, Event::NextCalled);
+        life.deadline_us = None;
+        if before == State::Starting {
+            let init_us = now.saturating_sub(life.started_us);
+            // "Init Duration" is told by the invocation that waited for it; nobody did.
+            life.init_us = (!self.is_provisioned).then_some(init_us);
+            life.start_slot = None;
+            life.init_span = Span::none();
+            self.metrics.init.observe(seconds(init_us));
+            todo.cold_start_us = Some(init_us);
+            todo.quota = true;
+            todo.idle = true;
+            if life.ext.is_some() {
+                let phase = self.init_phase(life);
+                self.tell_init_over(life, init_us, phase, &EndStatus::Success);
+            }
+        } else if let Some(ext) = &mut life.ext {
+            todo.over = ext.post.take().map(|post| (post, None));
+            todo.idle = true;
+        }
+        if let Some(invocation) = life.pending.take() {
+            todo.idle = false;
+            self.deliver(life, invocation, now, todo);
+        } else {
+            self.freeze_soon(life, now);
+        }
     }
 
     /// Gives the sandbox to an invocation. Back comes one whose sandbox is no more.
@@ -281,6 +313,9 @@ impl Sandbox {
         let version = invocation.version.version.to_string();
         self.log
             .push(start_line(&invocation.request_id, &version).as_bytes());
+        if life.ext.is_some() {
+            self.tell_invoke(life, &delivery, &version);
+        }
         life.state = step(life.state, Event::Bind);
         let sent = life
             .waiting
@@ -289,7 +324,7 @@ impl Sandbox {
         if !sent {
             // The connection that waited is gone, and with it the runtime's thread.
             life.state = step(life.state, Event::Kill);
-            todo.kill = true;
+            todo.kill = Some(EndReason::Failure);
             todo.lost = Some(invocation);
             return;
         }
@@ -338,91 +373,15 @@ impl Sandbox {
         if life.armed_us.is_none_or(|armed| armed > deadline) {
             self.wake.notify_one();
         }
-        todo.idle = true;
-        todo.ended = Some((current, Ending::Posted(posted)));
-        drop(life);
-        self.perform(todo);
-        Ok(())
-    }
-
-    /// `POST /init/error`, or a program that cannot be executed.
-    pub(crate) fn on_init_fault(&self, fault: Fault) -> Result<(), Refusal> {
-        let now = self.clock.monotonic_us();
-        let mut life = self.life();
-        let step = life
-            .state
-            .on(Event::InitError)
-            .map_err(|_| Refusal::InvalidState)?;
-        life.state = step.next;
-        life.deadline_us = Some(now + INIT_ERROR_GRACE_US);
-        let todo = Self::init_failed(&mut life, fault, now, self);
-        drop(life);
-        self.wake.notify_one();
-        self.perform(todo);
-        Ok(())
-    }
-
-    /// The init phase is over, badly: the one invocation that waits gets the error, or the next one will.
-    fn init_failed(life: &mut Life, fault: Fault, now: u64, sandbox: &Self) -> Todo {
-        life.start_slot = None;
-        life.init_span = Span::none();
-        let mut todo = Todo::default();
-        let init_us = now.saturating_sub(life.started_us);
-        let phase = if life.pending.is_some() {
-            InitPhase::Invoke
+        if life.ext.is_some() {
+            Self::on_answered(&mut life, current, posted, now, &mut todo);
         } else {
-            InitPhase::Init
-        };
-        let line = init_report_line(init_us, phase, &fault.end_status());
-        sandbox.log.push(line.as_bytes());
-        if let Some(invocation) = life.pending.take() {
-            let version = invocation.version.version.to_string();
-            sandbox
-                .log
-                .push(start_line(&invocation.request_id, &version).as_bytes());
-            let ending = match fault {
-                Fault::InitTimedOut => Ending::TimedOut,
-                fault => Ending::Fault(fault),
-            };
-            let taken_us = life.started_us;
-            let current = Current {
-                invocation,
-                taken_us,
-            };
-            todo.ended = Some((current, ending));
-            todo.kill = true;
-            todo.remove = true;
-        } else {
-            life.fault = Some(fault);
-            todo.init_failed = true;
+            todo.idle = true;
+            todo.ended = Some((current, Ending::Posted(posted)));
         }
-        todo
-    }
-
-    /// The pool took this sandbox out to serve its init error: here it is. `None`: the invocation runs the init again.
-    pub(crate) fn take_fault(&self) -> Option<Fault> {
-        let mut life = self.life();
-        life.state = State::Stopping;
-        life.fault.take().filter(|f| *f != Fault::InitTimedOut)
-    }
-
-    /// Answers with an init error kept from before.
-    pub(crate) fn serve_fault(&self, invocation: Invocation, fault: Fault) {
-        let now = self.clock.monotonic_us();
-        let version = invocation.version.version.to_string();
-        self.log
-            .push(start_line(&invocation.request_id, &version).as_bytes());
-        let current = Current {
-            invocation,
-            taken_us: now,
-        };
-        let todo = Todo {
-            kill: true,
-            remove: true,
-            ended: Some((current, Ending::Fault(fault))),
-            ..Todo::default()
-        };
+        drop(life);
         self.perform(todo);
+        Ok(())
     }
 
     /// Its init takes so long that it is waiting rather than computing: others may start meanwhile.
@@ -433,10 +392,12 @@ impl Sandbox {
     }
 
     fn perform(&self, todo: Todo) {
-        if todo.kill {
-            if let Some(control) = self.control.get() {
-                control.kill();
-            }
+        // Before the sandbox can get its next invocation, whose lines come after.
+        if let Some((post, status)) = todo.over {
+            self.finish_post(*post, status);
+        }
+        if let Some(reason) = todo.kill {
+            self.end(reason);
             self.wake.notify_one();
         }
         if let Some(took_us) = todo.cold_start_us {
@@ -462,6 +423,9 @@ impl Sandbox {
         }
         if let Some((current, ending)) = todo.ended {
             self.finish(current, ending);
+        }
+        if let Some((current, ending)) = todo.answered {
+            self.answer_early(current, ending);
         }
     }
 }

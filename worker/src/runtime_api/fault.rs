@@ -1,6 +1,7 @@
 //! The error documents the platform itself answers with, as AWS words them. The function's own errors pass unchanged.
 
 use bytes::Bytes;
+use hearth_core::extensions::Failure;
 use hearth_core::limits::SYNC_RESPONSE_MAX_BYTES;
 use hearth_core::report::{EndStatus, timeout_message};
 use serde::Serialize;
@@ -35,6 +36,13 @@ pub(crate) enum Fault {
     ResponseTooLarge,
     /// The worker is going down.
     Stopped,
+    /// An extension failed.
+    Extension {
+        /// How.
+        failure: Failure,
+        /// What is known of it.
+        text: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -57,6 +65,7 @@ impl Fault {
             Self::InitTimedOut => "Sandbox.Timedout",
             Self::ResponseTooLarge => "Function.ResponseSizeTooLarge",
             Self::Stopped => "Sandbox.Failure",
+            Self::Extension { failure, .. } => failure.error_type(),
         }
     }
 
@@ -75,7 +84,9 @@ impl Fault {
         let (error_type, text) = match self {
             Self::InitError { document, .. } => return document.clone(),
             Self::Exited(status) => (self.error_type(), exit_text(*status)),
-            Self::InvalidEntrypoint(text) | Self::InvalidWorkingDir(text) => {
+            Self::InvalidEntrypoint(text)
+            | Self::InvalidWorkingDir(text)
+            | Self::Extension { text, .. } => {
                 (self.error_type(), text.clone())
             }
             Self::InitTimedOut => (self.error_type(), "Init timed out".to_owned()),
@@ -102,8 +113,24 @@ fn exit_text(status: ExitStatus) -> String {
         ExitStatus::Exited(code) => format!("Runtime exited with error: exit status {code}"),
         ExitStatus::OutOfMemory => "Runtime exited with error: signal: killed".to_owned(),
         ExitStatus::Signaled(signal) => {
-            format!("Runtime exited with error: signal: {}", signal_name(signal))
+            format!("Runtime exited with error: {}", signal_text(signal))
         }
+    }
+}
+
+/// As Go prints the end of a process by a signal.
+pub(crate) fn signal_text(signal: i32) -> String {
+    format!("signal: {}", signal_name(signal))
+}
+
+/// As Go prints errors, since AWS's runtime interface is written in it.
+pub(crate) fn errno_text(errno: i32) -> String {
+    match errno {
+        libc::ENOENT => "no such file or directory".into(),
+        libc::EACCES => "permission denied".into(),
+        libc::ENOEXEC => "exec format error".into(),
+        libc::EISDIR => "is a directory".into(),
+        other => std::io::Error::from_raw_os_error(other).to_string(),
     }
 }
 

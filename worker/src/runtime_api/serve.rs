@@ -1,11 +1,13 @@
 //! One connection: paths, headers and status codes of the Runtime API.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use hearth_core::limits::SYNC_RESPONSE_MAX_BYTES;
+use hearth_node::random::SharedRandom;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -16,6 +18,7 @@ use serde::Deserialize;
 use tracing::debug;
 
 use crate::pool::sandbox::{Delivery, Posted, Refusal, Sandbox, WeakSandbox};
+use crate::runtime_api::extensions;
 use crate::runtime_api::fault::{self, Fault};
 use crate::sandbox::driver::RuntimeApiStream;
 
@@ -34,13 +37,17 @@ const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Serves one connection to its end.
-pub(super) async fn connection(stream: Box<dyn RuntimeApiStream>, sandbox: WeakSandbox) {
+pub(super) async fn connection(
+    stream: Box<dyn RuntimeApiStream>,
+    sandbox: WeakSandbox,
+    random: SharedRandom,
+) {
     let service = service_fn(move |request| {
-        let sandbox = sandbox.clone();
-        async move { Ok::<_, Infallible>(answer(request, &sandbox).await) }
+        let (sandbox, random) = (sandbox.clone(), Arc::clone(&random));
+        async move { Ok::<_, Infallible>(answer(request, &sandbox, &random).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
@@ -50,10 +57,15 @@ pub(super) async fn connection(stream: Box<dyn RuntimeApiStream>, sandbox: WeakS
     }
 }
 
-async fn answer(request: Request<Incoming>, sandbox: &WeakSandbox) -> Answer {
+async fn answer(
+    request: Request<Incoming>,
+    sandbox: &WeakSandbox,
+    random: &SharedRandom,
+) -> Answer {
     let (head, body) = request.into_parts();
     let Some(path) = head.uri.path().strip_prefix(PREFIX) else {
-        return not_found();
+        // Boxed: its state would make that of every runtime's call larger.
+        return Box::pin(extensions::answer(&head, body, sandbox, random)).await;
     };
     let mut parts = path.split('/');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -119,14 +131,14 @@ fn event(delivery: Delivery) -> Answer {
 }
 
 /// What was read of a body.
-enum Read {
+pub(super) enum Read {
     Whole(Bytes, Option<HeaderMap>),
     TooLarge,
     Broken,
 }
 
 /// Reads a body of at most `limit` bytes; the rest of a larger one is read and thrown away, within reason.
-async fn read(mut body: Incoming, limit: usize) -> Read {
+pub(super) async fn read(mut body: Incoming, limit: usize) -> Read {
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     let mut length = 0;
@@ -209,8 +221,9 @@ async fn post(sandbox: &WeakSandbox, id: &str, posted: Posted) -> Answer {
         return gone();
     };
     match sandbox.check_current(id) {
-        Ok(true) => sandbox.log.drain().await,
-        Ok(false) => {}
+        // Telemetry has what was printed before it is told of the end.
+        Ok(is_wanted) if is_wanted || sandbox.log.hub().is_some() => sandbox.log.drain().await,
+        Ok(_) => {}
         Err(refusal) => return refused(refusal),
     }
     let too_large = matches!(posted, Posted::TooLarge);
@@ -260,12 +273,12 @@ async fn init_error(sandbox: &WeakSandbox, headers: &HeaderMap, body: Incoming) 
     }
 }
 
-fn header(headers: &HeaderMap, name: &HeaderName) -> String {
+pub(super) fn header(headers: &HeaderMap, name: &HeaderName) -> String {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     value.unwrap_or_default().to_owned()
 }
 
-fn json(code: StatusCode, body: Bytes) -> Answer {
+pub(super) fn json(code: StatusCode, body: Bytes) -> Answer {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = code;
     let json = HeaderValue::from_static("application/json");
@@ -273,11 +286,11 @@ fn json(code: StatusCode, body: Bytes) -> Answer {
     response
 }
 
-fn document(code: StatusCode, error_type: &str, message: String) -> Answer {
+pub(super) fn document(code: StatusCode, error_type: &str, message: String) -> Answer {
     json(code, fault::document(error_type, message))
 }
 
-fn accepted() -> Answer {
+pub(super) fn accepted() -> Answer {
     json(
         StatusCode::ACCEPTED,
         Bytes::from_static(b"{\"status\":\"OK\"}\n"),
@@ -307,15 +320,15 @@ fn truncated() -> Answer {
     )
 }
 
-fn gone() -> Answer {
+pub(super) fn gone() -> Answer {
     status(StatusCode::GONE)
 }
 
-fn not_found() -> Answer {
+pub(super) fn not_found() -> Answer {
     status(StatusCode::NOT_FOUND)
 }
 
-fn status(code: StatusCode) -> Answer {
+pub(super) fn status(code: StatusCode) -> Answer {
     let mut response = Response::new(Full::default());
     *response.status_mut() = code;
     response

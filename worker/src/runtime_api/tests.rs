@@ -85,3 +85,42 @@ async fn every_call_answers_as_aws_documents_it() {
     assert_eq!(payload, b"\"x\"");
     checked.await.expect("the script reached its end");
 }
+
+#[tokio::test]
+async fn an_internal_extension_is_waited_for_and_gets_the_event() {
+    const REGISTER: &str = "/2020-01-01/extension/register";
+    const NEXT: &str = "/2020-01-01/extension/event/next";
+    let script = |inside: FakeSandbox| async move {
+        let mut runtime = Client::connect(&inside.runtime_api).await;
+        let mut extension = Client::connect(&inside.runtime_api).await;
+        let name = ("lambda-extension-name", "inner");
+        let body = br#"{"events": ["INVOKE"]}"#.to_vec();
+        let registered = extension.call("POST", REGISTER, name, body.clone()).await;
+        let id = registered.header("lambda-extension-identifier").to_owned();
+        let told = async {
+            let id = ("lambda-extension-identifier", id.as_str());
+            extension.call("GET", NEXT, id, Vec::new()).await
+        };
+        let (event, told) = tokio::join!(runtime.next(), told);
+        let late = runtime.call("POST", REGISTER, name, body).await;
+        let seen = serde_json::json!({
+            "registered": registered.status,
+            "event": event.status,
+            "told": serde_json::from_slice::<serde_json::Value>(&told.body).unwrap(),
+            "late": [late.status.to_string(), String::from_utf8_lossy(&late.body)],
+        });
+        let posted = seen.to_string().into_bytes();
+        runtime.send("POST", "invocation/r1/response", posted).await;
+        runtime.next().await;
+        ExitStatus::Exited(0)
+    };
+    let payload = run_function(script, b"{}").await;
+    let seen: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(seen["registered"], 200);
+    assert_eq!(seen["event"], 200);
+    assert_eq!(seen["told"]["eventType"], "INVOKE");
+    assert_eq!(seen["told"]["requestId"], "r1");
+    assert_eq!(seen["late"][0], "403");
+    let text = seen["late"][1].as_str().unwrap();
+    assert!(text.contains("Extension.RegistrationClosed"), "{text}");
+}

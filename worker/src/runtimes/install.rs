@@ -173,6 +173,8 @@ impl Installer {
         let target = self.dir.join(name);
         // A damaged pack is built anew.
         if is_current(&self.dir, &recipe) {
+            // Made by an earlier version of this program, it may lack a name.
+            write(&target.join("root/etc/hosts"), root::HOSTS.as_bytes())?;
             progress(&format!("{name} is installed already"));
             return Ok(Installed::Present);
         }

@@ -36,6 +36,10 @@ const USELESS: [&str; 5] = [
     "usr/share/lintian",
 ];
 
+/// Extensions listen for telemetry at the sandbox's own names.
+pub(super) const HOSTS: &str =
+    "127.0.0.1 localhost sandbox sandbox.localdomain sandbox.local\n::1 localhost\n";
+
 /// Users of a sandbox.
 const PASSWD: &str =
     "root:x:0:0:root:/root:/bin/bash\nsbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\n";
@@ -61,7 +65,7 @@ pub(super) fn settle(root: &Path) -> Result<(), InstallError> {
     for (path, content) in [
         ("etc/passwd", PASSWD),
         ("etc/group", GROUP),
-        ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+        ("etc/hosts", HOSTS),
         ("etc/nsswitch.conf", "hosts: files dns\n"),
         ("etc/hostname", "lambda\n"),
     ] {

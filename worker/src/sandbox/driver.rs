@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The address the Runtime API listens on inside every sandbox.
@@ -67,6 +68,17 @@ pub struct SandboxSpec {
     pub isolated: bool,
     /// Who is to make it, on a worker that has a choice; `None`: whoever does by default.
     pub maker: Option<String>,
+    /// Programs that are started before `argv`, which then waits for [`Processes::start_runtime`]. Usually none.
+    pub extensions: ExtensionsSpec,
+}
+
+/// Programs that run beside the runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExtensionsSpec {
+    /// Absolute paths inside the sandbox.
+    pub programs: Vec<String>,
+    /// Their complete environment.
+    pub env: Vec<(String, String)>,
 }
 
 /// One directory of the host shown inside a sandbox, without set-uid programs and device files.
@@ -90,6 +102,54 @@ pub struct StartedSandbox {
     pub output: Box<dyn OutputStream>,
     /// Its life.
     pub control: Box<dyn SandboxControl>,
+    /// Where the specification has extensions.
+    pub extensions: Option<StartedExtensions>,
+}
+
+/// The processes of a sandbox whose runtime is not its only one.
+#[derive(Debug)]
+pub struct StartedExtensions {
+    /// Standard output and standard error of all extensions, interleaved.
+    pub output: Box<dyn OutputStream>,
+    /// Their lives, and the runtime's.
+    pub processes: Box<dyn Processes>,
+}
+
+/// Names a process of a sandbox with extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Process {
+    /// The program of [`SandboxSpec::argv`].
+    Runtime,
+    /// By its place in [`ExtensionsSpec::programs`].
+    Extension(usize),
+}
+
+/// What becomes of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessEvent {
+    /// Its program could not be executed; the error number says why.
+    ExecFailed(Process, i32),
+    /// It ended. The sandbox goes on: its owner ends it with [`SandboxControl::kill`].
+    Ended(Process, ExitStatus),
+}
+
+/// Watches and steers the processes of a sandbox with extensions.
+#[async_trait]
+pub trait Processes: Send + Sync + Debug {
+    /// The next event; `None` once the sandbox is gone. Safe to cancel.
+    async fn next(&self) -> Option<ProcessEvent>;
+
+    /// Starts the program of [`SandboxSpec::argv`].
+    ///
+    /// # Errors
+    /// When the sandbox is gone.
+    fn start_runtime(&self) -> io::Result<()>;
+
+    /// SIGKILL to the runtime alone; nothing if it does not run.
+    ///
+    /// # Errors
+    /// When the sandbox is gone.
+    fn kill_runtime(&self) -> io::Result<()>;
 }
 
 /// Standard output and error of a sandbox.
@@ -144,6 +204,28 @@ pub trait SandboxControl: Send + Sync + Debug {
     /// # Errors
     /// As [`SandboxControl::freeze`].
     fn thaw(&self) -> io::Result<()>;
+
+    /// SIGTERM to the runtime; nothing if it does not run.
+    ///
+    /// # Errors
+    /// When the driver cannot; the caller kills instead.
+    fn terminate(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether the kernel has killed a process at the memory limit.
+    fn was_out_of_memory(&self) -> bool {
+        false
+    }
+
+    /// Connects to a listener on the sandbox's loopback.
+    ///
+    /// # Errors
+    /// When nobody listens, or the driver cannot.
+    async fn connect(&self, port: u16) -> io::Result<Box<dyn RuntimeApiStream>> {
+        let _ = port;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// How a sandbox ended.

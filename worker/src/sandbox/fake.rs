@@ -14,8 +14,9 @@ use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
 
 use super::driver::{
-    Diagnosis, Driver, DriverError, ExitReport, ExitStatus, RuntimeApiListener, RuntimeApiStream,
-    SandboxControl, SandboxSpec, StartedSandbox,
+    Diagnosis, Driver, DriverError, ExitReport, ExitStatus, ProcessEvent, Processes,
+    RuntimeApiListener, RuntimeApiStream, SandboxControl, SandboxSpec, StartedExtensions,
+    StartedSandbox,
 };
 
 /// Bytes in flight in each direction of a fake stream; like a small socket buffer.
@@ -40,6 +41,41 @@ pub struct FakeSandbox {
     pub runtime_api: FakeRuntimeApi,
     /// True while the sandbox is frozen; a script that models CPU work waits for false before each step.
     pub frozen: watch::Receiver<bool>,
+    /// What happens to its processes. Of use where the spec has extensions.
+    pub processes: FakeProcesses,
+}
+
+/// The processes of a fake sandbox as its script plays them.
+#[derive(Debug, Clone)]
+pub struct FakeProcesses {
+    events: mpsc::Sender<ProcessEvent>,
+    orders: watch::Receiver<Orders>,
+}
+
+/// What the worker wants of a fake sandbox's processes.
+#[derive(Debug, Default, Clone, Copy)]
+struct Orders {
+    start_runtime: bool,
+    terminate: bool,
+    kill_runtime: bool,
+}
+
+impl FakeProcesses {
+    /// A process ended, or could not be executed.
+    pub async fn report(&self, event: ProcessEvent) {
+        // A worker that is gone needs no report.
+        let _ = self.events.send(event).await;
+    }
+
+    /// Waits until the runtime may start.
+    pub async fn runtime_start(&mut self) {
+        let _ = self.orders.wait_for(|orders| orders.start_runtime).await;
+    }
+
+    /// Waits for SIGTERM to the runtime.
+    pub async fn termination(&mut self) {
+        let _ = self.orders.wait_for(|orders| orders.terminate).await;
+    }
 }
 
 /// The address 127.0.0.1:9001 as seen from inside a fake sandbox.
@@ -125,11 +161,21 @@ impl Driver for FakeDriver {
         let (connections, incoming) = mpsc::channel(BACKLOG);
         let (output, output_reader) = tokio::io::duplex(STREAM_BUFFER);
         let (freeze, frozen) = watch::channel(false);
+        let (events, reports) = mpsc::channel(BACKLOG);
+        let (give, orders) = watch::channel(Orders::default());
+        let extensions = (!spec.extensions.programs.is_empty()).then(|| StartedExtensions {
+            output: Box::new(tokio::io::empty()),
+            processes: Box::new(FakeSupervisor {
+                events: tokio::sync::Mutex::new(reports),
+                orders: give.clone(),
+            }),
+        });
         let inside = FakeSandbox {
             spec,
             output,
             runtime_api: FakeRuntimeApi { connections },
             frozen,
+            processes: FakeProcesses { events, orders },
         };
         let script = (self.script)(inside);
         let (ended, end) = watch::channel(None);
@@ -149,7 +195,13 @@ impl Driver for FakeDriver {
         Ok(StartedSandbox {
             runtime_api: Box::new(FakeListener { incoming }),
             output: Box::new(output_reader),
-            control: Box::new(FakeControl { kill, freeze, end }),
+            control: Box::new(FakeControl {
+                kill,
+                freeze,
+                orders: give,
+                end,
+            }),
+            extensions,
         })
     }
 
@@ -185,6 +237,7 @@ impl RuntimeApiListener for FakeListener {
 struct FakeControl {
     kill: watch::Sender<bool>,
     freeze: watch::Sender<bool>,
+    orders: watch::Sender<Orders>,
     end: watch::Receiver<Option<ExitReport>>,
 }
 
@@ -225,6 +278,35 @@ impl SandboxControl for FakeControl {
         self.freeze.send_replace(false);
         Ok(())
     }
+
+    fn terminate(&self) -> io::Result<()> {
+        self.orders.send_modify(|orders| orders.terminate = true);
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct FakeSupervisor {
+    events: tokio::sync::Mutex<mpsc::Receiver<ProcessEvent>>,
+    orders: watch::Sender<Orders>,
+}
+
+#[async_trait]
+impl Processes for FakeSupervisor {
+    async fn next(&self) -> Option<ProcessEvent> {
+        self.events.lock().await.recv().await
+    }
+
+    fn start_runtime(&self) -> io::Result<()> {
+        self.orders
+            .send_modify(|orders| orders.start_runtime = true);
+        Ok(())
+    }
+
+    fn kill_runtime(&self) -> io::Result<()> {
+        self.orders.send_modify(|orders| orders.kill_runtime = true);
+        Ok(())
+    }
 }
 
 impl Drop for FakeControl {
@@ -238,6 +320,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::sandbox::driver::ExtensionsSpec;
 
     fn spec() -> SandboxSpec {
         SandboxSpec {
@@ -253,6 +336,7 @@ mod tests {
             hostname: "h".into(),
             isolated: false,
             maker: None,
+            extensions: ExtensionsSpec::default(),
         }
     }
 

@@ -128,6 +128,7 @@ pub(crate) fn spec(root: &Path, argv: &[&str]) -> SandboxSpec {
         hostname: "box".into(),
         isolated: false,
         maker: None,
+        extensions: Default::default(),
     }
 }
 

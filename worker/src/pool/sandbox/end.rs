@@ -1,15 +1,19 @@
 //! How a sandbox ends: by its alarm, by itself, by not starting, by being stopped.
 
+use hearth_core::extensions::shutdown::Reason;
+use hearth_core::report::EndStatus;
 use hearth_core::sandbox::{Event, Outcome as Step, State};
 
-use super::{Ending, Fault, Sandbox, Todo, mib};
+use super::extensions::take_post;
+use super::{Ending, Fault, Life, Sandbox, Todo, mib};
 use crate::sandbox::driver::{ExitReport, ExitStatus};
 
 impl Sandbox {
     /// Time of the next deadline, or of the freeze; the keeper looks again then.
     pub(crate) fn arm(&self) -> Option<u64> {
         let mut life = self.life();
-        let times = [life.deadline_us, life.frost.at_us()];
+        let shutdown_us = life.ext.as_ref().and_then(|ext| ext.shutdown_at_us());
+        let times = [life.deadline_us, life.frost.at_us(), shutdown_us];
         life.armed_us = times.into_iter().flatten().min();
         life.armed_us
     }
@@ -20,6 +24,9 @@ impl Sandbox {
         let mut todo = Todo::default();
         let mut life = self.life();
         self.freeze_if_due(&mut life, now);
+        if life.ext.is_some() {
+            self.shut_down_if_due(&mut life, now);
+        }
         if life.deadline_us.is_none_or(|deadline| now < deadline) {
             return;
         }
@@ -31,18 +38,19 @@ impl Sandbox {
         match transition.outcome {
             Step::InitTimedOut => {
                 todo = Self::init_failed(&mut life, Fault::InitTimedOut, now, self);
-                todo.kill = true;
+                todo.kill = Some(Reason::Timeout);
             }
             Step::AnswerTimedOut => {
-                todo.kill = true;
+                todo.kill = Some(Reason::Timeout);
                 todo.ended = life.current.take().map(|c| (c, Ending::TimedOut));
             }
             Step::KillForReset => {
-                todo.kill = true;
+                todo.kill = Some(Reason::Timeout);
                 todo.lost = life.pending.take();
+                todo.over = take_post(&mut life, EndStatus::Timeout);
             }
             // A runtime that posted its init error and did not exit.
-            _ => todo.kill = life.state == State::InitFailed,
+            _ => todo.kill = (life.state == State::InitFailed).then_some(Reason::Failure),
         }
         drop(life);
         self.perform(todo);
@@ -51,17 +59,24 @@ impl Sandbox {
     /// Every process is gone. Returns when nothing refers to the sandbox but a kept init error.
     pub(crate) fn on_exited(&self, report: ExitReport) {
         let now = self.clock.monotonic_us();
-        let mut todo = Todo::default();
         let mut life = self.life();
         life.memory = None;
-        life.start_slot = None;
-        life.waiting = None;
         if let Some(bytes) = report.memory_peak_bytes {
             life.peak_mib = life.peak_mib.max(mib(bytes));
         }
+        let todo = self.exited(&mut life, report.status, now);
+        drop(life);
+        self.perform(todo);
+    }
+
+    /// The runtime is gone, and all else or soon so.
+    pub(super) fn exited(&self, life: &mut Life, status: ExitStatus, now: u64) -> Todo {
+        let mut todo = Todo::default();
+        life.start_slot = None;
+        life.waiting = None;
         if life.fault.is_some() && life.state != State::Stopping {
             // Kept for one invocation; the pool has it or is about to.
-            return;
+            return todo;
         }
         let outcome = match life.state.on(Event::Exited) {
             Ok(transition) => {
@@ -72,10 +87,10 @@ impl Sandbox {
         };
         match outcome {
             Step::KeepInitError => {
-                todo = Self::init_failed(&mut life, Fault::Exited(report.status), now, self);
+                todo = Self::init_failed(life, Fault::Exited(status), now, self);
             }
             Step::AnswerExited => {
-                let ending = Ending::Fault(Fault::Exited(report.status));
+                let ending = Ending::Fault(Fault::Exited(status));
                 todo.ended = life.current.take().map(|c| (c, ending));
                 todo.remove = true;
             }
@@ -84,9 +99,9 @@ impl Sandbox {
         if todo.remove {
             life.state = State::Gone;
             todo.lost = life.pending.take();
+            todo.over = take_post(life, Fault::Exited(status).end_status());
         }
-        drop(life);
-        self.perform(todo);
+        todo
     }
 
     /// It could not be made, by the platform's fault.
@@ -102,7 +117,7 @@ impl Sandbox {
     pub(crate) fn stop(&self) {
         let mut life = self.life();
         let mut todo = Todo {
-            kill: true,
+            kill: Some(Reason::Spindown),
             remove: true,
             ..Todo::default()
         };
@@ -114,6 +129,8 @@ impl Sandbox {
             .current
             .take()
             .map(|c| (c, Ending::Fault(Fault::Stopped)));
+        todo.over = take_post(&mut life, Fault::Stopped.end_status());
+        // Given up at once: whoever evicts it wants it now, and the shutdown phase of extensions is short.
         life.memory = None;
         drop(life);
         self.perform(todo);

@@ -69,7 +69,12 @@ impl Sandbox {
             return;
         };
         match control.freeze() {
-            Ok(()) => life.frost.is_frozen = true,
+            Ok(()) => {
+                life.frost.is_frozen = true;
+                if let Some(hub) = self.log.hub() {
+                    hub.set_frozen(true);
+                }
+            }
             Err(error) => warn!(sandbox = self.id.0, %error, "idle sandbox not frozen"),
         }
     }
@@ -82,6 +87,9 @@ impl Sandbox {
         let thawed = self.control.get().map_or(Ok(()), |control| control.thaw());
         if let Err(error) = &thawed {
             warn!(sandbox = self.id.0, %error, "sandbox not thawed");
+        }
+        if let Some(hub) = self.log.hub() {
+            hub.set_frozen(false);
         }
         thawed.is_ok()
     }

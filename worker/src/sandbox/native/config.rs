@@ -145,6 +145,13 @@ pub(crate) fn request(spec: &SandboxSpec) -> Result<StartRequest, DriverError> {
         .iter()
         .map(|(_, value)| value)
         .chain(&spec.argv)
+        .chain(&spec.extensions.programs)
+        .chain(
+            spec.extensions
+                .env
+                .iter()
+                .flat_map(|(name, value)| [name, value]),
+        )
         .chain(spec.env.iter().map(|e| &e.0));
     if values
         .chain([&spec.hostname])
@@ -171,11 +178,7 @@ pub(crate) fn request(spec: &SandboxSpec) -> Result<StartRequest, DriverError> {
         root: absolute(&spec.root)?,
         mounts: mounts.collect::<Result<_, DriverError>>()?,
         argv: spec.argv.clone(),
-        env: spec
-            .env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect(),
+        env: assignments(&spec.env),
         cwd: absolute(&spec.cwd)?,
         hostname: spec.hostname.clone(),
         tmp_mib: spec.tmp_mib,
@@ -183,7 +186,15 @@ pub(crate) fn request(spec: &SandboxSpec) -> Result<StartRequest, DriverError> {
         tasks: 0,
         cgroup_dir: false,
         scratch: false,
+        extensions: spec.extensions.programs.clone(),
+        extension_env: assignments(&spec.extensions.env),
     })
+}
+
+fn assignments(env: &[(String, String)]) -> Vec<String> {
+    env.iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 fn absolute(path: &Path) -> Result<String, DriverError> {

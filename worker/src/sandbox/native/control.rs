@@ -2,17 +2,21 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use nix::sched::{CloneFlags, setns};
+use socket2::{Domain, Type};
+use tokio::net::TcpSocket;
+use tokio::sync::{oneshot, watch};
 
 use super::cgroup::Group;
 use super::cleaner::{OwnedGroup, OwnedScratch};
 use super::wire::ProgramEnd;
-use crate::sandbox::driver::{ExitReport, ExitStatus, SandboxControl};
+use crate::sandbox::driver::{ExitReport, ExitStatus, RuntimeApiStream, SandboxControl};
 use crate::sandbox::sys;
 
 const SIGKILL: i32 = libc::SIGKILL;
@@ -26,12 +30,21 @@ pub(in crate::sandbox) trait Killer: Debug + Send + Sync {
     fn needs_thawed(&self) -> bool {
         false
     }
+
+    /// The process descriptor of an init of ours, which hands signals on and is in all of the sandbox's namespaces.
+    fn init(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// The first process, whose death ends its pid namespace.
 impl Killer for OwnedFd {
     fn kill(&self) -> io::Result<()> {
         sys::process::signal_process(self, SIGKILL)
+    }
+
+    fn init(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 }
 
@@ -139,6 +152,24 @@ fn exit_status(end: Option<ProgramEnd>, was_out_of_memory: bool, was_killed: boo
     }
 }
 
+/// A socket in the network namespace of a process. Made by a thread that ends with it, as nothing else may run in there.
+async fn socket_inside(pidfd: OwnedFd) -> io::Result<TcpSocket> {
+    let (done, made) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("inside".to_owned())
+        .spawn(move || {
+            let socket = setns(&pidfd, CloneFlags::CLONE_NEWNET)
+                .map_err(io::Error::from)
+                .and_then(|()| socket2::Socket::new(Domain::IPV4, Type::STREAM, None));
+            // Nobody may be waiting any more.
+            let _ = done.send(socket);
+        })?;
+    let socket = made.await.map_err(io::Error::other)??;
+    socket.set_nonblocking(true)?;
+    // Not connected yet, which neither type minds.
+    Ok(TcpSocket::from_std_stream(socket.into()))
+}
+
 /// The control handed out; dropping it kills.
 #[derive(Debug)]
 pub(in crate::sandbox) struct LinuxControl(Arc<Sandbox>);
@@ -177,6 +208,27 @@ impl SandboxControl for LinuxControl {
 
     fn thaw(&self) -> io::Result<()> {
         self.0.with_group(Ok(()), |group| group.set_frozen(false))
+    }
+
+    fn terminate(&self) -> io::Result<()> {
+        // Init hands it on.
+        let init = self.0.killer.get().and_then(|killer| killer.init());
+        let init = init.ok_or(io::ErrorKind::Unsupported)?;
+        sys::process::signal_process(init, libc::SIGTERM)
+    }
+
+    fn was_out_of_memory(&self) -> bool {
+        self.0.with_group(false, |group| group.was_out_of_memory())
+    }
+
+    async fn connect(&self, port: u16) -> io::Result<Box<dyn RuntimeApiStream>> {
+        let init = self.0.killer.get().and_then(|killer| killer.init());
+        let init = init
+            .ok_or(io::ErrorKind::Unsupported)?
+            .try_clone_to_owned()?;
+        let socket = socket_inside(init).await?;
+        let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
+        Ok(Box::new(stream))
     }
 }
 

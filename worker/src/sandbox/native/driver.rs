@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::pipe2;
+use tokio::net::unix::pipe::Receiver;
 
 use super::cgroup::{self, Entrance, Hierarchy, Limits};
 use super::cleaner::{Cleaner, OwnedGroup, OwnedScratch};
@@ -20,13 +19,15 @@ use super::diagnosis::diagnose;
 use super::netns::{self, Netns, NetnsListener};
 use super::network::Egress;
 use super::prefab::Prefab;
+use super::processes::{Supervision, output_pipe};
 use super::scratch::ScratchPool;
 use super::slots::{Slot, Slots};
 use super::wire::{MountRequest, StartRequest};
 use crate::sandbox::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
 
-/// Descriptors the worker or the spawner may need for one sandbox: listener, output, process, image, freezer, connections.
-const DESCRIPTORS_EACH: u64 = 9;
+/// Descriptors the worker or the spawner may need for one sandbox: listener, output, process, image, freezer, connections,
+/// and two where there are extensions.
+const DESCRIPTORS_EACH: u64 = 11;
 
 /// Descriptors for everything else: pools of parts, code, connections of the cluster.
 const DESCRIPTORS_OTHER: u64 = 512;
@@ -321,7 +322,7 @@ pub(in crate::sandbox) struct Provided {
     pub(in crate::sandbox) entrance: Entrance,
     /// `None` when `/tmp` is a tmpfs.
     pub(in crate::sandbox) scratch: Option<OwnedScratch>,
-    pub(in crate::sandbox) output: tokio::net::unix::pipe::Receiver,
+    pub(in crate::sandbox) output: Receiver,
     /// The sandbox's end of the output.
     pub(in crate::sandbox) output_write: OwnedFd,
 }
@@ -346,10 +347,7 @@ impl NativeDriver {
         request.uid_base = uid_base.unwrap_or_else(|| self.config.uid_base_of(slot.number));
         let scratch = parts.scratch(spec, request.uid_base).await?;
         request.scratch = scratch.is_some();
-        let (read, output_write) =
-            pipe2(OFlag::O_CLOEXEC).map_err(|errno| setup("make the output pipe")(errno.into()))?;
-        let output = tokio::net::unix::pipe::Receiver::from_owned_fd(read)
-            .map_err(setup("watch the output"))?;
+        let (output, output_write) = output_pipe().map_err(setup("make the output pipe"))?;
         Ok(Provided {
             request,
             slot,
@@ -377,6 +375,11 @@ impl Driver for NativeDriver {
             output,
             output_write,
         } = self.provide(&spec, None).await?;
+        let supervision = if spec.extensions.programs.is_empty() {
+            None
+        } else {
+            Some(Supervision::make().map_err(setup("make the socket of a sandbox's init"))?)
+        };
         let listener = tokio::net::TcpListener::from_std(netns.listener)
             .map_err(setup("watch the listener"))?;
         request.tasks = entrance.tasks.len();
@@ -395,12 +398,16 @@ impl Driver for NativeDriver {
                 .chain(&mount)
                 .map(AsFd::as_fd),
         );
+        if let Some(supervision) = &supervision {
+            descriptors.extend([supervision.write.as_fd(), supervision.inside.as_fd()]);
+        }
         let sandbox = Sandbox::new(group, scratch);
         let control = client.start(request, &descriptors, sandbox, slot).await?;
         Ok(StartedSandbox {
             runtime_api: Box::new(NetnsListener(listener)),
             output: Box::new(output),
             control: Box::new(control),
+            extensions: supervision.map(Supervision::into_started),
         })
     }
 

@@ -11,7 +11,7 @@
 //! program runs (same uid, no capabilities, same seccomp filter) and is not dumpable, so there is nothing to win by
 //! attacking it; from inside it cannot be killed, from outside its death kills everything in the pid namespace.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use hearth_core::limits::SANDBOX_DESCRIPTORS;
@@ -31,6 +31,7 @@ use nix::unistd::{
 use super::access;
 use super::rootfs::{self, Trees};
 use super::step::{Named, StepError};
+use super::supervise::{self, Supervised};
 use super::wire::{Failure, InitReport, ProgramEnd, encode};
 use crate::sandbox::driver::{SANDBOX_GID, SANDBOX_UID};
 use crate::sandbox::sys;
@@ -63,25 +64,24 @@ pub(crate) struct Plan {
     /// Whether the spawner has a negative `oom_score_adj`.
     pub(crate) is_protected: bool,
     pub(crate) filter: std::rc::Rc<Vec<seccompiler::sock_filter>>,
+    /// Where there are extensions.
+    pub(crate) supervised: Option<Supervised>,
 }
 
 /// The life of init. `socket` leads to the spawner.
-pub(crate) fn run(plan: &Plan, socket: OwnedFd) -> ! {
-    if let Err(error) = enter(plan, &socket) {
+pub(crate) fn run(mut plan: Plan, socket: OwnedFd) -> ! {
+    if let Err(error) = enter(&plan, &socket) {
         fail(&socket, error.step, error.errno)
     }
-    let Ok(socket) = sys::process::keep_only(socket) else {
+    if let Some(supervised) = plan.supervised.take() {
+        supervise::run(&plan, supervised, socket)
+    }
+    let Ok([socket]) = sys::process::keep_only([socket]) else {
         sys::process::exit_now(1)
     };
-    if let Err(error) = seccompiler::apply_filter(&plan.filter) {
-        fail(
-            &socket,
-            format!("install the seccomp filter: {error}"),
-            Errno::last_raw(),
-        )
-    }
+    confine(&plan, &socket);
     match sys::process::fork_and_hold() {
-        Ok(None) => run_program(plan, &socket),
+        Ok(None) => run_program(&plan, &socket),
         Ok(Some(program)) => watch(program, &socket),
         Err(error) => fail(
             &socket,
@@ -91,12 +91,23 @@ pub(crate) fn run(plan: &Plan, socket: OwnedFd) -> ! {
     }
 }
 
-fn fail(socket: &OwnedFd, step: String, errno: i32) -> ! {
+/// The last step before programs run.
+pub(super) fn confine(plan: &Plan, socket: &OwnedFd) {
+    if let Err(error) = seccompiler::apply_filter(&plan.filter) {
+        fail(
+            socket,
+            format!("install the seccomp filter: {error}"),
+            Errno::last_raw(),
+        )
+    }
+}
+
+pub(super) fn fail(socket: &OwnedFd, step: String, errno: i32) -> ! {
     report(socket, &InitReport::Failed(Failure::Setup { step, errno }));
     sys::process::exit_now(1)
 }
 
-fn report(socket: &OwnedFd, message: &InitReport) {
+pub(super) fn report(socket: &OwnedFd, message: &InitReport) {
     // A spawner that is gone cannot be told; PDEATHSIG then ends this process.
     let _ = sys::net::send(socket, &encode(message), &[]);
 }
@@ -181,7 +192,7 @@ fn redirect(plan: &Plan) -> Result<(), StepError> {
 
 /// The vforked child.
 fn run_program(plan: &Plan, socket: &OwnedFd) -> ! {
-    let errno = match prepare_program(plan) {
+    let errno = match prepare_program(&plan.cwd) {
         Ok(()) => {
             let error = sys::process::execute(&plan.argv[0], &plan.argv, &plan.env);
             error.raw_os_error().unwrap_or(Errno::EIO as i32)
@@ -192,15 +203,16 @@ fn run_program(plan: &Plan, socket: &OwnedFd) -> ! {
     sys::process::exit_now(127)
 }
 
-fn prepare_program(plan: &Plan) -> nix::Result<()> {
+pub(super) fn prepare_program(cwd: &CStr) -> nix::Result<()> {
     setsid()?;
     umask(Mode::from_bits_truncate(0o022));
     SigSet::empty().thread_set_mask()?;
-    chdir(plan.cwd.as_c_str())
+    chdir(cwd)
 }
 
 /// Reaps orphans until the program ends; init's own end takes the others along.
 fn watch(program: Pid, socket: &OwnedFd) -> ! {
+    sys::process::hand_on_terminations(program);
     report(socket, &InitReport::Started);
     let status = loop {
         match sys::process::wait_for(None) {
@@ -210,11 +222,15 @@ fn watch(program: Pid, socket: &OwnedFd) -> ! {
             Err(_) => sys::process::exit_now(1),
         }
     };
-    let end = if libc::WIFSIGNALED(status) {
+    report(socket, &InitReport::Ended(end_of(status)));
+    sys::process::exit_now(0)
+}
+
+/// What a wait status says.
+pub(super) fn end_of(status: i32) -> ProgramEnd {
+    if libc::WIFSIGNALED(status) {
         ProgramEnd::Signaled(libc::WTERMSIG(status))
     } else {
         ProgramEnd::Exited(libc::WEXITSTATUS(status))
-    };
-    report(socket, &InitReport::Ended(end));
-    sys::process::exit_now(0)
+    }
 }

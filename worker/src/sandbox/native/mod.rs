@@ -21,12 +21,14 @@ mod init;
 pub(in crate::sandbox) mod netns;
 mod network;
 mod prefab;
+mod processes;
 pub(in crate::sandbox) mod rootfs;
 pub(in crate::sandbox) mod scratch;
 pub(in crate::sandbox) mod seccomp;
 pub(in crate::sandbox) mod slots;
 pub mod spawner;
 pub(in crate::sandbox) mod step;
+mod supervise;
 pub(in crate::sandbox) mod wire;
 
 pub use config::{NativeConfig, Network, SpawnerCommand};

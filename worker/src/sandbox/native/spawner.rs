@@ -30,6 +30,7 @@ use super::init::{self, Plan};
 use super::rootfs::{self, Places, c_string};
 use super::seccomp;
 use super::step::{Named, StepError};
+use super::supervise::Supervised;
 use super::wire::{
     Failure, INIT_REPORT_MAX, InitReport, MESSAGE_MAX, ProgramEnd, Reply, Request, StartRequest,
     encode,
@@ -162,6 +163,13 @@ fn prepare(worker: &OwnedFd) -> Result<Option<Spawner>, StepError> {
     }))
 }
 
+/// A program may open its own output again, as /dev/stderr; that asks the pipe's owner.
+fn give_away(output: &OwnedFd, uid_base: u32) -> Result<(), StepError> {
+    let (uid, gid) = (uid_base + SANDBOX_UID, uid_base + SANDBOX_GID);
+    fchown(output, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        .step(|| "give the output pipe away".to_owned())
+}
+
 #[derive(Debug)]
 struct Spawner {
     worker: OwnedFd,
@@ -271,7 +279,7 @@ impl Spawner {
         if let Ok(Cloned::Child) = cloned {
             // Init must not hold the spawner's end itself, or it would never see the spawner go.
             drop(socket);
-            init::run(&plan, inside)
+            init::run(plan, inside)
         }
         setns(&self.netns, CloneFlags::CLONE_NEWNET)
             .step(|| "leave the network namespace".to_owned())?;
@@ -323,13 +331,7 @@ impl Spawner {
         let mut descriptors = descriptors.into_iter();
         let netns = descriptors.next().ok_or_else(missing)?;
         let output = descriptors.next().ok_or_else(missing)?;
-        // A program may open its own output again, as /dev/stderr; that asks the pipe's owner.
-        let (uid, gid) = (
-            request.uid_base + SANDBOX_UID,
-            request.uid_base + SANDBOX_GID,
-        );
-        fchown(&output, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .step(|| "give the output pipe away".to_owned())?;
+        give_away(&output, request.uid_base)?;
         let tasks: Vec<OwnedFd> = descriptors.by_ref().take(request.tasks).collect();
         let cgroup = if request.cgroup_dir {
             Some(descriptors.next().ok_or_else(missing)?)
@@ -340,6 +342,13 @@ impl Spawner {
             Some(descriptors.next().ok_or_else(missing)?)
         } else {
             None
+        };
+        let supervised = if request.extensions.is_empty() {
+            None
+        } else {
+            let output = descriptors.next().ok_or_else(missing)?;
+            give_away(&output, request.uid_base)?;
+            Some((output, descriptors.next().ok_or_else(missing)?))
         };
         let strings = |list: &[String]| {
             list.iter()
@@ -356,6 +365,15 @@ impl Spawner {
             env: strings(&request.env)?,
             is_protected: self.is_protected,
             filter: Rc::clone(&self.filter),
+            supervised: match supervised {
+                None => None,
+                Some((output, worker)) => Some(Supervised {
+                    programs: strings(&request.extensions)?,
+                    env: strings(&request.extension_env)?,
+                    output,
+                    worker,
+                }),
+            },
         };
         Ok((plan, netns, cgroup))
     }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::driver::Process;
+
 /// Longest message in bytes. The environment of a function is at most 4 KiB and a layer list is short; this is
 /// below the default send buffer of a unix socket (208 KiB), which a packet must fit into.
 pub(crate) const MESSAGE_MAX: usize = 128 * 1024;
@@ -15,7 +17,8 @@ pub(crate) enum Request {
     /// First message: directories `dev` and `stage` below this one are the spawner's.
     Configure { state_dir: String },
     /// Make a sandbox. Descriptors: network namespace, output pipe, then `tasks` files to join, then, if
-    /// `cgroup_dir`, the version 2 group to be born in, then, if `scratch`, the mount for `/tmp`.
+    /// `cgroup_dir`, the version 2 group to be born in, then, if `scratch`, the mount for `/tmp`, then, if there are
+    /// `extensions`, the pipe for their output and the socket that [`Command`]s come by.
     Start(StartRequest),
 }
 
@@ -40,6 +43,10 @@ pub(crate) struct StartRequest {
     pub(crate) cgroup_dir: bool,
     /// Whether a detached mount for `/tmp` follows.
     pub(crate) scratch: bool,
+    /// Programs that are started first; `argv` then waits for [`Command::StartRuntime`].
+    pub(crate) extensions: Vec<String>,
+    /// `NAME=value`, of the extensions.
+    pub(crate) extension_env: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,7 +95,21 @@ pub(crate) enum InitReport {
     Ended(ProgramEnd),
 }
 
-/// Longest [`InitReport`] in bytes; step names are short.
+/// What the worker tells the init of a sandbox with extensions, past the spawner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Command {
+    StartRuntime,
+    KillRuntime,
+}
+
+/// What the init of a sandbox with extensions tells the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ProcessReport {
+    ExecFailed(Process, i32),
+    Ended(Process, ProgramEnd),
+}
+
+/// Longest [`InitReport`], [`Command`] and [`ProcessReport`] in bytes; step names are short.
 pub(crate) const INIT_REPORT_MAX: usize = 1024;
 
 /// Serialises a message.

@@ -209,6 +209,8 @@ mod tests {
                 tasks: 0,
                 cgroup_dir: false,
                 scratch: false,
+                extensions: Vec::new(),
+                extension_env: Vec::new(),
             },
         }
     }

@@ -125,6 +125,8 @@ impl OciDriver {
             runtime_api: Box::new(NetnsListener(listener)),
             output: Box::new(output),
             control: Box::new(control),
+            // No way to start them: the runtime runs alone.
+            extensions: None,
         })
     }
 

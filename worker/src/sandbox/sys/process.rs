@@ -6,6 +6,7 @@
 use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::unistd::Pid;
 
@@ -102,24 +103,45 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Moves `socket` to descriptor 3 and closes everything from 4 on, whoever owns it.
+/// Moves these to the descriptors from 3 on, in their order, and closes all others behind them, whoever owns them.
 ///
 /// For a process that never returns to the owners of those descriptors.
-pub(crate) fn keep_only(socket: OwnedFd) -> io::Result<OwnedFd> {
-    const KEPT: RawFd = 3;
-    let raw = socket.into_raw_fd();
-    if raw != KEPT {
-        // SAFETY: plain system call on a descriptor that was ours; what 3 was before is closed, its owner never runs.
-        check(libc::c_long::from(unsafe {
-            libc::dup3(raw, KEPT, libc::O_CLOEXEC)
-        }))?;
+pub(crate) fn keep_only<const COUNT: usize>(
+    kept: [OwnedFd; COUNT],
+) -> io::Result<[OwnedFd; COUNT]> {
+    const FIRST: RawFd = 3;
+    let past = FIRST + RawFd::try_from(COUNT).map_err(io::Error::other)?;
+    // Out of the way first, so that none is overwritten before it is moved.
+    let mut moved = [-1; COUNT];
+    for (place, descriptor) in moved.iter_mut().zip(kept) {
+        let raw = descriptor.into_raw_fd();
+        *place = if COUNT == 1 {
+            raw
+        } else {
+            // SAFETY: plain system call on a descriptor that was ours.
+            let copy = unsafe { libc::fcntl(raw, libc::F_DUPFD_CLOEXEC, past) };
+            check(libc::c_long::from(copy))?;
+            copy
+        };
     }
-    // SAFETY: 3 is the socket, given up by its former owner above.
-    let socket = unsafe { OwnedFd::from_raw_fd(KEPT) };
-    let first = libc::c_uint::try_from(KEPT + 1).map_err(io::Error::other)?;
+    for (to, from) in (FIRST..past).zip(moved) {
+        if from != to {
+            // SAFETY: plain system call on a descriptor that was ours; what `to` was before is closed, its owner never
+            // runs.
+            check(libc::c_long::from(unsafe {
+                libc::dup3(from, to, libc::O_CLOEXEC)
+            }))?;
+        }
+    }
+    let first = libc::c_uint::try_from(past).map_err(io::Error::other)?;
     // SAFETY: closes descriptors whose owners never run again, by this function's contract.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) })?;
-    Ok(socket)
+    let mut next = FIRST;
+    Ok(std::array::from_fn(|_| {
+        next += 1;
+        // SAFETY: one of those that were moved here, given up by its former owner above, and each once.
+        unsafe { OwnedFd::from_raw_fd(next - 1) }
+    }))
 }
 
 /// Takes ownership of a descriptor which the kernel has just returned and nobody else knows.
@@ -137,6 +159,51 @@ pub(crate) fn wait_for(pid: Option<Pid>) -> io::Result<(Pid, i32)> {
     let pid = unsafe { libc::waitpid(pid.map_or(-1, Pid::as_raw), &raw mut status, 0) };
     check(libc::c_long::from(pid))?;
     Ok((Pid::from_raw(pid), status))
+}
+
+/// A child that has ended, if there is one: its id and raw wait status.
+pub(crate) fn reap() -> io::Result<Option<(Pid, i32)>> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    check(libc::c_long::from(pid))?;
+    Ok((pid > 0).then(|| (Pid::from_raw(pid), status)))
+}
+
+/// The program that [`hand_on_terminations`] hands signals on to; 0 is none.
+static PROGRAM: AtomicI32 = AtomicI32::new(0);
+
+/// From now on this process, which is the first of its pid namespace, hands a SIGTERM from outside on to `program`. One
+/// from inside is ignored as before: the kernel names its sender.
+pub(crate) fn hand_on_terminations(program: Pid) {
+    extern "C" fn hand_on(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+        // SAFETY: the kernel passes a valid record to a handler installed with SA_SIGINFO, and SIGTERM's has a sender.
+        let sender = unsafe { (*info).si_pid() };
+        let program = PROGRAM.load(Ordering::Relaxed);
+        if sender == 0 && program > 0 {
+            // SAFETY: `kill` is safe in a handler, and so is saving errno, which is the interrupted thread's.
+            unsafe {
+                let errno = libc::__errno_location();
+                let before = *errno;
+                libc::kill(program, signal);
+                *errno = before;
+            }
+        }
+    }
+    PROGRAM.store(program.as_raw(), Ordering::Relaxed);
+    // SAFETY: `sigaction` and `sigset_t` are plain data for which all zeroes is a value; the handler calls only what is
+    // safe in one, and lives as long as the process.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = hand_on;
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+        libc::sigaction(libc::SIGTERM, &raw const action, std::ptr::null_mut());
+        let mut mask: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut mask, libc::SIGTERM);
+        // The spawner blocks it.
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const mask, std::ptr::null_mut());
+    }
 }
 
 /// Sends a signal to the process behind a pid descriptor; a process that is gone is no error.
