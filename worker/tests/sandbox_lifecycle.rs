@@ -275,10 +275,11 @@ mod tests {
         }
         let bench = Bench::with(|config| config.scratch_dir = Some("/proc/no/such".into())).await;
         let lacks = bench.driver.diagnose();
-        assert!(
-            lacks.len() == 1 && !lacks[0].fatal && lacks[0].message.contains("tmpfs"),
-            "{lacks:?}"
-        );
+        // A host with few descriptors lacks something else besides.
+        let said = lacks
+            .iter()
+            .any(|lack| !lack.fatal && lack.message.contains("tmpfs"));
+        assert!(said, "{lacks:?}");
         assert_eq!(
             bench
                 .sh("grep -c ' /tmp .*- tmpfs' /proc/self/mountinfo")
