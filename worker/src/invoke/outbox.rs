@@ -358,10 +358,9 @@ mod tests {
                 Frame::Chunk(c) => (c.id, c.payload.len(), c.last),
                 Frame::Refused(r) => (r.id, 0, true),
                 Frame::Taken(t) => (t.ids[0], t.ids.len(), false),
-                Frame::Load(_)
-                | Frame::StartRefused(_)
-                | Frame::Pulse(_)
-                | Frame::Closing(_) => (0, 0, true),
+                Frame::Load(_) | Frame::StartRefused(_) | Frame::Pulse(_) | Frame::Closing(_) => {
+                    (0, 0, true)
+                }
             });
         }
         frames

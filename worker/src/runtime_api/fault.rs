@@ -86,9 +86,7 @@ impl Fault {
             Self::Exited(status) => (self.error_type(), exit_text(*status)),
             Self::InvalidEntrypoint(text)
             | Self::InvalidWorkingDir(text)
-            | Self::Extension { text, .. } => {
-                (self.error_type(), text.clone())
-            }
+            | Self::Extension { text, .. } => (self.error_type(), text.clone()),
             Self::InitTimedOut => (self.error_type(), "Init timed out".to_owned()),
             Self::ResponseTooLarge => {
                 return document(

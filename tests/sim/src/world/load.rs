@@ -402,6 +402,19 @@ impl Users {
             Ask::Delete => ("DELETE", own, Value::Null),
         };
         let began_ms = now_ms();
+        let key = (account.to_owned(), name.to_owned());
+        // Noted from the start: one that is still under way when the run ends may have been carried out.
+        let at = {
+            let mut seen = self.ledger.seen();
+            let calls = seen.calls.entry(key.clone()).or_default();
+            calls.push(Call {
+                ask,
+                answer: None,
+                began_ms,
+                ended_ms: u64::MAX,
+            });
+            calls.len() - 1
+        };
         let answer = client::call(gateway, account, method, &path, &body).await;
         let answer = answer.and_then(|answer| said(ask, &answer));
         let ended_ms = now_ms();
@@ -410,13 +423,9 @@ impl Users {
             ended_ms,
             &format!("{account}/{name} {ask:?} since {began_ms}: {answer:?}"),
         );
-        let key = (account.to_owned(), name.to_owned());
-        seen.calls.entry(key).or_default().push(Call {
-            ask,
-            answer,
-            began_ms,
-            ended_ms,
-        });
+        if let Some(call) = seen.calls.get_mut(&key).and_then(|calls| calls.get_mut(at)) {
+            (call.answer, call.ended_ms) = (answer, ended_ms);
+        }
         answer
     }
 }
