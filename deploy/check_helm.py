@@ -113,8 +113,8 @@ def expect(holds, problem):
 def sample(role):
     """The role's options with their defaults, as the executable prints them (`make check` builds it)."""
     run = subprocess.run([HEARTH, role, "--sample"], capture_output=True, text=True, check=True)
-    # Options without a default are commented out; they are options all the same.
-    known = tomllib.loads(re.sub(r"(?m)^# ([a-z_]+ = .+)$", r"\1", run.stdout))
+    # Options without a default, and tables of examples, are commented out; they are options all the same.
+    known = tomllib.loads(re.sub(r"(?m)^# (\[[a-z_.]+\]|[a-z_]+ = .+)$", r"\1", run.stdout))
     expect(len(known) > 8, f"the sample of {role} has only {len(known)} keys")
     return known
 
