@@ -1,6 +1,8 @@
 """OCI runtimes as makers of sandboxes, asked for by a function's tag: Debian's runc, and gVisor, which is a kernel of its own."""
 
+import glob
 import os
+import pathlib
 
 import pytest
 from harness import Cluster, create, invoke, until
@@ -122,3 +124,24 @@ def test_sandboxes_end_with_their_worker_however_it_ends(cluster, client, maker)
     until(lambda: not processes(mark.encode()), "no process of a sandbox left", 20)
     cluster.wait_restarted(worker)
     until(lambda: invoke(client, name, {})[1]["warm"] == 1, "a new sandbox")
+
+
+def frozen():
+    """Frozen groups of sandboxes on this machine."""
+    files = [file for root in ("", "unified/", "freezer/") for name in ("cgroup.freeze", "freezer.state")
+             for file in glob.glob(f"/sys/fs/cgroup/{root}hearth/*/*/{name}")]
+    return sum(pathlib.Path(file).read_text().strip() in ("1", "FROZEN") for file in files if os.path.exists(file))
+
+
+def test_frozen_sandboxes_end_when_nobody_starts_their_worker_again(cluster, client):
+    for maker in RUNTIMES:
+        create(client, f"{maker}-last", {"app.py": APP}, Tags={"hearth:sandbox": maker},
+               Environment={"Variables": {"MARK": "the last"}})
+        assert invoke(client, f"{maker}-last", {})[1]["warm"] == 1
+    assert len(processes(b"the last")) >= 2
+    until(lambda: frozen() >= 2, "idle sandboxes to be frozen")
+    cluster.kill_everything()
+    try:
+        until(lambda: not processes(b"the last"), "no process of a sandbox left", 20)
+    finally:
+        cluster.start()

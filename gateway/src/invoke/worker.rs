@@ -1,7 +1,7 @@
 //! One worker as this gateway sees it: its tables, the frames on their way to it and the invocations in flight on its
 //! stream. The task that keeps the stream up is in `stream`; which worker is taken is decided in `line`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -309,10 +309,10 @@ impl Worker {
     /// acknowledged, unless the worker has ended the stream in order.
     pub(super) fn on_lost(&self) {
         let unsent = self.outbox.close();
-        let not_begun = if self.is_closing.swap(false, AcqRel) {
-            self.untaken()
+        let not_begun: HashSet<u64> = if self.is_closing.swap(false, AcqRel) {
+            self.untaken().into_iter().collect()
         } else {
-            Vec::new()
+            HashSet::new()
         };
         let lost: Vec<u64> = self.in_flight().keys().copied().collect();
         for id in lost {

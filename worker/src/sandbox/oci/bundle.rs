@@ -192,6 +192,7 @@ mod tests {
             directory: "/run/x".into(),
             group: Some("/hearth/w/7".into()),
             join: None,
+            thaw: None,
             start: StartRequest {
                 key: 0,
                 root: "/packs/python".into(),

@@ -74,6 +74,12 @@ impl OciDriver {
     /// # Errors
     /// As there.
     pub async fn start(&self, spec: SandboxSpec) -> Result<StartedSandbox, DriverError> {
+        if !spec.extensions.programs.is_empty() {
+            return Err(DriverError::Unsupported(
+                "OCI runtimes start no extensions: take the tag hearth:sandbox from the function, or the layer"
+                    .to_owned(),
+            ));
+        }
         let program = spec.argv.first().cloned().unwrap_or_default();
         let id = spec.id.clone();
         let uid_base = (!self.runtime.user_namespace).then_some(0);
@@ -98,6 +104,10 @@ impl OciDriver {
             join: group
                 .as_ref()
                 .and_then(|owned| owned.group().unknown_to_runtimes()),
+            thaw: group
+                .as_ref()
+                .and_then(|owned| owned.group().thaw())
+                .map(|(file, word)| (file, word.to_owned())),
             start: request,
         };
         let mount = scratch

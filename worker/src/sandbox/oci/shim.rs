@@ -343,36 +343,35 @@ impl Shim {
         command
     }
 
-    /// Runs a call to its end, within the deadline.
+    /// A call about this sandbox must succeed.
     fn call(&self, step: &str, mut command: Command) -> Result<(), Failure> {
-        let broken = |error: &io::Error| Failure::Setup {
-            step: format!("{step} with {}", self.request.runtime.program.display()),
-            errno: error.raw_os_error().unwrap_or(Errno::EIO as i32),
-        };
-        let mut child = command
-            .arg(&self.request.id)
-            .spawn()
-            .map_err(|error| broken(&error))?;
-        let mut waited = Duration::ZERO;
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break status,
-                Ok(None) if waited < CALL_DEADLINE => {
-                    thread::park_timeout(CALL_PAUSE);
-                    waited += CALL_PAUSE;
-                }
-                Ok(None) => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(broken(&Errno::ETIMEDOUT.into()));
-                }
-                Err(error) => return Err(broken(&error)),
-            }
-        };
-        if status.success() {
-            return Ok(());
+        command.arg(&self.request.id);
+        match Self::run_to_end(command) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(bundle::failure(step, &self.read_log(), self.program())),
+            Err(error) => Err(Failure::Setup {
+                step: format!("{step} with {}", self.request.runtime.program.display()),
+                errno: error.raw_os_error().unwrap_or(Errno::EIO as i32),
+            }),
         }
-        Err(bundle::failure(step, &self.read_log(), self.program()))
+    }
+
+    /// Runs a call to its end, within the deadline; whether it succeeded.
+    fn run_to_end(mut command: Command) -> io::Result<bool> {
+        let mut child = command.spawn()?;
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.success());
+            }
+            if waited >= CALL_DEADLINE {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Errno::ETIMEDOUT.into());
+            }
+            thread::park_timeout(CALL_PAUSE);
+            waited += CALL_PAUSE;
+        }
     }
 
     fn await_end(&self, waiter: Waiter) -> ProgramEnd {
@@ -398,10 +397,12 @@ impl Shim {
 
     /// Kills every process of the sandbox. One that is gone is no error, and nobody could be told.
     fn kill(&self) {
-        let mut kill = self.runtime("kill");
-        if let Ok(mut child) = kill.arg(&self.request.id).arg("KILL").spawn() {
-            let _ = child.wait();
+        if let Some((file, word)) = &self.request.thaw {
+            let _ = fs::write(file, word);
         }
+        let mut kill = self.runtime("kill");
+        kill.arg(&self.request.id).arg("KILL");
+        let _ = Self::run_to_end(kill);
     }
 
     /// Removes what the runtime and the shim made.

@@ -23,6 +23,8 @@ pub(super) struct ShimRequest {
     pub(super) group: Option<PathBuf>,
     /// `cgroup.procs` of the group that the runtime joins, and of one that it does not know.
     pub(super) join: Option<(PathBuf, PathBuf)>,
+    /// What to write where before a kill: a frozen gVisor hears nobody, and its worker may be gone.
+    pub(super) thaw: Option<(PathBuf, String)>,
     pub(super) start: StartRequest,
 }
 

@@ -67,6 +67,8 @@ pub trait Group: Debug + Send + Sync {
     fn entrance(&self) -> io::Result<Entrance>;
     /// Its place below the root of each hierarchy, as an OCI runtime wants it.
     fn place(&self) -> PathBuf;
+    /// What to write where to thaw it; `None` without a freezer.
+    fn thaw(&self) -> Option<(PathBuf, &'static str)>;
     /// Where an OCI runtime puts processes, and where it does not and somebody else must: both `cgroup.procs`.
     fn unknown_to_runtimes(&self) -> Option<(PathBuf, PathBuf)>;
     /// Sets a hard quota in thousandths of a CPU, and the share that goes with it: the init phase is over.

@@ -171,6 +171,14 @@ impl Group for Group1 {
         place_of(&self.memory)
     }
 
+    fn thaw(&self) -> Option<(PathBuf, &'static str)> {
+        match &self.freezer {
+            Freezer::Unified(unified) => unified.thaw(),
+            Freezer::Controller(directory) => Some((directory.join("freezer.state"), "THAWED")),
+            Freezer::Absent => None,
+        }
+    }
+
     fn unknown_to_runtimes(&self) -> Option<(PathBuf, PathBuf)> {
         match &self.freezer {
             Freezer::Unified(unified) => Some((self.memory.join("cgroup.procs"), unified.procs())),

@@ -123,6 +123,10 @@ impl Group for Group2 {
         place_of(&self.path)
     }
 
+    fn thaw(&self) -> Option<(PathBuf, &'static str)> {
+        Some((self.path.join("cgroup.freeze"), "0"))
+    }
+
     fn unknown_to_runtimes(&self) -> Option<(PathBuf, PathBuf)> {
         None
     }
