@@ -1,12 +1,14 @@
 """Starts real clusters with `hearth up` and gives real clients for them. Waits for conditions, never for time."""
 
 import base64
+import http.client
 import io
 import json
 import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 import zipfile
 
@@ -109,6 +111,19 @@ class Cluster:
             ),
         )
 
+    def leader(self):
+        """The controller that says it leads, or None."""
+        for node in self.nodes("controller"):
+            try:
+                connection = http.client.HTTPConnection(node["admin_addr"], timeout=2)
+                connection.request("GET", "/metrics")
+                text = connection.getresponse().read().decode()
+            except OSError:
+                continue
+            if any(line.startswith("hearth_raft_is_leader") and line.endswith(" 1") for line in text.splitlines()):
+                return node
+        return None
+
     def env(self):
         info = self.info
         return {
@@ -152,6 +167,25 @@ class Cluster:
                 self.process.wait()
                 raise AssertionError("hearth up did not stop within 30 s of SIGINT")
         self.log.close()
+
+
+class Threads:
+    """What runs `self.threads` while it is entered; each of them ends soon after `self.stopping` is set."""
+
+    def __init__(self):
+        self.stopping, self.lock = threading.Event(), threading.Lock()
+        self.threads = []
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(90)
+            assert not thread.is_alive(), "a client hangs"
 
 
 def alive(pid):

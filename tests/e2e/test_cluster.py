@@ -8,7 +8,7 @@ import time
 
 import botocore.exceptions
 import pytest
-from harness import Cluster, active, alive, create, invoke, until, zipped
+from harness import Cluster, Threads, active, alive, create, invoke, until, zipped
 
 APP = "def handler(event, context):\n    return ['{tag}', event]\n"
 
@@ -20,17 +20,16 @@ def three(tmp_path_factory):
     cluster.stop()
 
 
-class Load:
+class Load(Threads):
     """Invokes and creates functions through all gateways until stopped; remembers every answer."""
 
     def __init__(self, cluster, name):
+        super().__init__()
         self.cluster, self.name = cluster, name
-        self.stopping = threading.Event()
         self.answered = self.failed = 0
         self.wrong, self.errors, self.acknowledged, self.gaps = [], [], [], []
         self.threads = [threading.Thread(target=self.invoking, args=(n,)) for n in range(3)]
         self.threads.append(threading.Thread(target=self.creating))
-        self.lock = threading.Lock()
 
     def clients(self):
         return [self.cluster.client(endpoint) for endpoint in self.cluster.info["endpoints"]]
@@ -70,17 +69,6 @@ class Load:
                     self.errors.append(str(error))
             self.stopping.wait(0.2)
 
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(90)
-            assert not thread.is_alive(), "a client hangs"
-
 
 def progress(load, count):
     start = load.answered
@@ -112,22 +100,9 @@ def test_every_node_can_be_killed_under_load(three):
 
 
 def test_a_killed_leader_is_replaced_within_two_seconds(three):
-    def leader():
-        import http.client
-        for node in three.nodes("controller"):
-            try:
-                connection = http.client.HTTPConnection(node["admin_addr"], timeout=2)
-                connection.request("GET", "/metrics")
-                text = connection.getresponse().read().decode()
-            except OSError:
-                continue
-            if any(line.startswith("hearth_raft_is_leader") and line.endswith(" 1") for line in text.splitlines()):
-                return node
-        return None
-
     client = three.client()
     create(client, "moved", {"app.py": APP.format(tag="moved")})
-    node = until(leader, "a leader")
+    node = until(three.leader, "a leader")
     begin = time.monotonic()
     three.kill(node)
 

@@ -24,19 +24,6 @@ def three(tmp_path_factory):
     cluster.stop()
 
 
-def leader(cluster):
-    for node in cluster.nodes("controller"):
-        try:
-            connection = http.client.HTTPConnection(node["admin_addr"], timeout=1)
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
-        except OSError:
-            continue
-        if any(line.startswith("hearth_raft_is_leader") and line.endswith(" 1") for line in text.splitlines()):
-            return node
-    return None
-
-
 def settled(cluster):
     """All controllers ready, and a write goes through."""
     until(lambda: all(node["ready"] for node in cluster.info["nodes"]), "all nodes ready", 60)
@@ -60,7 +47,7 @@ def test_a_lost_leader_costs_metadata_writes_about_a_second_and_fails_none(three
     client, took, failures = three.client(), [], []
     for number in range(ROUNDS):
         settled(three)
-        node = until(lambda: leader(three), "a leader")
+        node = until(three.leader, "a leader")
         os.kill(node["pid"], signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
         try:
             seconds, failed = next_write(client, number)

@@ -11,7 +11,7 @@ import time
 
 import botocore.exceptions
 import pytest
-from harness import Cluster, create, invoke, until
+from harness import Cluster, Threads, create, invoke, until
 
 TIMED = """
 import time, uuid
@@ -52,12 +52,12 @@ def pair(tmp_path_factory):
     cluster.stop()
 
 
-class Load:
+class Load(Threads):
     """So many clients that invoke one function without pause, until stopped; a throttled one waits for 20 ms."""
 
     def __init__(self, cluster, name, clients, sleep=0.2):
+        super().__init__()
         self.cluster, self.name, self.sleep = cluster, name, sleep
-        self.stopping, self.lock = threading.Event(), threading.Lock()
         self.spans, self.throttles, self.errors = [], [], []
         self.threads = [threading.Thread(target=self.run, args=(n,), daemon=True) for n in range(clients)]
 
@@ -77,17 +77,6 @@ class Load:
             except Exception as error:  # a lost worker: told by the test where it must not be
                 with self.lock:
                     self.errors.append((now(), repr(error)))
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(60)
-            assert not thread.is_alive(), "a client hangs"
 
     def all_spans(self):
         with self.lock:

@@ -10,7 +10,7 @@ import time
 
 import botocore.exceptions
 import pytest
-from harness import Cluster, create, invoke, until
+from harness import Cluster, Threads, create, invoke, until
 
 APP = "import time\n\ndef handler(event, context):\n    time.sleep(0.02)\n    return ['ok', event]\n"
 CLIENTS = 4
@@ -25,17 +25,16 @@ def is_ready(node):
         return False
 
 
-class Balanced:
+class Balanced(Threads):
     """Steady load over the gateways that are ready."""
 
     def __init__(self, cluster, name, writes=True):
+        super().__init__()
         self.cluster, self.name = cluster, name
         self.gateways = cluster.nodes("gateway")
         self.ready = list(self.gateways)
-        self.stopping = threading.Event()
         self.answered, self.failed = 0, []
         self.writes, self.failed_writes = 0, []
-        self.lock = threading.Lock()
         self.threads = [threading.Thread(target=self.watch)]
         self.threads += [threading.Thread(target=self.invoking, args=(n,)) for n in range(CLIENTS)]
         self.threads += [threading.Thread(target=self.writing)] if writes else []
@@ -81,15 +80,7 @@ class Balanced:
 
     def __enter__(self):
         self.begun = time.monotonic()
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(90)
-            assert not thread.is_alive(), "a client hangs"
+        return super().__enter__()
 
     def more(self, count):
         begin = self.answered

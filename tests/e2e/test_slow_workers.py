@@ -8,7 +8,7 @@ import time
 
 import botocore.exceptions
 import pytest
-from harness import Cluster, create, invoke, until
+from harness import Cluster, Threads, create, invoke, until
 
 APP = "import time\n\ndef handler(event, context):\n    time.sleep(0.01)\n    return ['ok', event]\n"
 CLIENTS = 6
@@ -27,12 +27,12 @@ def metric(node, name):
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
-class Load:
+class Load(Threads):
     """Clients that invoke one function as fast as they are answered, retries off; remembers every request."""
 
     def __init__(self, cluster, name):
+        super().__init__()
         self.cluster, self.name = cluster, name
-        self.stopping = threading.Event()
         self.done = []  # (begun, took, error or None)
         self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(CLIENTS)]
 
@@ -48,17 +48,6 @@ class Load:
             except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as failure:
                 error = str(failure)
             self.done.append((begun, time.monotonic() - begun, error))
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(90)
-            assert not thread.is_alive(), "a client hangs"
 
     def more(self, count, timeout=60):
         begin = len(self.done)
