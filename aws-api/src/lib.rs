@@ -44,11 +44,13 @@
 //!   [`ApiError`] with one constructor per code (`ApiError::resource_not_found(text)`).
 //! - [`lambda::rules`]: texts of Lambda that need a limit or a payload (`check_environment_size`,
 //!   `check_payload_is_json`, `request_too_large`).
+//! - [`event_stream`]: the messages of an answer that comes in parts.
 //! - [`sigv4::Verifier`]: `begin(&Parts, lookup, now)` before the body is read, then
 //!   `finish(&sigv4::digest(body))`; [`sigv4::verify`] does both; [`sigv4::sign`] and
 //!   [`sigv4::presign`] for tests and tools.
 
 pub mod error;
+pub mod event_stream;
 mod generated;
 pub mod lambda;
 pub mod operation;

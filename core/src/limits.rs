@@ -25,6 +25,8 @@ pub const LAYERS_MAX: usize = 5;
 pub const SYNC_REQUEST_MAX_BYTES: usize = 6_291_456;
 /// Largest synchronous response payload, bytes. Recorded from AWS: 6 MiB and 100 bytes.
 pub const SYNC_RESPONSE_MAX_BYTES: usize = 6_291_556;
+/// "Maximum response payload size for streamed responses: 200 MB."
+pub const STREAMED_RESPONSE_MAX_BYTES: usize = 200 << 20;
 /// Largest asynchronous request payload, bytes.
 pub const ASYNC_REQUEST_MAX_BYTES: usize = 1_048_576;
 /// Largest archive in a request, bytes.

@@ -29,11 +29,12 @@ use tracing::{Instrument, debug, debug_span, info_span};
 use super::body::{self, Limits};
 use super::trace;
 use crate::app::App;
-use crate::lambda::{Call, dispatch};
+use crate::lambda::invoke_stream::{self, Answered};
+use crate::lambda::{Call, dispatch, too_busy};
 use crate::links::{self, BadLink};
 use crate::metrics::{RequestLabels, seconds};
 
-/// A body of either protocol.
+/// A body that is there, or one that comes: of gRPC, or an answer that is streamed.
 pub(super) type ResponseBody = Either<Full<Bytes>, tonic::body::Body>;
 
 /// Answers one request.
@@ -49,9 +50,7 @@ pub(super) async fn serve(
     let request_id = app.seams.random.uuid();
     let Some(_place) = app.requests.take(1) else {
         app.metrics.shed.inc();
-        let busy = ApiError::service_unavailable("Too many requests are in flight. Try again.")
-            .with_retry_after(1);
-        return Ok(encode_error(&busy, &request_id).map(full));
+        return Ok(encode_error(&too_busy(), &request_id).map(full));
     };
     app.metrics.in_flight.inc();
     let version = request.version();
@@ -76,7 +75,7 @@ pub(super) async fn serve(
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(handled.response.map(full))
+    Ok(handled.response)
 }
 
 fn full(body: Bytes) -> ResponseBody {
@@ -90,17 +89,17 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 
 /// An answer and what the connection has to know of it.
 struct Handled {
-    response: Response<Bytes>,
+    response: Response<ResponseBody>,
     operation: Option<Operation>,
     /// Bytes of this request's body may still come.
     must_close: bool,
 }
 
-async fn handle(app: &App, request: Request<Incoming>, request_id: &str) -> Handled {
+async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) -> Handled {
     let (mut parts, mut body) = request.into_parts();
     if parts.uri.path().starts_with(links::PREFIX) {
         return Handled {
-            response: code(app, &parts, request_id).await,
+            response: code(app, &parts, request_id).await.map(full),
             operation: None,
             must_close: false,
         };
@@ -124,7 +123,7 @@ async fn handle(app: &App, request: Request<Incoming>, request_id: &str) -> Hand
             }
             let is_read = drain && body::drain(&mut body).await;
             Handled {
-                response: encode_error(&error, request_id),
+                response: encode_error(&error, request_id).map(full),
                 operation,
                 must_close: !is_read,
             }
@@ -145,12 +144,12 @@ impl From<ApiError> for Refusal {
 }
 
 async fn answer(
-    app: &App,
+    app: &Arc<App>,
     parts: Parts,
     body: &mut Incoming,
     request_id: &str,
     operation: &mut Option<Operation>,
-) -> Result<Response<Bytes>, Refusal> {
+) -> Result<Response<ResponseBody>, Refusal> {
     // A client that asks before it sends its body is not told to go on for a request that is refused already.
     let asks_first = parts.headers.contains_key(EXPECT);
     let unread = |error| Refusal {
@@ -181,7 +180,15 @@ async fn answer(
         body: held.bytes.clone(),
     };
     // Boxed: the largest handler would otherwise make every request's future large.
-    Ok(Box::pin(dispatch(app, &call)).await?)
+    if call.route.operation == Operation::InvokeWithResponseStream {
+        return Ok(match Box::pin(invoke_stream::handle(app, &call)).await? {
+            Answered::Whole(response) => response.map(full),
+            Answered::Streamed(response) => {
+                response.map(|stream| Either::Right(tonic::body::Body::new(stream)))
+            }
+        });
+    }
+    Ok(Box::pin(dispatch(app, &call)).await?.map(full))
 }
 
 fn limits(app: &App, route: &Route) -> Limits {

@@ -4,6 +4,7 @@
 //!
 //! - `line`: the waiting line of one version, and what is known of its sandboxes;
 //! - `worker`, `outbox`, `stream`, `tables`: one worker, and the stream to it;
+//! - `parts`: a streamed response between that stream and the client;
 //! - `standing`: notices workers that do not keep up;
 //! - `holders`: who has permits of what;
 //! - `capacity`: asks the leader for permits;
@@ -14,6 +15,7 @@ mod capacity;
 mod holders;
 mod line;
 mod outbox;
+pub(crate) mod parts;
 mod quota;
 mod standing;
 mod stream;
@@ -46,7 +48,7 @@ use holders::Holders;
 pub(crate) use line::Terms;
 use line::{Grab, Line, Slot};
 pub(crate) use quota::Quotas;
-use worker::{Reply, Worker};
+use worker::{Reply, Sending, Worker};
 pub(crate) use workers::WorkerAddress;
 
 /// A worker whose reports are older than this is not sent to. Connected workers are fresh by their keep-alive.
@@ -72,6 +74,8 @@ pub(crate) struct InvokeCall {
     pub(crate) invoked_arn: String,
     pub(crate) trace_id: String,
     pub(crate) traceparent: String,
+    /// Where the parts of a streamed response go; without it the response comes whole.
+    pub(crate) parts: Option<parts::Sink>,
 }
 
 /// An invocation that ran.
@@ -318,10 +322,16 @@ impl Invoker {
             invoked_arn: call.invoked_arn.clone(),
             payload: call.payload.clone(),
             last: false,
+            stream_window: call.parts.as_ref().map_or(0, |_| parts::WINDOW_BYTES),
         };
-        let (pools, now) = (&call.entry.terms.pools, self.now());
-        let sending =
-            debug_span!("send").in_scope(|| slot.worker.send(line, slot.row(), pools, frame, now));
+        let now = self.now();
+        let to = Sending {
+            line,
+            row: slot.row(),
+            pools: &call.entry.terms.pools,
+            parts: call.parts.clone(),
+        };
+        let sending = debug_span!("send").in_scope(|| slot.worker.send(to, frame, now));
         let Ok(sent) = sending else {
             return Ok(Err(AttemptFailure::LostBeforeTaken));
         };

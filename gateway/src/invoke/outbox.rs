@@ -217,7 +217,7 @@ mod tests {
             Frame::Chunk(c) => Some((c.id, c.payload.len(), c.last)),
             Frame::Hello(_) => Some((0, 0, true)),
             Frame::Cancel(c) => Some((c.id, 0, true)),
-            Frame::Start(_) | Frame::PulseAnswer(_) => None,
+            Frame::Start(_) | Frame::PulseAnswer(_) | Frame::Credit(_) => None,
         }
     }
 

@@ -108,6 +108,7 @@ fn on_frame(
         FromWorker::Pulse(pulse) => on_pulse(worker, pulse.sent_at_ms, now),
         FromWorker::Response(response) => worker.on_response(response, now),
         FromWorker::Chunk(chunk) => worker.on_chunk(&chunk, now),
+        FromWorker::Part(part) => worker.on_part(part),
         FromWorker::Refused(refused) => worker.on_refused(&refused, now),
         FromWorker::Load(load) => on_load(invoker, worker, known, &load, now),
         FromWorker::StartRefused(refused) => on_start_refused(invoker, worker, refused, now),

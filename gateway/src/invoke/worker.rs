@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::line::{Free, Line};
 use super::outbox::{NotTaken, Outbox, Withdrawn};
+use super::parts::Sink;
 use super::tables::{PoolSlot, Tables};
 
 /// A response with room for its frame; a worker that sends more breaks the protocol.
@@ -31,6 +32,16 @@ pub(crate) struct Reply {
     pub(crate) log_tail: Bytes,
 }
 
+/// What an invocation that is sent belongs to.
+#[derive(Debug)]
+pub(super) struct Sending<'a> {
+    pub(super) line: &'a Arc<Line>,
+    /// The row of the line that counts it.
+    pub(super) row: u64,
+    pub(super) pools: &'a Pools,
+    pub(super) parts: Option<Sink>,
+}
+
 /// An invocation in flight.
 #[derive(Debug)]
 struct Pending {
@@ -42,6 +53,8 @@ struct Pending {
     head: Option<pb::Response>,
     /// Pieces of the response that came so far.
     body: BytesMut,
+    /// Where the parts of a streamed one go.
+    parts: Option<Sink>,
     sent_at: MonotonicMs,
     /// It travels in one frame, so that its way tells of the worker and not of the network's width.
     is_small: bool,
@@ -101,27 +114,26 @@ impl Worker {
     /// before the reply cancels the invocation.
     pub(crate) fn send(
         self: &Arc<Self>,
-        line: &Arc<Line>,
-        row: u64,
-        pools: &Pools,
+        to: Sending<'_>,
         mut invoke: pb::Invoke,
         now: MonotonicMs,
     ) -> Result<InFlight, NotTaken> {
         let id = self.next_id.fetch_add(1, Relaxed);
         invoke.id = id;
         let (sender, reply) = oneshot::channel();
-        let pool = self.tables.drawn_from(pools);
+        let pool = self.tables.drawn_from(to.pools);
         if let Some(pool) = &pool {
             pool.on_sent();
         }
         self.tables.on_sent();
         let pending = Pending {
-            line: Arc::clone(line),
-            row,
+            line: Arc::clone(to.line),
+            row: to.row,
             pool,
             reply: sender,
             head: None,
             body: BytesMut::new(),
+            parts: to.parts,
             sent_at: now,
             is_small: invoke.payload.len() <= FRAME_BYTES,
             taken: false,
@@ -227,6 +239,21 @@ impl Worker {
         pending.line.on_ended(self, free(&head), now);
         let body = std::mem::take(&mut pending.body).freeze();
         pending.answer(Ok(reply(head, body)));
+    }
+
+    /// A part of a response that is streamed.
+    pub(super) fn on_part(&self, part: pb::Part) {
+        let keeps_to_protocol = match self.in_flight().get(&part.id) {
+            None => true,
+            Some(pending) => pending
+                .parts
+                .as_ref()
+                .is_some_and(|parts| parts.push(part.payload, &self.outbox, part.id)),
+        };
+        if !keeps_to_protocol {
+            self.outbox.cancel(part.id);
+            self.fail(part.id, AttemptFailure::LostAfterTaken);
+        }
     }
 
     /// The worker has begun these.

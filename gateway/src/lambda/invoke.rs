@@ -19,7 +19,7 @@ use crate::catalog::not_found;
 use crate::invoke::{InvokeCall, InvokeOutcome};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
+pub(super) const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
@@ -144,6 +144,7 @@ pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<Inv
             Some(qualifier) => format!("{}:{qualifier}", entry.arn),
             None => entry.arn.clone(),
         },
+        parts: None,
         trace_id: header(TRACE_ID.as_str()),
         traceparent: hearth_node::telemetry::traceparent(&tracing::Span::current())
             .unwrap_or_else(|| header("traceparent")),
@@ -204,14 +205,14 @@ fn check_client_context(context: &str) -> Result<(), ApiError> {
     ))
 }
 
-fn respond(status: StatusCode, request_id: &str, body: Bytes) -> Response<Bytes> {
+pub(super) fn respond<B>(status: StatusCode, request_id: &str, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     insert(response.headers_mut(), REQUEST_ID, request_id);
     response
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(super) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     // What goes in here is ours: ids, numbers, base64.
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

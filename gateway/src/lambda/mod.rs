@@ -12,6 +12,7 @@ pub(crate) mod errors;
 mod functions;
 mod image;
 pub(crate) mod invoke;
+pub(crate) mod invoke_stream;
 mod layer_policy;
 mod layers;
 mod page;
@@ -199,6 +200,11 @@ async fn read(app: &App, function: &FunctionRef) -> Result<Function, ApiError> {
         name: function.name.clone(),
     };
     control_function(app, &request, function).await
+}
+
+/// A flood is refused before it costs anything.
+pub(crate) fn too_busy() -> ApiError {
+    ApiError::service_unavailable("Too many requests are in flight. Try again.").with_retry_after(1)
 }
 
 /// A number of the model as one of ours; negative ones were refused by the model.

@@ -105,6 +105,7 @@ impl Reader {
             Some(Frame::Invoke(invoke)) => self.on_invoke(invoke),
             Some(Frame::Chunk(chunk)) => self.on_chunk(chunk),
             Some(Frame::Cancel(cancel)) => self.on_cancel(cancel.id),
+            Some(Frame::Credit(credit)) => self.outbox.credit(credit.id, credit.bytes),
             Some(Frame::Start(start)) => self.on_start(start),
             Some(Frame::Hello(hello)) => {
                 debug!(gateway = hello.gateway_id, "gateway connected");
@@ -207,6 +208,8 @@ impl Reader {
         if !invoke.traceparent.is_empty() {
             set_parent(&span, &invoke.traceparent);
         }
+        let window = (invoke.stream_window > 0)
+            .then(|| self.outbox.open_window(invoke.id, invoke.stream_window));
         let invocation = Invocation {
             span,
             request_id: invoke.request_id,
@@ -221,6 +224,7 @@ impl Reader {
                 outbox: Arc::clone(&self.outbox),
                 id: invoke.id,
                 received,
+                window,
             },
         };
         // Said before the event is out of hand.

@@ -1,11 +1,12 @@
 //! Gateways' streams: frames in, invocations run, frames out. Which sandbox runs what is [`crate::pool`]'s; the order
-//! in which answers leave is [`outbox`]'s; what is said of load is [`load`]'s; whether anything may be begun is
+//! in which answers leave is [`outbox`]'s, of one that is streamed [`parts`]'s; what is said of load is [`load`]'s; whether anything may be begun is
 //! [`pulse`]'s.
 
 mod exchange;
 mod load;
 pub(crate) use load::pool_use;
 pub(crate) mod outbox;
+pub(crate) mod parts;
 mod pulse;
 
 use std::sync::Arc;

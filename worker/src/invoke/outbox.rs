@@ -17,6 +17,8 @@ use pb::worker_frame::Frame;
 use tokio::sync::Notify;
 use tonic::Status;
 
+use super::parts::Window;
+
 /// Frames that may wait for the network before no more is read from the gateway. Ours: some milliseconds of work.
 const FRAMES_MAX: usize = 4_096;
 
@@ -114,12 +116,27 @@ struct State {
     bytes: usize,
     /// Invocations whose answer is still wanted.
     wanted: HashSet<u64>,
+    /// Of those whose answer is wanted in parts.
+    windows: HashMap<u64, Arc<Window>>,
     /// Whose turn it is, so that neither queue starves the other.
     big_next: bool,
     closed: bool,
 }
 
+/// An answer that is wanted no more.
+struct Unwanted {
+    /// Parts of it were sent.
+    is_streamed: bool,
+}
+
 impl State {
+    /// `None` if it was not wanted.
+    fn unwant(&mut self, id: u64) -> Option<Unwanted> {
+        let window = self.windows.remove(&id);
+        let is_streamed = window.is_some_and(|window| window.close());
+        self.wanted.remove(&id).then_some(Unwanted { is_streamed })
+    }
+
     fn is_full(&self) -> bool {
         self.small.len() >= FRAMES_MAX || self.bytes >= BYTES_MAX
     }
@@ -151,6 +168,7 @@ impl State {
 fn payload_len(frame: &pb::WorkerFrame) -> usize {
     match &frame.frame {
         Some(Frame::Response(response)) => response.payload.len(),
+        Some(Frame::Part(part)) => part.payload.len(),
         _ => 0,
     }
 }
@@ -169,9 +187,45 @@ impl Outbox {
         self.state().wanted.insert(id)
     }
 
+    /// The answer is wanted in parts, of which so many bytes may be under way.
+    pub(crate) fn open_window(&self, id: u64, bytes: u32) -> Arc<Window> {
+        let window = Window::new(bytes);
+        let mut state = self.state();
+        if state.wanted.contains(&id) {
+            state.windows.insert(id, Arc::clone(&window));
+        } else {
+            window.close();
+        }
+        window
+    }
+
+    /// More of an answer in parts may be sent.
+    pub(crate) fn credit(&self, id: u64, bytes: u32) {
+        if let Some(window) = self.state().windows.get(&id) {
+            window.add(bytes);
+        }
+    }
+
+    /// Sends a part of an answer, if it is still wanted.
+    pub(super) fn part(&self, id: u64, payload: Bytes, content_type: &str) {
+        let mut state = self.state();
+        if state.closed || !state.wanted.contains(&id) {
+            return;
+        }
+        state.bytes += payload.len();
+        let part = pb::Part {
+            id,
+            payload,
+            content_type: content_type.to_owned(),
+        };
+        state.small.push_back(frame(Frame::Part(part)));
+        drop(state);
+        self.reader.wake();
+    }
+
     /// The caller is gone. Returns whether the answer was still to come.
     pub(crate) fn cancel(&self, id: u64) -> bool {
-        self.state().wanted.remove(&id)
+        self.state().unwant(id).is_some()
     }
 
     /// An invoke of a version came. `is_known` says which versions may still be invoked: others are not counted for ever.
@@ -200,7 +254,18 @@ impl Outbox {
 
     /// Sends the answer, if it is still wanted.
     pub(crate) fn respond(&self, id: u64, outcome: Outcome) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        let Some(unwanted) = state.unwant(id) else {
+            return;
+        };
         let mut rest = outcome.payload;
+        if unwanted.is_streamed {
+            // What comes after parts must not overtake them, so it is one frame: a longer error is cut.
+            rest.truncate(FRAME_BYTES);
+        }
         let payload = rest.split_to(rest.len().min(FRAME_BYTES));
         let response = pb::Response {
             id,
@@ -212,10 +277,6 @@ impl Outbox {
             received: outcome.free.received,
             payload,
         };
-        let mut state = self.state();
-        if state.closed || !state.wanted.remove(&id) {
-            return;
-        }
         state.bytes += response.payload.len() + rest.len();
         let head = frame(Frame::Response(response));
         if rest.is_empty() {
@@ -230,7 +291,7 @@ impl Outbox {
     /// Refuses, if the answer is still wanted.
     pub(crate) fn refuse(&self, id: u64, reason: pb::refused::Reason, free: Free) {
         let mut state = self.state();
-        if state.closed || !state.wanted.remove(&id) {
+        if state.closed || state.unwant(id).is_none() {
             return;
         }
         let refused = pb::Refused {
@@ -292,6 +353,9 @@ impl Outbox {
         let mut state = self.state();
         state.closed = true;
         state.wanted.clear();
+        for (_, window) in state.windows.drain() {
+            window.close();
+        }
         drop(state);
         self.reader.wake();
         self.room.notify_waiters();
@@ -335,94 +399,5 @@ impl Drop for OutboxStream {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt as _;
-    use futures::StreamExt as _;
-    use pb::refused::Reason;
-
-    use super::*;
-
-    fn outcome(bytes: usize) -> Outcome {
-        Outcome {
-            payload: vec![7; bytes].into(),
-            ..Outcome::default()
-        }
-    }
-
-    /// What is queued, as (id, bytes, last).
-    fn drain(stream: &mut OutboxStream) -> Vec<(u64, usize, bool)> {
-        let mut frames = Vec::new();
-        while let Some(Some(frame)) = stream.next().now_or_never() {
-            frames.push(match frame.unwrap().frame.unwrap() {
-                Frame::Response(r) => (r.id, r.payload.len(), r.last),
-                Frame::Chunk(c) => (c.id, c.payload.len(), c.last),
-                Frame::Refused(r) => (r.id, 0, true),
-                Frame::Taken(t) => (t.ids[0], t.ids.len(), false),
-                Frame::Load(_) | Frame::StartRefused(_) | Frame::Pulse(_) | Frame::Closing(_) => {
-                    (0, 0, true)
-                }
-            });
-        }
-        frames
-    }
-
-    #[test]
-    fn small_answers_leave_between_the_chunks_of_large_ones() {
-        let outbox = Arc::new(Outbox::default());
-        let mut stream = OutboxStream(Arc::clone(&outbox));
-        for id in 1..=4 {
-            assert!(outbox.expect(id));
-        }
-        outbox.respond(1, outcome(2 * FRAME_BYTES + 1));
-        outbox.respond(2, outcome(FRAME_BYTES + 1));
-        outbox.respond(3, outcome(3));
-        outbox.refuse(4, Reason::NoSandbox, Free::default());
-        let full = FRAME_BYTES;
-        let frames = drain(&mut stream);
-        assert_eq!(
-            frames,
-            [
-                (3, 3, true),
-                (1, full, false),
-                (4, 0, true),
-                (2, full, false),
-                (1, full, false),
-                (2, 1, true),
-                (1, 1, true),
-            ]
-        );
-        assert_eq!(outbox.state().bytes, 0);
-    }
-
-    #[test]
-    fn what_is_begun_together_is_told_in_one_frame_and_before_its_answer() {
-        let outbox = Arc::new(Outbox::default());
-        let mut stream = OutboxStream(Arc::clone(&outbox));
-        for id in 1..=3 {
-            assert!(outbox.expect(id));
-            outbox.taken(id);
-        }
-        outbox.respond(1, outcome(5));
-        outbox.taken(4);
-        let frames = drain(&mut stream);
-        assert_eq!(frames, [(1, 3, false), (1, 5, true), (4, 1, false)]);
-    }
-
-    #[test]
-    fn an_answer_nobody_waits_for_is_dropped_and_a_full_queue_stops_the_reader() {
-        let outbox = Arc::new(Outbox::default());
-        let mut stream = OutboxStream(Arc::clone(&outbox));
-        assert!(outbox.expect(1) && !outbox.expect(1));
-        assert!(outbox.cancel(1) && !outbox.cancel(1));
-        outbox.respond(1, outcome(9));
-        assert_eq!(drain(&mut stream), []);
-        assert!(outbox.expect(2));
-        outbox.respond(2, outcome(BYTES_MAX));
-        assert!(outbox.room().now_or_never().is_none());
-        drain(&mut stream);
-        assert!(outbox.room().now_or_never().is_some());
-        drop(stream);
-        outbox.say(Frame::Load(pb::Load::default()));
-        assert!(outbox.state().small.is_empty());
-    }
-}
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -112,8 +112,11 @@ impl Sandbox {
             Ending::Posted(Posted::Error(payload)) => {
                 (payload, EndStatus::Success, Ended::FunctionError)
             }
-            Ending::Posted(Posted::TooLarge) => {
-                let fault = Fault::ResponseTooLarge;
+            Ending::Posted(Posted::Streamed(_)) => {
+                (Bytes::new(), EndStatus::Success, Ended::Success)
+            }
+            Ending::Posted(Posted::TooLarge(limit)) => {
+                let fault = Fault::ResponseTooLarge(limit);
                 (fault.document(id), fault.end_status(), Ended::FunctionError)
             }
             Ending::Fault(fault) => {

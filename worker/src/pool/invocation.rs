@@ -10,6 +10,7 @@ use hearth_proto::internal::v1::refused::Reason;
 use tracing::Span;
 
 use crate::invoke::outbox::{Outbox, Outcome, Received};
+use crate::invoke::parts::{Parts, Window};
 use crate::pool::gates::HeldPermit;
 
 /// An accepted invocation. It holds its permit until it is answered.
@@ -44,6 +45,20 @@ pub(crate) struct Reply {
     pub(crate) id: u64,
     /// Counts this one and its likes.
     pub(crate) received: Received,
+    /// Where the caller takes the answer in parts.
+    pub(crate) window: Option<Arc<Window>>,
+}
+
+impl Reply {
+    /// Where the parts of a streamed answer go, if the caller takes such.
+    pub(crate) fn parts(&self) -> Option<Parts> {
+        let window = Arc::clone(self.window.as_ref()?);
+        Some(Parts {
+            outbox: Arc::clone(&self.outbox),
+            id: self.id,
+            window,
+        })
+    }
 }
 
 impl Invocation {

@@ -16,8 +16,10 @@ use hearth_core::sandbox::{Event, Outcome as Step, SandboxId, State};
 use hearth_node::clock::SharedClock;
 use hearth_proto::internal::v1::refused::Reason;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Span, warn};
 
+use crate::invoke::parts::Parts;
 use crate::logs::SandboxLog;
 use crate::metrics::{Ended, WorkerMetrics, seconds};
 use crate::pool::invocation::Invocation;
@@ -61,10 +63,12 @@ pub(crate) enum Refusal {
 pub(crate) enum Posted {
     /// To `/response`.
     Response(Bytes),
+    /// To `/response`, so many bytes that were passed on as they came.
+    Streamed(usize),
     /// To `/error`; the payload is the function's error document.
     Error(Bytes),
-    /// To `/response`, too large.
-    TooLarge,
+    /// To `/response`, more than so many bytes.
+    TooLarge(usize),
 }
 
 /// One sandbox.
@@ -107,6 +111,8 @@ pub(super) struct Life {
     start_slot: Option<OwnedSemaphorePermit>,
     /// Most sandboxes have none.
     ext: Option<Box<Attached>>,
+    /// Of the last response that came in streaming mode.
+    stream: Option<CancellationToken>,
     /// Lasts as long as the init phase; nothing enters it.
     init_span: Span,
 }
@@ -170,6 +176,7 @@ impl Sandbox {
             memory: Some(memory),
             start_slot: None,
             ext: None,
+            stream: None,
             init_span: Span::none(),
         };
         metrics.sandboxes.inc();
@@ -350,13 +357,37 @@ impl Sandbox {
         }
     }
 
+    /// The response of the invocation in hand begins to come in streaming mode. It is over when the guard is dropped.
+    /// With it, where its parts go, if the caller takes them.
+    pub(crate) fn begin_stream(
+        &self,
+        request_id: &str,
+    ) -> Result<(DropGuard, Option<Parts>), Refusal> {
+        let mut life = self.life();
+        let parts = match &life.current {
+            Some(current) if current.invocation.request_id == request_id => {
+                current.invocation.reply.parts()
+            }
+            _ => return Err(Refusal::InvalidRequestId),
+        };
+        let stream = CancellationToken::new();
+        life.stream = Some(stream.clone());
+        Ok((stream.drop_guard(), parts))
+    }
+
+    /// Falls when the response that is being streamed is over. AWS's client for Node.js asks for the next event once it
+    /// has written the last of a response, which may not have been read by then.
+    pub(crate) fn stream(&self) -> Option<CancellationToken> {
+        self.life().stream.clone()
+    }
+
     /// `POST /invocation/{id}/response` or `/error`.
     pub(crate) fn on_posted(&self, request_id: &str, posted: Posted) -> Result<(), Refusal> {
         let now = self.clock.monotonic_us();
         let mut todo = Todo::default();
         let mut life = self.life();
         let event = match posted {
-            Posted::Response(_) | Posted::TooLarge => Event::Response,
+            Posted::Response(_) | Posted::Streamed(_) | Posted::TooLarge(_) => Event::Response,
             Posted::Error(_) => Event::Error,
         };
         let is_current = |current: &mut Current| current.invocation.request_id == request_id;

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use hearth_core::extensions::Failure;
-use hearth_core::limits::SYNC_RESPONSE_MAX_BYTES;
 use hearth_core::report::{EndStatus, timeout_message};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -32,8 +31,8 @@ pub(crate) enum Fault {
     InvalidWorkingDir(String),
     /// The init phase took longer than it may; the invocation runs it again.
     InitTimedOut,
-    /// The response is too large.
-    ResponseTooLarge,
+    /// The response is larger than so many bytes.
+    ResponseTooLarge(usize),
     /// The worker is going down.
     Stopped,
     /// An extension failed.
@@ -63,7 +62,7 @@ impl Fault {
             Self::InvalidEntrypoint(_) => "Runtime.InvalidEntrypoint",
             Self::InvalidWorkingDir(_) => "Runtime.InvalidWorkingDir",
             Self::InitTimedOut => "Sandbox.Timedout",
-            Self::ResponseTooLarge => "Function.ResponseSizeTooLarge",
+            Self::ResponseTooLarge(_) => "Function.ResponseSizeTooLarge",
             Self::Stopped => "Sandbox.Failure",
             Self::Extension { failure, .. } => failure.error_type(),
         }
@@ -74,7 +73,7 @@ impl Fault {
         match self {
             Self::InitTimedOut => EndStatus::Timeout,
             // The function ran to its end; AWS's REPORT of it is that of a success.
-            Self::ResponseTooLarge => EndStatus::Success,
+            Self::ResponseTooLarge(_) => EndStatus::Success,
             _ => EndStatus::Error(self.error_type().to_owned()),
         }
     }
@@ -88,11 +87,11 @@ impl Fault {
             | Self::InvalidWorkingDir(text)
             | Self::Extension { text, .. } => (self.error_type(), text.clone()),
             Self::InitTimedOut => (self.error_type(), "Init timed out".to_owned()),
-            Self::ResponseTooLarge => {
+            Self::ResponseTooLarge(limit) => {
                 return document(
                     self.error_type(),
                     format!(
-                        "Response payload size exceeded maximum allowed payload size ({SYNC_RESPONSE_MAX_BYTES} bytes)."
+                        "Response payload size exceeded maximum allowed payload size ({limit} bytes)."
                     ),
                 );
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use hearth_core::limits::SYNC_RESPONSE_MAX_BYTES;
+use hearth_core::limits::{STREAMED_RESPONSE_MAX_BYTES, SYNC_RESPONSE_MAX_BYTES};
 use hearth_node::random::SharedRandom;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tracing::debug;
 
+use crate::invoke::parts::Parts;
 use crate::pool::sandbox::{Delivery, Posted, Refusal, Sandbox, WeakSandbox};
 use crate::runtime_api::extensions;
 use crate::runtime_api::fault::{self, Fault};
@@ -36,6 +37,8 @@ const INVOKED_ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-
 const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
+const ERROR_BODY: HeaderName = HeaderName::from_static("lambda-runtime-function-error-body");
+const RESPONSE_MODE: HeaderName = HeaderName::from_static("lambda-runtime-function-response-mode");
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -90,12 +93,19 @@ async fn answer(
 
 /// "Runtime sends this HTTP request when it's ready to receive and process an event."
 async fn next(sandbox: &WeakSandbox) -> Answer {
-    let Some(waiting) = sandbox.upgrade().map(|sandbox| sandbox.on_next()) else {
-        return gone();
-    };
-    let receiver = match waiting {
-        Ok(receiver) => receiver,
-        Err(refusal) => return refused(refusal),
+    let ask = || sandbox.upgrade().map(|s| (s.on_next(), s.stream()));
+    let receiver = match ask() {
+        Some((Ok(receiver), _)) => receiver,
+        Some((Err(Refusal::InvalidState), Some(stream))) => {
+            stream.cancelled().await;
+            match ask() {
+                Some((Ok(receiver), _)) => receiver,
+                Some((Err(refusal), _)) => return refused(refusal),
+                None => return gone(),
+            }
+        }
+        Some((Err(refusal), None | Some(_))) => return refused(refusal),
+        None => return gone(),
     };
     // The sandbox is not held meanwhile: an idle one may be dropped.
     match receiver.await {
@@ -189,29 +199,91 @@ fn limit_for(sandbox: &WeakSandbox, id: &str) -> usize {
     }
 }
 
-/// The response, also one sent in streaming mode (`Lambda-Runtime-Function-Response-Mode: streaming`), whose error
-/// comes in the trailers after a part of the response.
+/// The response, also one sent in streaming mode, which is collected for a caller that takes it whole.
 async fn response(sandbox: &WeakSandbox, id: &str, headers: &HeaderMap, body: Incoming) -> Answer {
+    if headers.get(&RESPONSE_MODE).map(HeaderValue::as_bytes) == Some(b"streaming") {
+        let Some(begun) = sandbox.upgrade().map(|sandbox| sandbox.begin_stream(id)) else {
+            return gone();
+        };
+        // Boxed: few responses are streamed, and its state would make that of all larger.
+        return match begun {
+            Ok((_guard, Some(parts))) => {
+                Box::pin(streamed(sandbox, id, headers, body, parts)).await
+            }
+            Ok((_guard, None)) => Box::pin(whole(sandbox, id, headers, body)).await,
+            Err(refusal) => refused(refusal),
+        };
+    }
+    whole(sandbox, id, headers, body).await
+}
+
+async fn whole(sandbox: &WeakSandbox, id: &str, headers: &HeaderMap, body: Incoming) -> Answer {
     let posted = match read(body, limit_for(sandbox, id)).await {
         Read::Whole(_, Some(trailers)) if trailers.contains_key(&ERROR_TYPE) => {
-            let error_type = header(&trailers, &ERROR_TYPE);
-            Posted::Error(fault::document(
-                &error_type,
-                "The response stream ended with an error".into(),
-            ))
+            Posted::Error(trailing_error(&trailers))
         }
         Read::Whole(payload, _) if !headers.contains_key(&ERROR_TYPE) => Posted::Response(payload),
         Read::Whole(payload, _) => Posted::Error(payload),
-        Read::TooLarge => Posted::TooLarge,
+        Read::TooLarge => Posted::TooLarge(SYNC_RESPONSE_MAX_BYTES),
         Read::Broken => return truncated(),
     };
     post(sandbox, id, posted).await
 }
 
+/// "Streaming is enabled by setting the Lambda-Runtime-Function-Response-Mode HTTP header to streaming"; an error that
+/// comes after a part of the response is in the trailers.
+async fn streamed(
+    sandbox: &WeakSandbox,
+    id: &str,
+    headers: &HeaderMap,
+    mut body: Incoming,
+    parts: Parts,
+) -> Answer {
+    let mut content_type = header(headers, &CONTENT_TYPE);
+    let mut length = 0;
+    let mut trailers = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return truncated();
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                length += data.len();
+                if length > STREAMED_RESPONSE_MAX_BYTES {
+                    let posted = Posted::TooLarge(STREAMED_RESPONSE_MAX_BYTES);
+                    return post(sandbox, id, posted).await;
+                }
+                parts.send(data, &content_type).await;
+                content_type.clear();
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    let posted = match trailers {
+        Some(trailers) if trailers.contains_key(&ERROR_TYPE) => {
+            Posted::Error(trailing_error(&trailers))
+        }
+        _ => Posted::Streamed(length),
+    };
+    post(sandbox, id, posted).await
+}
+
+/// The error document after a streamed response: "base64-encoded" in the trailers.
+fn trailing_error(trailers: &HeaderMap) -> Bytes {
+    let body = STANDARD.decode(header(trailers, &ERROR_BODY));
+    match body {
+        Ok(body) if !body.is_empty() => body.into(),
+        _ => fault::document(
+            &header(trailers, &ERROR_TYPE),
+            "The response stream ended with an error".into(),
+        ),
+    }
+}
+
 async fn invocation_error(sandbox: &WeakSandbox, id: &str, body: Incoming) -> Answer {
     match read(body, limit_for(sandbox, id)).await {
         Read::Whole(payload, _) => post(sandbox, id, Posted::Error(payload)).await,
-        Read::TooLarge => post(sandbox, id, Posted::TooLarge).await,
+        Read::TooLarge => post(sandbox, id, Posted::TooLarge(SYNC_RESPONSE_MAX_BYTES)).await,
         Read::Broken => truncated(),
     }
 }
@@ -226,15 +298,18 @@ async fn post(sandbox: &WeakSandbox, id: &str, posted: Posted) -> Answer {
         Ok(_) => {}
         Err(refusal) => return refused(refusal),
     }
-    let too_large = matches!(posted, Posted::TooLarge);
-    match sandbox.on_posted(id, posted) {
-        Ok(()) if too_large => document(
+    let limit = match posted {
+        Posted::TooLarge(limit) => Some(limit),
+        _ => None,
+    };
+    match (sandbox.on_posted(id, posted), limit) {
+        (Ok(()), Some(limit)) => document(
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLarge",
-            format!("Exceeded maximum allowed payload size ({SYNC_RESPONSE_MAX_BYTES} bytes)."),
+            format!("Exceeded maximum allowed payload size ({limit} bytes)."),
         ),
-        Ok(()) => accepted(),
-        Err(refusal) => refused(refusal),
+        (Ok(()), None) => accepted(),
+        (Err(refusal), _) => refused(refusal),
     }
 }
 

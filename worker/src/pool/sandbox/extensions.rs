@@ -306,7 +306,8 @@ impl Sandbox {
             runtime_done_us: None,
             produced_bytes: match &posted {
                 Posted::Response(payload) | Posted::Error(payload) => payload.len() as u64,
-                Posted::TooLarge => 0,
+                Posted::Streamed(bytes) => *bytes as u64,
+                Posted::TooLarge(_) => 0,
             },
             status: EndStatus::Success,
             held: None,

@@ -1,0 +1,138 @@
+//! The parts of a streamed response on their way from a worker's stream to the client. A client that reads slowly holds
+//! back its own function: the worker may send as much again as was passed on.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::AcqRel;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hearth_proto::internal::v1::{Credit, gateway_frame::Frame};
+use tokio::sync::mpsc;
+
+use super::outbox::Outbox;
+
+/// Bytes of one response that may be between the function and the client. Ours: some frames, so that neither waits for
+/// the other on a network of data centres.
+pub(crate) const WINDOW_BYTES: u32 = 1 << 20;
+
+/// A part of a response.
+#[derive(Debug)]
+struct Part {
+    payload: Bytes,
+    /// Who sent it, and the invocation's number there.
+    outbox: Arc<Outbox>,
+    id: u64,
+}
+
+/// Where the parts of one response go.
+#[derive(Clone, Debug)]
+pub(crate) struct Sink {
+    parts: mpsc::UnboundedSender<Part>,
+    held: Arc<AtomicUsize>,
+}
+
+/// Where they come out.
+#[derive(Debug)]
+pub(crate) struct Source {
+    parts: mpsc::UnboundedReceiver<Part>,
+    held: Arc<AtomicUsize>,
+    /// Bytes that were passed on and the worker was not told of.
+    owed: u32,
+}
+
+/// A way for the parts of one response; it holds a window at most.
+pub(crate) fn channel() -> (Sink, Source) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let held = Arc::new(AtomicUsize::new(0));
+    let sink = Sink {
+        parts: sender,
+        held: Arc::clone(&held),
+    };
+    let source = Source {
+        parts: receiver,
+        held,
+        owed: 0,
+    };
+    (sink, source)
+}
+
+impl Sink {
+    /// A part came. False when the worker sent more than it may.
+    pub(super) fn push(&self, payload: Bytes, outbox: &Arc<Outbox>, id: u64) -> bool {
+        let length = payload.len();
+        if self.held.fetch_add(length, AcqRel) + length > WINDOW_BYTES as usize {
+            return false;
+        }
+        // A client that is gone needs no more.
+        let _ = self.parts.send(Part {
+            payload,
+            outbox: Arc::clone(outbox),
+            id,
+        });
+        true
+    }
+}
+
+impl Source {
+    /// The next part. Nothing more is to be had for now, or ever: pending.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        match self.parts.poll_recv(cx) {
+            Poll::Ready(Some(part)) => {
+                self.passed_on(&part);
+                Poll::Ready(part.payload)
+            }
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn passed_on(&mut self, part: &Part) {
+        let length = part.payload.len();
+        self.held.fetch_sub(length, AcqRel);
+        self.owed += u32::try_from(length).unwrap_or(u32::MAX);
+        if self.owed < WINDOW_BYTES / 2 {
+            return;
+        }
+        let credit = Credit {
+            id: part.id,
+            bytes: self.owed,
+        };
+        // What a worker does not take now it is told with the next part.
+        if part.outbox.push(Frame::Credit(credit)).is_ok() {
+            self.owed = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use futures::{FutureExt as _, StreamExt as _};
+    use hearth_proto::internal::v1::GatewayHello;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_is_told_what_was_passed_on_and_may_not_send_more_than_the_window() {
+        let outbox = Arc::new(Outbox::default());
+        let mut frames = outbox.open(Frame::Hello(GatewayHello::default()));
+        frames.next().now_or_never();
+        let (sink, mut source) = channel();
+        let half = WINDOW_BYTES as usize / 2;
+        let mut context = Context::from_waker(Waker::noop());
+        let part = Bytes::from(vec![7; half]);
+        assert!(sink.push(part.slice(1..), &outbox, 3));
+        assert!(sink.push(part.clone(), &outbox, 3));
+        assert!(source.poll_next(&mut context).is_ready());
+        assert!(frames.next().now_or_never().is_none(), "too little to tell");
+        assert!(source.poll_next(&mut context).is_ready());
+        assert!(source.poll_next(&mut context).is_pending());
+        let told = frames.next().now_or_never().unwrap().unwrap().frame;
+        let bytes = WINDOW_BYTES - 1;
+        assert_eq!(told, Some(Frame::Credit(Credit { id: 3, bytes })));
+        assert!(sink.push(part.clone(), &outbox, 3));
+        assert!(sink.push(part.clone(), &outbox, 3));
+        assert!(!sink.push(part.slice(..1), &outbox, 3));
+    }
+}
