@@ -1,14 +1,13 @@
 //! The parts of a streamed response on their way from a worker's stream to the client. A client that reads slowly holds
 //! back its own function: the worker may send as much again as was passed on.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::AcqRel;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures::task::AtomicWaker;
 use hearth_proto::internal::v1::{Credit, gateway_frame::Frame};
-use tokio::sync::mpsc;
 
 use super::outbox::Outbox;
 
@@ -25,51 +24,59 @@ struct Part {
     id: u64,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    parts: VecDeque<Part>,
+    /// Bytes in them; a window at most.
+    held: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    waker: AtomicWaker,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Where the parts of one response go.
 #[derive(Clone, Debug)]
-pub(crate) struct Sink {
-    parts: mpsc::UnboundedSender<Part>,
-    held: Arc<AtomicUsize>,
-}
+pub(crate) struct Sink(Arc<Shared>);
 
 /// Where they come out.
 #[derive(Debug)]
 pub(crate) struct Source {
-    parts: mpsc::UnboundedReceiver<Part>,
-    held: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     /// Bytes that were passed on and the worker was not told of.
     owed: u32,
 }
 
 /// A way for the parts of one response; it holds a window at most.
 pub(crate) fn channel() -> (Sink, Source) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let held = Arc::new(AtomicUsize::new(0));
-    let sink = Sink {
-        parts: sender,
-        held: Arc::clone(&held),
-    };
-    let source = Source {
-        parts: receiver,
-        held,
-        owed: 0,
-    };
-    (sink, source)
+    let shared = Arc::new(Shared::default());
+    let sink = Sink(Arc::clone(&shared));
+    (sink, Source { shared, owed: 0 })
 }
 
 impl Sink {
     /// A part came. False when the worker sent more than it may.
     pub(super) fn push(&self, payload: Bytes, outbox: &Arc<Outbox>, id: u64) -> bool {
-        let length = payload.len();
-        if self.held.fetch_add(length, AcqRel) + length > WINDOW_BYTES as usize {
-            return false;
+        let mut state = self.0.state();
+        if payload.is_empty() || state.held + payload.len() > WINDOW_BYTES as usize {
+            return payload.is_empty();
         }
-        // A client that is gone needs no more.
-        let _ = self.parts.send(Part {
+        state.held += payload.len();
+        state.parts.push_back(Part {
             payload,
             outbox: Arc::clone(outbox),
             id,
         });
+        drop(state);
+        self.0.waker.wake();
         true
     }
 }
@@ -77,19 +84,19 @@ impl Sink {
 impl Source {
     /// The next part. Nothing more is to be had for now, or ever: pending.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        match self.parts.poll_recv(cx) {
-            Poll::Ready(Some(part)) => {
-                self.passed_on(&part);
-                Poll::Ready(part.payload)
-            }
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
-        }
+        self.shared.waker.register(cx.waker());
+        let mut state = self.shared.state();
+        let Some(part) = state.parts.pop_front() else {
+            return Poll::Pending;
+        };
+        state.held -= part.payload.len();
+        drop(state);
+        self.passed_on(&part);
+        Poll::Ready(part.payload)
     }
 
     fn passed_on(&mut self, part: &Part) {
-        let length = part.payload.len();
-        self.held.fetch_sub(length, AcqRel);
-        self.owed += u32::try_from(length).unwrap_or(u32::MAX);
+        self.owed += u32::try_from(part.payload.len()).unwrap_or(u32::MAX);
         if self.owed < WINDOW_BYTES / 2 {
             return;
         }

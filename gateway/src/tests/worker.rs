@@ -237,7 +237,7 @@ async fn run(worker: Arc<FakeWorker>, out: Sender, mut frames: Streaming<pb::Gat
     while let Some(Ok(frame)) = frames.next().await {
         let _ = frozen.wait_for(|frozen| !frozen).await;
         let whole = match frame.frame.unwrap() {
-            In::Hello(_) | In::PulseAnswer(_) => None,
+            In::Hello(_) | In::PulseAnswer(_) | In::Credit(_) => None,
             In::Invoke(mut invoke) => {
                 let first = std::mem::take(&mut invoke.payload);
                 note_piece(&worker, first.len());
