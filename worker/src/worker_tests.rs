@@ -254,6 +254,7 @@ impl Fixture {
                 Hear::Load(_)
                 | Hear::StartRefused(_)
                 | Hear::Taken(_)
+                | Hear::Part(_)
                 | Hear::Pulse(_)
                 | Hear::Closing(_) => {}
             }

@@ -204,7 +204,7 @@ mod tests {
                 r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: r Error: Runtime exited with error: signal: segmentation fault"}"#,
             ),
             (
-                Fault::ResponseTooLarge,
+                Fault::ResponseTooLarge(6_291_556),
                 r#"{"errorType":"Function.ResponseSizeTooLarge","errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes)."}"#,
             ),
         ] {
