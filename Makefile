@@ -20,12 +20,13 @@ SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-e2e test-runtimes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check check-sim fix bench bench-control bench-overload bench-functions chaos setup runtimes
+.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check check-sim fix bench bench-control bench-overload bench-functions chaos setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
 	@echo "make test    every test: Rust, seeds of the simulation, then real clusters driven by real clients (root)"
 	@echo "make test-runtimes   one function on every runtime there is a recipe of (installs them first)"
+	@echo "make test-v2  the native driver under control groups of version 2 alone, in an emulated machine (root)"
 	@echo "make test-faults  nodes killed, stopped, drained and restarted under load; make chaos: in network namespaces"
 	@echo "make sim     SEEDS=200 [FROM=1]: a whole cluster in simulation, one process a seed; sim-one SEED=n repeats one"
 	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
@@ -51,6 +52,14 @@ test: test-rust test-sim test-e2e
 test-rust: runtimes
 	scripts/setup runc runsc
 	cargo test --locked --workspace $(CARGO_PROFILE)
+
+# Control groups of version 2 alone, whatever this host has: a Debian kernel in an emulated machine, minutes.
+V2_SECONDS ?= 1200
+test-v2: setup
+	scripts/setup qemu-system-x86 busybox-static kmod cpio
+	programs=$$(cargo test --locked --package hearth-worker --test sandbox_native --test sandbox_lifecycle --no-run 2>&1 | tee /dev/stderr \
+	  | sed -n 's/^ *Executable .*(\(.*\))$$/\1/p'); \
+	scripts/v2/run $(V2_SECONDS) scripts/v2/tests $$(realpath $$programs)
 
 # Kills, stops and restarts under load take minutes and measure times: apart from what every change must pass.
 FAULTS = failover operators quotas rolling slow_workers

@@ -12,6 +12,13 @@ use tokio::io::AsyncReadExt;
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
+/// Major and minor version of the running kernel.
+pub(crate) fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel says");
+    let mut numbers = release.split('.').map_while(|part| part.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Without root there is no native driver to test.
 pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use super::{
     CPU_PERIOD_US, Entrance, Group, Hierarchy, INIT_SHARES, Limits, StatNames, cpu_quota_us,
-    cpu_shares, groups_in, peak_without_cache, place_of, read_field, read_number, remove_directory,
-    sweep_group, write,
+    cpu_shares, groups_in, peak_without_cache, place_of, read_field, read_number, read_words,
+    remove_directory, sweep_group, write,
 };
 
 /// The worker's directory in the unified hierarchy.
@@ -25,10 +25,10 @@ impl Hierarchy2 {
         fs::create_dir_all(&base)?;
         // A controller must be handed down on every level above the groups.
         let mut level = root.to_owned();
-        write(&level, "cgroup.subtree_control", "+memory +pids +cpu")?;
+        hand_down_from_root(root)?;
         for part in below {
             level.push(part);
-            write(&level, "cgroup.subtree_control", "+memory +pids +cpu")?;
+            write(&level, "cgroup.subtree_control", CONTROLLERS)?;
         }
         Ok(Self { base })
     }
@@ -48,6 +48,38 @@ impl Hierarchy2 {
             freezer: OnceLock::new(),
         })
     }
+}
+
+/// What is handed down.
+const CONTROLLERS: &str = "+memory +pids +cpu";
+
+/// Where the processes of a container go that has a cgroup namespace of its own.
+const OWN_PROCESSES: &str = "hearth.own";
+
+/// Processes that start while others are moved may make another round necessary.
+const MOVE_ROUNDS: usize = 16;
+
+/// A root that is none but looks so, in a container with a cgroup namespace of its own, hands nothing down while processes
+/// are in it (cgroups(7), "no internal processes"): these, ours among them, move into a group beside the sandboxes'.
+fn hand_down_from_root(root: &Path) -> io::Result<()> {
+    let hand_down = || write(root, "cgroup.subtree_control", CONTROLLERS);
+    let mut handed = hand_down();
+    for _ in 0..MOVE_ROUNDS {
+        if !matches!(&handed, Err(error) if error.kind() == io::ErrorKind::ResourceBusy) {
+            break;
+        }
+        let own = root.join(OWN_PROCESSES);
+        match fs::create_dir(&own) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        for pid in read_words(&root.join("cgroup.procs")) {
+            // One that is gone, or is of another pid namespace, is seen by the next attempt.
+            let _ = write(&own, "cgroup.procs", &pid);
+        }
+        handed = hand_down();
+    }
+    handed
 }
 
 impl Hierarchy for Hierarchy2 {
@@ -146,7 +178,9 @@ impl Group for Group2 {
     }
 
     fn memory_peak_bytes(&self) -> Option<u64> {
-        let peak = read_number(&self.path.join("memory.peak"))?;
+        // Before Linux 5.19 there is what is used now alone.
+        let peak = read_number(&self.path.join("memory.peak"))
+            .or_else(|| read_number(&self.path.join("memory.current")))?;
         if self.was_out_of_memory() {
             return Some(peak);
         }
@@ -226,6 +260,8 @@ mod tests {
             "oom 1\noom_kill 1\noom_group_kill 0\n",
         )
         .unwrap();
+        fs::write(path.join("memory.current"), "2048\n").unwrap();
+        assert_eq!(group.memory_peak_bytes(), Some(2048), "an old kernel");
         fs::write(path.join("memory.peak"), "4096\n").unwrap();
         assert!(group.was_out_of_memory());
         assert_eq!(group.memory_peak_bytes(), Some(4096));
