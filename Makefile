@@ -20,13 +20,14 @@ SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check check-sim fix bench bench-control bench-overload bench-functions chaos setup runtimes
+.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-extremes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check check-sim fix bench bench-control bench-overload bench-functions chaos setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
 	@echo "make test    every test: Rust, seeds of the simulation, then real clusters driven by real clients (root)"
 	@echo "make test-runtimes   one function on every runtime there is a recipe of (installs them first)"
 	@echo "make test-v2  the native driver under control groups of version 2 alone, in an emulated machine (root)"
+	@echo "make test-extremes  functions of 15 minutes, 10 GB of memory, 10 GB of disk (16 minutes, root)"
 	@echo "make test-faults  nodes killed, stopped, drained and restarted under load; make chaos: in network namespaces"
 	@echo "make sim     SEEDS=200 [FROM=1]: a whole cluster in simulation, one process a seed; sim-one SEED=n repeats one"
 	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
@@ -63,6 +64,8 @@ test-v2: setup
 
 # Kills, stops and restarts under load take minutes and measure times: apart from what every change must pass.
 FAULTS = failover operators quotas rolling slow_workers
+# 16 minutes, 13 GB of memory and 14 GB of disk.
+EXTREMES = extremes
 
 # Packages of clients that only some runtimes need, the packs, the functions that are compiled.
 define install_runtimes
@@ -84,7 +87,10 @@ test-e2e: runtimes
 	scripts/setup $(IMAGE_TOOLS)
 	scripts/build-examples
 	$(call install_runtimes,$(TESTED))
-	HEARTH_TEST_RUNTIMES="$(TESTED)" $(PYTEST) tests/e2e $(FAULTS:%=--ignore=tests/e2e/test_%.py)
+	HEARTH_TEST_RUNTIMES="$(TESTED)" $(PYTEST) tests/e2e $(patsubst %,--ignore=tests/e2e/test_%.py,$(FAULTS) $(EXTREMES))
+
+test-extremes: runtimes
+	$(PYTEST) -s $(EXTREMES:%=tests/e2e/test_%.py)
 
 test-faults: runtimes
 	scripts/build-examples

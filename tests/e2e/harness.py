@@ -107,7 +107,7 @@ class Cluster:
             aws_access_key_id=info["access_key_id"],
             aws_secret_access_key=info["secret_access_key"],
             config=botocore.config.Config(
-                retries={"max_attempts": retries}, read_timeout=60, connect_timeout=5, **config
+                **{"retries": {"max_attempts": retries}, "read_timeout": 60, "connect_timeout": 5, **config}
             ),
         )
 
