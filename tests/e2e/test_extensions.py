@@ -15,8 +15,9 @@ APP = """
 import json, os, socket, time, urllib.request
 def handler(event, context):
     event = event or {}
-    if event.get("print"):
-        print(event["print"])
+    for _ in range(event.get("times", 1)):
+        if event.get("print"):
+            print(event["print"])
     if event.get("exit"):
         os._exit(event["exit"])
     time.sleep(event.get("sleep", 0))
@@ -94,15 +95,15 @@ while True:
     status, headers, event = call("GET", BASE + "event/next", Lambda_Extension_Identifier=ID)
     said(status=status, event=event, event_id=headers.get("Lambda-Extension-Event-Identifier"))
     if event["eventType"] == "SHUTDOWN":
-        if MODE == "telemetry":
-            time.sleep(0.3)
+        if MODE in ("telemetry", "tcp"):
+            time.sleep({"telemetry": 0.3, "tcp": 0.8}[MODE])
         if MODE == "deaf":
             while True:
                 time.sleep(0.1)
                 print("EXT", json.dumps({"by": NAME, "alive": time.time() * 1000}), flush=True)
         sys.exit(0)
-    if MODE == "post":
-        time.sleep(0.7)
+    if MODE.startswith("post"):
+        time.sleep(float(MODE[5:] or 0.7))
         said(done=event["requestId"])
     if MODE == "never":
         time.sleep(60)
@@ -245,6 +246,32 @@ def test_an_answer_comes_before_post_processing_ends(cluster, client, name):
     done = [one for one in printed(cluster, name) if one.get("done") == answer["id"]][0]
     invoked = [one for one in printed(cluster, name) if one.get("event", {}).get("requestId") == answer["id"]][0]
     assert done["at"] - invoked["at"] >= 690 and answered < done["at"], (time_before, answered, done)
+
+
+def test_an_environment_counts_until_its_extensions_are_done(cluster, client, name):
+    """With a reserved concurrency of one, extensions at work after the answer keep the next invocation out."""
+    deploy(client, name, "post 4")
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+
+    def when_there_is_a_permit():
+        try:
+            return invoke(client, name)
+        except client.exceptions.TooManyRequestsException:
+            # Gateways learn a moment later that it is back.
+            return None
+
+    for _ in range(2):
+        _, answer = until(when_there_is_a_permit, "a permit", timeout=5)
+        answered = time.time() * 1000
+        with pytest.raises(client.exceptions.TooManyRequestsException) as refused:
+            client.invoke(FunctionName=name)
+        assert refused.value.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+        done = end_of(cluster, name, lambda one: one.get("done") == answer["id"])
+        assert done["at"] - answered > 1_000, "the answer does not wait"
+        until(lambda: any(f"REPORT RequestId: {answer['id']}" in line for line in lines(cluster, name)), "the end")
+    # A sandbox that was made for an invocation to come has none at the same time.
+    told = [(one["at"], "event" in one) for one in printed(cluster, name) if "done" in one or one.get("event", {}).get("requestId")]
+    assert [is_begin for _, is_begin in sorted(told)] == [True, False] * 2, told
 
 
 def test_errors_of_calls_have_the_statuses_and_types_of_aws(cluster, client, name):

@@ -110,6 +110,25 @@ impl Extension {
     }
 }
 
+/// When the permit of an invocation is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PermitBack {
+    /// With the runtime's answer.
+    WithAnswer,
+    /// When the runtime and every extension wait for the next event, or never will.
+    WhenReady,
+}
+
+/// AWS counts an environment as in use until the runtime and all extensions have signalled completion by asking for
+/// their next event. Where the runtime is alone its answer is as good: the next invocation waits in the same sandbox for
+/// that request, so that no more than the limit are at work.
+pub fn permit_back(extensions: Option<&Extensions>) -> PermitBack {
+    match extensions {
+        None => PermitBack::WithAnswer,
+        Some(_) => PermitBack::WhenReady,
+    }
+}
+
 /// Why a request of an extension is refused, with 403 and AWS's type and text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

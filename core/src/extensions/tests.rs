@@ -173,3 +173,10 @@ fn a_second_next_is_refused_while_the_first_waits() {
         "State transition from Ready to Ready failed for extension id-a. Error: State transition is not allowed"
     );
 }
+
+#[test]
+fn a_permit_is_kept_while_extensions_may_be_at_work() {
+    assert_eq!(permit_back(None), PermitBack::WithAnswer);
+    let some = names(&["a"]);
+    assert_eq!(permit_back(Some(&some)), PermitBack::WhenReady);
+}

@@ -219,7 +219,7 @@ impl Reader {
             client_context: invoke.client_context,
             payload,
             log_tail: invoke.log_tail,
-            permit,
+            permit: Some(permit),
             reply: Reply {
                 outbox: Arc::clone(&self.outbox),
                 id: invoke.id,

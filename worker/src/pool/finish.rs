@@ -90,6 +90,8 @@ impl Sandbox {
         };
         self.push_lines(lines, now);
         let log_tail = self.log.take_tail();
+        // First, so that whoever hears the answer finds the permit free.
+        drop(post.permit);
         if let Some((current, posted)) = post.held {
             let resolved = self.resolve(&post.request_id, Ending::Posted(posted));
             self.answer(current.invocation, resolved, duration_us, log_tail);

@@ -13,7 +13,7 @@ use crate::invoke::outbox::{Outbox, Outcome, Received};
 use crate::invoke::parts::{Parts, Window};
 use crate::pool::gates::HeldPermit;
 
-/// An accepted invocation. It holds its permit until it is answered.
+/// An accepted invocation. It holds its permit until it is answered, or its sandbox keeps it for longer.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     /// Lasts as long as this; nothing enters it.
@@ -32,8 +32,8 @@ pub(crate) struct Invocation {
     pub(crate) payload: Bytes,
     /// Whether the caller wants the tail of the log.
     pub(crate) log_tail: bool,
-    /// Given back when this is dropped.
-    pub(crate) permit: HeldPermit,
+    /// Given back when this is dropped; none once the sandbox has it.
+    pub(crate) permit: Option<HeldPermit>,
     /// Who waits.
     pub(crate) reply: Reply,
 }

@@ -2,7 +2,7 @@
 //! wait. How the sandbox ends is in [`super::shutdown`]; the HTTP side in [`crate::runtime_api`].
 
 use hearth_core::extensions::shutdown::{Reason, Shutdown};
-use hearth_core::extensions::{Extensions, Failure, Refusal};
+use hearth_core::extensions::{Extensions, Failure, PermitBack, Refusal, permit_back};
 use hearth_core::report::{EndStatus, InitPhase};
 use hearth_core::sandbox::{Event, State};
 use hearth_core::telemetry::subscription::Subscription;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::{Current, Delivery, Ending, Fault, Life, Posted, Sandbox, Todo};
+use crate::pool::gates::HeldPermit;
 use crate::runtime_api::fault::{errno_text, signal_text};
 use crate::sandbox::driver::{ExitStatus, Process, ProcessEvent};
 use crate::telemetry::Hub;
@@ -45,6 +46,8 @@ pub(crate) struct Post {
     pub(crate) status: EndStatus,
     /// The answer, where the caller wants the log: that ends with the REPORT line, which comes last.
     pub(in crate::pool) held: Option<(Current, Posted)>,
+    /// What the invocation counts as, for as long as this is there.
+    pub(in crate::pool) permit: Option<HeldPermit>,
 }
 
 /// A request to register.
@@ -292,12 +295,16 @@ impl Sandbox {
     /// The runtime has answered; the invocation is over when its extensions are done.
     pub(super) fn on_answered(
         life: &mut Life,
-        current: Current,
+        mut current: Current,
         posted: Posted,
         now: u64,
         todo: &mut Todo,
     ) {
         let Some(ext) = &mut life.ext else { return };
+        let permit = match permit_back(Some(&ext.rules)) {
+            PermitBack::WithAnswer => None,
+            PermitBack::WhenReady => current.invocation.permit.take(),
+        };
         let mut post = Box::new(Post {
             request_id: current.invocation.request_id.clone(),
             trace_id: current.invocation.trace_id.clone(),
@@ -311,6 +318,7 @@ impl Sandbox {
             },
             status: EndStatus::Success,
             held: None,
+            permit,
         });
         if current.invocation.log_tail {
             post.held = Some((current, posted));
