@@ -89,6 +89,52 @@ if MODE == "telemetry":
         "schemaVersion": "2022-12-13", "types": ["platform", "function"],
         "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
         "destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:4243"}}), Lambda_Extension_Identifier=ID))
+if MODE == "tcp":
+    import socket
+    listener = socket.create_server(("sandbox.localdomain", 4244))
+    def take():
+        while True:
+            connection = listener.accept()[0]
+            for line in connection.makefile("rb"):
+                print("EVENT", line.decode().rstrip("\n"), flush=True)
+            connection.close()
+    threading.Thread(target=take, daemon=True).start()
+    said(subscribed=call("PUT", "/2022-07-01/telemetry", json.dumps({
+        "schemaVersion": "2022-12-13", "types": ["platform", "function"],
+        "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
+        "destination": {"protocol": "TCP", "port": 4244}}), Lambda_Extension_Identifier=ID))
+if MODE == "busy":
+    # Takes connections from its backlog 7 s after the first came, and nothing before.
+    import socket
+    listener = socket.create_server(("sandbox.localdomain", 4245))
+    def take():
+        late = False
+        while True:
+            connection = listener.accept()[0]
+            if not late:
+                time.sleep(7)
+                late = True
+            request, length = connection.makefile("rb"), 0
+            for line in request:
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+                if line == b"\r\n":
+                    break
+            try:
+                events = json.loads(request.read(length) or b"[]")
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            except (ValueError, OSError):
+                # Its sender has given up.
+                events = []
+            for event in events:
+                if event["type"] == "platform.logsDropped":
+                    print("EVENT", json.dumps(event), flush=True)
+            connection.close()
+    threading.Thread(target=take, daemon=True).start()
+    said(subscribed=call("PUT", "/2022-07-01/telemetry", json.dumps({
+        "schemaVersion": "2022-12-13", "types": ["platform", "function"],
+        "buffering": {"maxItems": 1000, "maxBytes": 262144, "timeoutMs": 25},
+        "destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:4245"}}), Lambda_Extension_Identifier=ID))
 if MODE == "slow-init":
     time.sleep(0.5)
 while True:
@@ -381,6 +427,32 @@ def test_telemetry_comes_as_aws_sends_it(cluster, client, name):
     assert [span["name"] for span in by["platform.report"]["spans"]] == ["extensionOverhead"]
     assert report()[1]["record"]["requestId"] == second["ResponseMetadata"]["RequestId"]
     assert "TELEMETRY\tName: one\tState: Subscribed\tTypes: [Platform, Function]" in lines(cluster, name)
+
+
+def test_telemetry_over_tcp_is_a_line_for_each_event(cluster, client, name):
+    deploy(client, name, "tcp")
+    _, first = invoke(client, name, {"print": "one \\ two"})
+    end_of(cluster, name, is_shutdown)
+    report = lambda: [e for e in printed(cluster, name, "EVENT") if e["type"] == "platform.report"]
+    until(report, "the report")
+    events = printed(cluster, name, "EVENT")
+    kinds = [event["type"] for event in events]
+    assert kinds[:9] == ["platform.initStart", "platform.telemetrySubscription", "platform.initRuntimeDone",
+                         "platform.extension", "platform.initReport", "platform.start", "function", "platform.runtimeDone",
+                         "platform.report"], kinds
+    assert events[6]["record"] == "one \\ two" and report()[0]["record"]["requestId"] == first["id"]
+
+
+def test_what_a_subscriber_does_not_take_is_counted_and_told(cluster, client, name):
+    """Its listener is silent for longer than a batch waits, while the function prints more than the queue holds."""
+    deploy(client, name, "busy", timeout=30)
+    invoke(client, name, {"print": "x" * 20, "times": 6_000, "sleep": 12})
+    dropped = until(lambda: printed(cluster, name, "EVENT"), "the word that events were lost")
+    first = dropped[0]["record"]
+    # One batch under way for too long, two that waited, and what found no room.
+    assert 2_000 <= first["droppedRecords"] <= 6_010 and first["droppedBytes"] > 50 * first["droppedRecords"], dropped
+    assert first["reason"]
+    assert sum(one["record"]["droppedRecords"] for one in dropped) < 6_010
 
 
 def test_an_internal_extension_sees_invocations_and_half_a_second_of_the_end(cluster, client, name):

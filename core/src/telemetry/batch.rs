@@ -52,6 +52,11 @@ impl Batcher {
         if is_full {
             return self.lose(std::slice::from_ref(&event));
         }
+        self.push_notice(event, now_ms);
+    }
+
+    /// What says that events were lost finds room always. There is at most one for each batch that was taken.
+    pub fn push_notice(&mut self, event: Rendered, now_ms: u64) {
         if self.events.is_empty() {
             self.since_ms = now_ms;
         }
@@ -155,6 +160,18 @@ mod tests {
         assert_eq!(flushed.take(0).unwrap().len(), 1);
         flushed.push(event(1), 0);
         assert!(flushed.take(0).is_none());
+    }
+
+    #[test]
+    fn the_word_that_events_were_lost_is_not_lost_itself() {
+        let mut slow = batcher();
+        (0..7).for_each(|_| slow.push(event(1), 0));
+        let dropped = slow.take_dropped().unwrap();
+        assert_eq!(dropped.records, 1);
+        slow.push_notice(event(5), 0);
+        assert_eq!(slow.take_dropped(), None);
+        let sent = [(); 3].map(|()| slow.take(30).unwrap());
+        assert_eq!(sent[2][0].len(), 5, "behind what came before");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearth_core::telemetry::batch::Rendered;
 use hearth_core::telemetry::event::Record;
-use hearth_core::telemetry::subscription::{Category, Destination};
+use hearth_core::telemetry::subscription::Destination;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -42,7 +42,7 @@ pub(super) async fn deliver(subscriber: Arc<Subscriber>, sandbox: WeakSandbox) {
         let dropped = subscriber.batcher().take_dropped();
         if let Some(dropped) = dropped {
             let event = Record::LogsDropped(dropped).render(subscriber.clock.unix_ms());
-            subscriber.push(Category::Platform, event);
+            subscriber.push_notice(event);
         }
     }
 }

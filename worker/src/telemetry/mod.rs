@@ -64,6 +64,15 @@ impl Subscriber {
             self.wake.notify_one();
         }
     }
+
+    /// That events were lost, for one who wants to know.
+    fn push_notice(&self, event: Rendered) {
+        if self.subscription.categories.contains(&Category::Platform) {
+            let now = self.clock.monotonic_ms();
+            self.batcher().push_notice(event, now);
+            self.wake.notify_one();
+        }
+    }
 }
 
 /// Where telemetry of a sandbox goes.
