@@ -5,6 +5,7 @@ use prost::Message as _;
 
 use crate::convert::{decode_answer, decode_request};
 use crate::internal::v1 as pb;
+use crate::v1 as pb_v1;
 
 /// Written by hand from the definitions of the release before; never changed.
 #[test]
@@ -66,4 +67,29 @@ fn what_only_a_later_release_knows_is_passed_over() {
     assert_eq!(update, pb::CatalogUpdate::default());
     let cluster = br#"{"Cluster":{"cluster_id":"c","leader":null,"term":0,"applied":0,"nodes":[],"mood":"good"}}"#;
     assert!(serde_json::from_slice::<ControlReply>(cluster).is_ok());
+}
+
+/// A client of the release before names no image; a gateway of it passes the image over and finds no archive either.
+#[test]
+fn images_over_grpc_are_unknown_to_the_release_before_and_nothing_else_is() {
+    let create = pb_v1::CreateFunctionRequest::decode(&b"\x0a\x01f\x2a\x02PK"[..]).unwrap();
+    assert_eq!(
+        (
+            create.name.as_str(),
+            &create.zip_file[..],
+            create.image_uri.as_str()
+        ),
+        ("f", &b"PK"[..], "")
+    );
+    assert_eq!(create.image_config, None);
+    let image = pb_v1::CreateFunctionRequest {
+        image_uri: "r.example.com/a:1".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(image.encode_to_vec()[0], 11 << 3 | 2, "a field of its own");
+    let update = pb_v1::UpdateFunctionCodeRequest::decode(&b"\x0a\x01f\x1a\x01r"[..]).unwrap();
+    assert_eq!(
+        (update.revision_id.as_str(), update.image_uri.as_str()),
+        ("r", "")
+    );
 }

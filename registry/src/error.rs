@@ -36,7 +36,7 @@ pub enum RegistryError {
     },
     /// The registry did not answer, or said that it cannot now.
     #[error(
-        "{host} cannot be asked for images: {reason}. Check the name and that it can be reached; a registry without TLS must be named by the option registries.plain_http"
+        "{host} cannot be asked for images: {reason}. Check the name and that it can be reached; a registry without TLS must be named by the option registries.plain_http, the CA of one with a certificate of a CA of its own by registries.ca"
     )]
     Unreachable {
         /// Who.

@@ -28,16 +28,17 @@ def run(*command, **more):
 
 
 class Registry:
-    """One `docker-registry`. `auth` is its table of that name, as YAML in one line."""
+    """One `docker-registry`. `auth` is its table of that name, as YAML in one line; `tls` signs its certificate."""
 
-    def __init__(self, directory, auth="{}", credentials=None):
+    def __init__(self, directory, auth="{}", credentials=None, tls=None):
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True)
         self.credentials = credentials
+        tls = f", tls: {{certificate: {self.dir}/tls.pem, key: {tls.sign(self.dir / 'tls')}}}" if tls else ""
         (self.dir / "registry.yml").write_text(
             "version: 0.1\nlog: {level: info}\n"
             f"storage: {{filesystem: {{rootdirectory: {self.dir}/data}}, delete: {{enabled: true}}}}\n"
-            f"http: {{addr: '127.0.0.1:0'}}\nauth: {auth}\n")
+            f"http: {{addr: '127.0.0.1:0'{tls}}}\nauth: {auth}\n")
         self.log = open(self.dir / "log", "wb")
         self.process = subprocess.Popen(["docker-registry", "serve", self.dir / "registry.yml"],
                                         stdout=self.log, stderr=self.log)
@@ -75,6 +76,25 @@ class Registry:
                                          data=json.dumps(document).encode(), headers={"Content-Type": media_type})
         urllib.request.urlopen(request, timeout=10).read()
         return f"{self.host}/{name}"
+
+
+class Authority:
+    """A CA of somebody's own."""
+
+    def __init__(self, file):
+        self.certificate, self.key = file.with_suffix(".pem"), file.with_suffix(".key")
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+            "-subj", f"/CN={file.name}", "-addext", "keyUsage=critical,keyCertSign", "-keyout", self.key, "-out", self.certificate)
+
+    def sign(self, file, host="IP:127.0.0.1"):
+        """Makes `file`.pem for a server of this name; the path of its key."""
+        key, extensions = file.with_suffix(".key"), file.with_suffix(".ext")
+        extensions.write_text(f"subjectAltName={host}\nextendedKeyUsage=serverAuth\n")
+        request = run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=registry",
+                      "-keyout", key)
+        run("openssl", "x509", "-req", "-days", "2", "-CA", self.certificate, "-CAkey", self.key, "-set_serial", "1",
+            "-extfile", extensions, "-out", file.with_suffix(".pem"), input=request)
+        return key
 
 
 def htpasswd(directory, name, password):

@@ -4,10 +4,13 @@ import base64
 import json
 import os
 import socket
+import sys
+import urllib.parse
 
+import grpc
 import pytest
 from harness import BOOTSTRAP, ROLE, ROOT, RUNTIMES, Cluster, active, create, invoke, until, zipped
-from registry import INDEX, MANIFEST, Builder, Registry, TokenServer, htpasswd, layer, run
+from registry import INDEX, MANIFEST, Authority, Builder, Registry, TokenServer, htpasswd, layer, run
 from test_versions import refused
 
 NAME, PASSWORD = "puller", "hush-3f9a"
@@ -17,7 +20,7 @@ APP = """
 import os, sys
 TAG = "{tag}"
 def handler(event, context):
-    found = dict(tag=TAG, cwd=os.getcwd(), uid=os.getuid(), version=context.function_version, argv=sys.argv[1:],
+    found = dict(tag=TAG, pid=os.getpid(), cwd=os.getcwd(), uid=os.getuid(), version=context.function_version, argv=sys.argv[1:],
                  env={{k: os.environ.get(k) for k in (event or {{}}).get("env", [])}})
     for path in (event or {{}}).get("write", []):
         try:
@@ -57,6 +60,10 @@ class Place:
         self.token = Registry(directory / "token", self.tokens.auth(), f"{NAME}:{PASSWORD}")
         # Gateways may ask this one; workers have no password for it.
         self.closed = Registry(directory / "closed", htpasswd(directory, NAME, PASSWORD), f"{NAME}:{PASSWORD}")
+        # Gateways know the CAs of the first two of these, workers that of the first.
+        self.authorities = [Authority(directory / f"{whose}-ca") for whose in ("secure", "strange", "unknown")]
+        self.secure, self.strange, self.unknown = [
+            Registry(directory / by.certificate.stem.removesuffix("-ca"), tls=by) for by in self.authorities]
         self.builder = Builder(directory)
         self.build_base()
         self.cluster = Cluster(directory / "cluster", extra=["--options", str(self.options())]).start()
@@ -77,14 +84,16 @@ class Place:
     def options(self):
         hosts = [r.host for r in (self.open, self.basic, self.token, self.closed)]
         tables = ""
-        for role, with_password in (("gateway", hosts[1:]), ("worker", hosts[1:3])):
+        for role, with_password, known in (("gateway", hosts[1:], 2), ("worker", hosts[1:3], 1)):
+            ca = self.dir / f"{role}-ca.pem"
+            ca.write_text("".join(authority.certificate.read_text() for authority in self.authorities[:known]))
             secret = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
             file = self.dir / f"{role}.json"
             file.write_text(json.dumps({"auths": {host: {"auth": secret} for host in with_password}}))
             plain = json.dumps([*hosts, self.tokens.host, "127.0.0.1:1"])
-            tables += f'[{role}.registries]\nplain_http = {plain}\ncredentials = "{file}"\ntimeout = "5s"\n'
+            tables += f'[{role}.registries]\nplain_http = {plain}\ncredentials = "{file}"\nca = "{ca}"\ntimeout = "5s"\n'
         file = self.dir / "options.toml"
-        file.write_text(tables)
+        file.write_text(tables + '[worker.oci.runc]\nprogram = "/usr/sbin/runc"\n')
         return file
 
     def push(self, tag, name, registry=None):
@@ -115,7 +124,7 @@ class Place:
     def stop(self):
         self.cluster.stop()
         self.tokens.stop()
-        for registry in (self.open, self.basic, self.token, self.closed):
+        for registry in (self.open, self.basic, self.token, self.closed, self.secure, self.strange, self.unknown):
             registry.stop()
 
 
@@ -233,6 +242,60 @@ def test_a_registry_that_wants_a_password_gets_it(place, name, which):
     secret = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
     for text in (PASSWORD, secret):
         assert text not in place.cluster.output(), "no log shows it"
+
+
+def test_over_tls_a_registry_must_show_a_certificate_of_a_known_ca(place, name):
+    place.builder.build("tls", layer({"bootstrap": BOOTSTRAP.read_bytes(), "t": "1"}), cmd=["/bootstrap"])
+    place.create(name, place.push("tls", "private/fn:1", place.secure))
+    assert invoke(place.client, name, {"n": 5})[1]["event"] == {"n": 5}
+    # A CA that the gateway knows and the worker does not: found when it is pulled.
+    place.builder.build("tls-2", layer({"bootstrap": BOOTSTRAP.read_bytes(), "t": "2"}), cmd=["/bootstrap"])
+    code, text = place.failure(f"{name}-2", place.push("tls-2", "private/fn:1", place.strange))
+    assert code == "InternalError" and "invalid peer certificate: UnknownIssuer" in text and "registries.ca" in text, text
+    # One that nobody knows: found when it is resolved.
+    status, code, text = place.refusal(place.push("tls", "private/fn:1", place.unknown))
+    assert (status, code) == (400, INVALID) and "UnknownIssuer" in text and "registries.ca" in text, text
+
+
+def test_an_oci_runtime_runs_an_image_where_the_tag_asks_for_it(place, name):
+    uri = place.push("python", "fn/runc:1")
+    place.create(name, uri, Tags={"hearth:sandbox": "runc"})
+    answer, got = invoke(place.client, name, {"env": ["FROM_IMAGE"], "write": ["/function/new", "/etc/new", "/tmp/new"]})
+    assert "FunctionError" not in answer, got
+    assert got["pid"] == 1, "the native driver has an init before it"
+    assert (got["tag"], got["cwd"], got["uid"], got["env"]) == ("one", "/function", 993, {"FROM_IMAGE": "yes"})
+    assert (got["/function/new"], got["/etc/new"], got["/tmp/new"]) == ("Read-only file system",) * 2 + ("written",)
+    place.create(f"{name}-2", uri, Tags={"hearth:sandbox": "runc"}, ImageConfig={"EntryPoint": ["/nowhere"]})
+    assert invoke(place.client, f"{name}-2")[1]["errorType"] == "Runtime.InvalidEntrypoint"
+
+
+def test_images_are_made_and_updated_over_grpc(place, name):
+    sys.path.insert(0, str(ROOT / "proto/proto"))
+    messages, services = grpc.protos_and_services("hearth/v1/functions.proto")
+    env = place.cluster.env()
+    keys = f"{env['AWS_ACCESS_KEY_ID']}:{env['AWS_SECRET_ACCESS_KEY']}"
+    auth = [("authorization", "Basic " + base64.b64encode(keys.encode()).decode())]
+    stub = services.FunctionsStub(grpc.insecure_channel(urllib.parse.urlparse(env["AWS_ENDPOINT_URL"]).netloc))
+    call = lambda what, **members: getattr(stub, what)(
+        getattr(messages, what + "Request")(name=name, **members), metadata=auth, timeout=30)
+    place.builder.build("remote", app("remote"), base="python")
+    uri, other = place.push("python", "fn/grpc:1"), place.push("remote", "fn/grpc:2")
+    config = messages.ImageConfig(command=["app.other"], working_directory="/function")
+    made = call("CreateFunction", role=ROLE, image_uri=uri, image_config=config, memory_mib=256, timeout_s=20)
+    assert (made.package_type, made.runtime, made.image_config) == ("Image", "", config)
+    active(place.client, name)
+    assert invoke(place.client, name)[1] == ["other", "/function"]
+    shown = call("GetFunction")
+    assert (shown.image_uri, shown.resolved_image_uri) == (uri, f"{place.open.host}/fn/grpc@{place.open.manifest('fn/grpc:1')[1]}")
+    call("UpdateFunctionConfiguration", image_config=messages.ImageConfig())
+    active(place.client, name)
+    call("UpdateFunctionCode", image_uri=other)
+    active(place.client, name)
+    assert invoke(place.client, name)[1]["tag"] == "remote"
+    with pytest.raises(grpc.RpcError) as error:
+        call("UpdateFunctionCode", zip_file=zipped({"app.py": "x"}))
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "Please provide ImageUri" in error.value.details()
 
 
 def test_what_cannot_be_resolved_is_refused_when_the_function_is_made(place):

@@ -46,6 +46,8 @@ impl Functions {
         let reserved = document["Concurrency"]["ReservedConcurrentExecutions"].as_u64();
         found.reserved_concurrency = reserved.and_then(|n| u32::try_from(n).ok());
         found.tags = strings(&document["Tags"]);
+        found.image_uri = text(&document["Code"], "ImageUri");
+        found.resolved_image_uri = text(&document["Code"], "ResolvedImageUri");
         Ok(Response::new(found))
     }
 }
@@ -75,6 +77,23 @@ impl Members {
             environment.map(|e| json!({ "Variables": e.variables })),
         );
     }
+    fn image_config(&mut self, config: Option<pb::ImageConfig>) {
+        let document = |config: pb::ImageConfig| {
+            json!({
+                "EntryPoint": config.entry_point,
+                "Command": config.command,
+                "WorkingDirectory": config.working_directory,
+            })
+        };
+        self.put("ImageConfig", config.map(document));
+    }
+    /// An archive, an image, or both, which is refused as it is over REST.
+    fn code(&mut self, zip_file: &[u8], image_uri: String) {
+        if image_uri.is_empty() || !zip_file.is_empty() {
+            self.put("ZipFile", Some(STANDARD.encode(zip_file).into()));
+        }
+        self.text("ImageUri", image_uri);
+    }
 }
 
 #[tonic::async_trait]
@@ -85,7 +104,13 @@ impl Service for Functions {
     ) -> Result<Response<pb::Function>, Status> {
         let (caller, _place) = (caller(&request)?, place(&self.app)?);
         let input = request.into_inner();
-        let mut members = Members::default();
+        let (mut members, mut code) = (Members::default(), Members::default());
+        if !input.image_uri.is_empty() {
+            members.put("PackageType", Some("Image".into()));
+        }
+        code.code(&input.zip_file, input.image_uri);
+        members.put("Code", Some(Value::Object(code.0)));
+        members.image_config(input.image_config);
         members.text("FunctionName", input.name);
         members.text("Runtime", input.runtime);
         members.text("Handler", input.handler);
@@ -94,10 +119,6 @@ impl Service for Functions {
         members.number("Timeout", input.timeout_s);
         members.number("MemorySize", input.memory_mib);
         members.environment(input.environment);
-        members.put(
-            "Code",
-            Some(json!({ "ZipFile": STANDARD.encode(&input.zip_file) })),
-        );
         members.put("Tags", Some(json!(input.tags)));
         self.configuration(caller, Method::POST, FUNCTIONS, &Value::Object(members.0))
             .await
@@ -142,7 +163,7 @@ impl Service for Functions {
         let (caller, _place) = (caller(&request)?, place(&self.app)?);
         let input = request.into_inner();
         let mut members = Members::default();
-        members.put("ZipFile", Some(STANDARD.encode(&input.zip_file).into()));
+        members.code(&input.zip_file, input.image_uri);
         members.text("RevisionId", input.revision_id);
         let path = format!("{FUNCTIONS}/{}/code", segment(&input.name));
         self.configuration(caller, Method::PUT, &path, &Value::Object(members.0))
@@ -163,6 +184,7 @@ impl Service for Functions {
         members.put("Timeout", input.timeout_s.map(Value::from));
         members.put("MemorySize", input.memory_mib.map(Value::from));
         members.environment(input.environment);
+        members.image_config(input.image_config);
         members.text("RevisionId", input.revision_id);
         let path = format!("{FUNCTIONS}/{}/configuration", segment(&input.name));
         self.configuration(caller, Method::PUT, &path, &Value::Object(members.0))
@@ -209,6 +231,12 @@ fn strings(map: &Value) -> std::collections::HashMap<String, String> {
         .collect()
 }
 
+fn words(list: &Value) -> Vec<String> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(|word| Some(word.as_str()?.to_owned()))
+        .collect()
+}
+
 /// AWS's document as a message.
 fn function(document: &Value) -> pb::Function {
     let number = |value: &Value| {
@@ -218,6 +246,7 @@ fn function(document: &Value) -> pb::Function {
             .unwrap_or_default()
     };
     let environment = document["Environment"]["Variables"].is_object();
+    let image = &document["ImageConfigResponse"]["ImageConfig"];
     pb::Function {
         name: text(document, "FunctionName"),
         arn: text(document, "FunctionArn"),
@@ -242,5 +271,13 @@ fn function(document: &Value) -> pb::Function {
         last_modified: text(document, "LastModified").replace("+0000", "Z"),
         reserved_concurrency: None,
         tags: std::collections::HashMap::new(),
+        package_type: text(document, "PackageType"),
+        image_uri: String::new(),
+        resolved_image_uri: String::new(),
+        image_config: image.is_object().then(|| pb::ImageConfig {
+            entry_point: words(&image["EntryPoint"]),
+            command: words(&image["Command"]),
+            working_directory: text(image, "WorkingDirectory"),
+        }),
     }
 }
