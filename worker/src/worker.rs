@@ -279,6 +279,7 @@ fn engine(
         gates,
         changes,
         memory: Memory::new(options.offered_mib(host_memory_mib())),
+        freezer: Arc::default(),
         start_slots: Arc::new(Semaphore::new(slots)),
         metrics,
         draining: AtomicBool::new(false),
@@ -320,6 +321,13 @@ impl Worker {
                     () = token.cancelled() => return,
                     () = tokio::time::sleep(SWEEP_EVERY) => engine.sweep(),
                 }
+            }
+        });
+        let (engine, token) = (Arc::clone(&self.engine), self.streams.clone());
+        self.shutdown.spawn("freezer", async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = engine.freezer.run(&engine.seams.clock) => {}
             }
         });
         let (engine, token) = (Arc::clone(&self.engine), self.streams.clone());

@@ -244,7 +244,10 @@ impl Reader {
 
     fn on_cancel(&mut self, id: u64) {
         self.abandon(id);
-        self.outbox.cancel(id);
+        if !self.outbox.cancel(id) {
+            // Its answer and this have crossed: how things stand is told again.
+            self.engine.changes.next();
+        }
     }
 
     /// What a worker that has not run the function yet needs to know of it is asked of a controller first.

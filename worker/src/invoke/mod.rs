@@ -8,6 +8,7 @@ pub(crate) use load::pool_use;
 pub(crate) mod outbox;
 pub(crate) mod parts;
 mod pulse;
+mod told;
 
 use std::sync::Arc;
 

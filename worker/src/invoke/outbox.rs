@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -12,12 +12,15 @@ use futures::Stream;
 use futures::task::AtomicWaker;
 use hearth_core::ids::VersionKey;
 use hearth_core::limits::FRAME_BYTES;
+use hearth_core::pool::PoolCounts;
 use hearth_proto::internal::v1 as pb;
 use pb::worker_frame::Frame;
 use tokio::sync::Notify;
 use tonic::Status;
 
 use super::parts::Window;
+use super::told::Told;
+pub(crate) use super::told::{Free, Received};
 
 /// Frames that may wait for the network before no more is read from the gateway. Ours: some milliseconds of work.
 const FRAMES_MAX: usize = 4_096;
@@ -41,31 +44,6 @@ pub(crate) struct Outcome {
     pub(crate) free: Free,
 }
 
-/// Free sandboxes of a version, as one gateway is told.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Free {
-    /// Free sandboxes.
-    pub(crate) idle: u32,
-    /// Invokes of the version that came from this gateway before they were counted.
-    pub(crate) received: u64,
-}
-
-/// Counts the invokes of one version that came on one stream.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Received(Arc<AtomicU64>);
-
-impl Received {
-    /// What is free now. The invokes are read first: one that comes in between is counted as on its way and as taken,
-    /// which the next report sets right; the other order would promise its sandbox twice.
-    pub(crate) fn with(&self, idle: impl FnOnce() -> u32) -> Free {
-        let received = self.0.load(Ordering::Acquire);
-        Free {
-            idle: idle(),
-            received,
-        }
-    }
-}
-
 /// Versions whose invokes are counted on one stream before those the worker has no more are dropped.
 const COUNTED_MAX: usize = 4_096;
 
@@ -76,6 +54,8 @@ pub(crate) struct Outbox {
     reader: AtomicWaker,
     room: Notify,
     received: Mutex<Counted>,
+    /// The gateway may have missed what an answer told.
+    is_in_doubt: AtomicBool,
 }
 
 /// Invokes that came, by version.
@@ -91,7 +71,7 @@ impl Counted {
         if let Some(received) = self.by_version.get(key) {
             return received.clone();
         }
-        let received = Received(Arc::new(AtomicU64::new(self.floor)));
+        let received = Received::new(self.floor);
         self.by_version.insert(key.clone(), received.clone());
         received
     }
@@ -101,7 +81,7 @@ impl Counted {
         self.by_version.retain(|key, received| {
             let is_kept = is_known(key);
             if !is_kept {
-                *floor = received.0.load(Ordering::Acquire).max(*floor);
+                *floor = received.count().max(*floor);
             }
             is_kept
         });
@@ -223,9 +203,19 @@ impl Outbox {
         self.reader.wake();
     }
 
-    /// The caller is gone. Returns whether the answer was still to come.
+    /// The caller is gone. Returns whether the answer was still to come. If it was not, the gateway does not take over what it
+    /// says.
     pub(crate) fn cancel(&self, id: u64) -> bool {
-        self.state().unwant(id).is_some()
+        let was_wanted = self.state().unwant(id).is_some();
+        if !was_wanted {
+            self.is_in_doubt.store(true, Ordering::Release);
+        }
+        was_wanted
+    }
+
+    /// Whether the gateway may have missed something since this was asked last.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.is_in_doubt.swap(false, Ordering::AcqRel)
     }
 
     /// An invoke of a version came. `is_known` says which versions may still be invoked: others are not counted for ever.
@@ -236,7 +226,7 @@ impl Outbox {
     ) -> Received {
         let mut counted = self.counted();
         let received = counted.of(key);
-        received.0.fetch_add(1, Ordering::AcqRel);
+        received.add_one();
         if counted.by_version.len() > COUNTED_MAX {
             counted.retain(is_known);
         }
@@ -261,7 +251,7 @@ impl Outbox {
         let Some(unwanted) = state.unwant(id) else {
             return;
         };
-        let mut rest = outcome.payload;
+        let (mut rest, free) = (outcome.payload, outcome.free);
         if unwanted.is_streamed {
             // What comes after parts must not overtake them, so it is one frame: a longer error is cut.
             rest.truncate(FRAME_BYTES);
@@ -273,15 +263,17 @@ impl Outbox {
             last: rest.is_empty(),
             log_tail: outcome.log_tail,
             billed_ms: outcome.billed_ms,
-            idle: outcome.free.idle,
-            received: outcome.free.received,
+            idle: free.idle,
+            received: free.received,
             payload,
         };
         state.bytes += response.payload.len() + rest.len();
         let head = frame(Frame::Response(response));
         if rest.is_empty() {
+            free.is_told();
             state.small.push_back(head);
         } else {
+            free.is_told_late();
             state.big.push_back((id, Some(head), rest));
         }
         drop(state);
@@ -300,6 +292,7 @@ impl Outbox {
             idle: free.idle,
             received: free.received,
         };
+        free.is_told();
         state.small.push_back(frame(Frame::Refused(refused)));
         drop(state);
         self.reader.wake();
@@ -311,6 +304,36 @@ impl Outbox {
         if !state.closed {
             state.small.push_back(frame(what));
         }
+        drop(state);
+        self.reader.wake();
+    }
+
+    /// Says how the worker stands, and of its versions what the gateway does not know yet. If `is_complete` it is told all.
+    pub(super) fn say_load(&self, mut load: pb::Load, versions: Vec<(Received, pb::VersionLoad)>) {
+        if load.complete {
+            // What is not named is forgotten.
+            let counted = self.counted();
+            counted.by_version.values().for_each(Received::forget);
+        }
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        let news = versions.into_iter().filter_map(|(received, version)| {
+            let counts = PoolCounts {
+                idle: version.idle,
+                starting: version.starting,
+                busy: version.busy,
+            };
+            let told = Told {
+                counts,
+                received: version.received,
+                begun: version.begun,
+            };
+            received.is_news(told).then_some(version)
+        });
+        load.versions = news.collect();
+        state.small.push_back(frame(Frame::Load(load)));
         drop(state);
         self.reader.wake();
     }

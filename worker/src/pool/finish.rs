@@ -180,7 +180,9 @@ impl Sandbox {
     fn push_lines(&self, over: Lines<'_>, now: u64) {
         let read_peak = {
             let life = self.life();
-            over.is_wanted || now.saturating_sub(life.peak_read_us) > PEAK_EVERY_US
+            let is_old = now.saturating_sub(life.peak_read_us) > PEAK_EVERY_US;
+            let is_unknown = life.peak_read_us == 0;
+            over.is_wanted || is_unknown || (is_old && self.pool.memory.may_read_peak(now))
         };
         let peak = read_peak
             .then(|| self.control.get().and_then(|c| c.memory_peak_bytes()))

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use hearth_core::ids::{GrantSequence, Incarnation, MonotonicMs, NodeId, PoolKey};
 use hearth_core::permits::{
@@ -14,6 +14,7 @@ use hearth_core::versions::Pools;
 use hearth_node::clock::SharedClock;
 
 use crate::pool::changes::Changes;
+use crate::pool::recent::Named;
 
 /// All gates of this worker.
 #[derive(Debug)]
@@ -32,9 +33,10 @@ pub(crate) struct Gates {
 /// One pool.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    pool: PoolKey,
     rules: Mutex<PoolGate>,
-    /// When it last changed, in [`Changes`]' count.
-    changed: AtomicU64,
+    named: Named,
+    this: Weak<Self>,
     /// Invocations that had both permit and sandbox.
     admitted: AtomicU64,
     changes: Arc<Changes>,
@@ -47,7 +49,16 @@ impl Gate {
 
     /// Notes a change, under the lock that it was made under.
     fn touch(&self, _rules: &PoolGate) {
-        self.changed.store(self.changes.next(), Ordering::Relaxed);
+        self.changes.gates.note(&self.named, &self.this);
+        self.changes.next();
+    }
+}
+
+impl Gate {
+    fn report(&self, view: SessionView, now: MonotonicMs) -> (PoolKey, PoolReport, u64) {
+        let report = self.rules().report(view, now);
+        let admitted = self.admitted.load(Ordering::Relaxed);
+        (self.pool.clone(), report, admitted)
     }
 }
 
@@ -133,9 +144,11 @@ impl Gates {
         let mut gates = self.gates.write().unwrap_or_else(PoisonError::into_inner);
         let gate = gates.entry(pool.clone()).or_insert_with(|| {
             let floor = GrantSequence(self.floor.load(Ordering::Acquire));
-            Arc::new(Gate {
+            Arc::new_cyclic(|this| Gate {
+                pool: pool.clone(),
                 rules: Mutex::new(PoolGate::new(pool, floor)),
-                changed: AtomicU64::new(0),
+                named: Named::default(),
+                this: Weak::clone(this),
                 admitted: AtomicU64::new(0),
                 changes: Arc::clone(&self.changes),
             })
@@ -228,7 +241,8 @@ impl Gates {
         self.forget_closed();
         let view = self.current();
         let now = self.now();
-        let reports = self.reports(view, now, 0).into_iter();
+        let gates = self.all();
+        let reports = gates.iter().map(|gate| gate.report(view, now));
         let pools = reports.map(|(pool, report, _)| (pool, report)).collect();
         self.with_session(|session, now| session.renewal(pools, now))
     }
@@ -249,32 +263,24 @@ impl Gates {
         });
     }
 
-    fn reports(
-        &self,
-        view: SessionView,
-        now: MonotonicMs,
-        after: u64,
-    ) -> Vec<(PoolKey, PoolReport, u64)> {
+    fn all(&self) -> Vec<Arc<Gate>> {
         let gates = self.gates.read().unwrap_or_else(PoisonError::into_inner);
-        gates
-            .iter()
-            .filter_map(|(pool, gate)| {
-                let rules = gate.rules();
-                let is_new = gate.changed.load(Ordering::Relaxed) >= after;
-                let admitted = gate.admitted.load(Ordering::Relaxed);
-                is_new.then(|| (pool.clone(), rules.report(view, now), admitted))
-            })
-            .collect()
+        gates.values().cloned().collect()
     }
 
-    /// How the pools stand that changed at or after `after`, for gateways, and how many invocations each has admitted.
-    pub(crate) fn changed_since(&self, after: u64) -> Vec<(PoolKey, PoolReport, u64)> {
+    /// How the pools stand that changed, or all, for gateways, and how many invocations each has admitted.
+    pub(crate) fn reports(
+        &self,
+        changed: Option<Vec<Arc<Gate>>>,
+    ) -> Vec<(PoolKey, PoolReport, u64)> {
         let view = *self.view.read().unwrap_or_else(PoisonError::into_inner);
-        self.reports(view, self.now(), after)
+        let gates = changed.unwrap_or_else(|| self.all());
+        let now = self.now();
+        gates.iter().map(|gate| gate.report(view, now)).collect()
     }
 
     /// Whether any pool lets something in: the worker is of use without a leader.
     pub(crate) fn holds_grants(&self) -> bool {
-        self.changed_since(0).iter().any(|(_, r, _)| r.ceiling > 0)
+        self.reports(None).iter().any(|(_, r, _)| r.ceiling > 0)
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod changes;
 mod extensions;
 mod finish;
+pub(crate) mod freezer;
 pub(crate) mod gates;
 mod history;
 pub(crate) mod invocation;
@@ -11,6 +12,7 @@ mod launch;
 pub(crate) mod memory;
 pub(crate) mod package;
 pub(crate) mod provisioned;
+mod recent;
 pub(crate) mod sandbox;
 pub(crate) mod version;
 
@@ -37,6 +39,7 @@ use crate::metrics::{Ended, WorkerMetrics};
 use crate::runtimes::Runtimes;
 use crate::sandbox::driver::Driver;
 use changes::Changes;
+use freezer::Freezer;
 use gates::{Gates, HeldPermit, NoPermit};
 use invocation::Invocation;
 use memory::{Memory, MemoryHold};
@@ -62,6 +65,7 @@ pub(crate) struct Engine {
     pub(crate) gates: Gates,
     pub(crate) changes: Arc<Changes>,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) freezer: Arc<Freezer>,
     pub(crate) start_slots: Arc<Semaphore>,
     pub(crate) metrics: WorkerMetrics,
     /// This process is told to end.
@@ -133,6 +137,8 @@ impl Engine {
                 Arc::clone(&runnable.version),
                 Arc::clone(&self.seams.clock),
                 Arc::clone(&self.changes),
+                Arc::clone(&self.memory),
+                Arc::clone(&self.freezer),
             )
         };
         Arc::clone(pools.entry(key.clone()).or_insert_with(make))

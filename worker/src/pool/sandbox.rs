@@ -86,6 +86,7 @@ pub(crate) struct Sandbox {
     pub(crate) processes: OnceLock<Box<dyn Processes>>,
     /// Tells the keeper that there is an earlier deadline, or that the launch is to be given up.
     pub(crate) wake: Notify,
+    this: WeakSandbox,
     life: Mutex<Life>,
 }
 
@@ -180,7 +181,8 @@ impl Sandbox {
             init_span: Span::none(),
         };
         metrics.sandboxes.inc();
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             id,
             pool,
             is_provisioned,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hearth_core::function::FunctionVersion;
 use hearth_core::ids::{MonotonicMs, VersionKey};
@@ -14,8 +14,11 @@ use hearth_node::clock::SharedClock;
 
 use crate::logs::VersionLog;
 use crate::pool::changes::Changes;
+use crate::pool::freezer::Freezer;
 use crate::pool::history::History;
+use crate::pool::memory::Memory;
 use crate::pool::provisioned::{INIT_FAILURE, Keeping, NOT_STARTED};
+use crate::pool::recent::Named;
 use crate::pool::sandbox::Sandbox;
 
 /// A sandbox that is idle for less than this is between two invocations.
@@ -29,7 +32,12 @@ pub(crate) struct VersionPool {
     pub(crate) log: Arc<VersionLog>,
     clock: SharedClock,
     changes: Arc<Changes>,
-    changed: AtomicU64,
+    pub(super) memory: Arc<Memory>,
+    pub(super) freezer: Arc<Freezer>,
+    named: Named,
+    this: Weak<Self>,
+    /// What it counts for in [`Memory`]'s sum of what gives way, MB.
+    counted_mib: AtomicU64,
     /// Sandboxes begun so far, for load reports.
     begun: AtomicU64,
     inner: Mutex<Inner>,
@@ -60,14 +68,20 @@ impl VersionPool {
         version: Arc<FunctionVersion>,
         clock: SharedClock,
         changes: Arc<Changes>,
+        memory: Arc<Memory>,
+        freezer: Arc<Freezer>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
             log: Arc::new(VersionLog::new(key.to_string())),
             key,
             version,
             clock,
             changes,
-            changed: AtomicU64::new(0),
+            memory,
+            freezer,
+            named: Named::default(),
+            this: Weak::clone(this),
+            counted_mib: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             inner: Mutex::default(),
         })
@@ -79,7 +93,8 @@ impl VersionPool {
 
     /// Notes a change, under the lock that it was made under.
     fn touch(&self, _inner: &Inner) {
-        self.changed.store(self.changes.next(), Ordering::Relaxed);
+        self.changes.versions.note(&self.named, &self.this);
+        self.changes.next();
     }
 
     fn now(&self) -> MonotonicMs {
@@ -99,12 +114,6 @@ impl VersionPool {
     /// "At 1,769 MB, a function has the equivalent of one vCPU."
     pub(crate) fn cpu_millis(&self) -> u32 {
         (self.memory_mib() * 1_000).div_ceil(MEMORY_PER_VCPU_MIB)
-    }
-
-    /// Whether it changed at or after a mark.
-    pub(crate) fn changed_since(&self, mark: u64) -> bool {
-        let _inner = self.inner();
-        self.changed.load(Ordering::Relaxed) >= mark
     }
 
     pub(crate) fn add(&self, sandbox: Arc<Sandbox>) {
@@ -253,8 +262,8 @@ impl VersionPool {
         candidates
     }
 
-    /// Memory of the idle ones that give way to others.
-    pub(crate) fn idle_memory_mib(&self) -> u64 {
+    /// Counts the memory of its idle ones that give way to others.
+    pub(crate) fn count_idle_memory(&self) {
         let inner = self.inner();
         let idle = inner.warm.counts().idle;
         let idle = if inner.warm.kept() == KeptCounts::default() {
@@ -262,7 +271,9 @@ impl VersionPool {
         } else {
             u32::try_from(inner.warm.evictable().count()).map_or(idle, |n| n.min(idle))
         };
-        u64::from(idle) * u64::from(self.memory_mib())
+        let mib = u64::from(idle) * u64::from(self.memory_mib());
+        let before = self.counted_mib.swap(mib, Ordering::Relaxed);
+        self.memory.on_idle_counted(before, mib);
     }
 
     /// What is kept here for provisioned concurrency, and how that goes.
@@ -337,6 +348,13 @@ impl VersionPool {
     /// All sandboxes.
     pub(crate) fn sandboxes(&self) -> Vec<Arc<Sandbox>> {
         self.inner().sandboxes.values().cloned().collect()
+    }
+}
+
+impl Drop for VersionPool {
+    fn drop(&mut self) {
+        let counted = self.counted_mib.load(Ordering::Relaxed);
+        self.memory.on_idle_counted(counted, 0);
     }
 }
 

@@ -9,11 +9,11 @@ use super::{Ending, Fault, Life, Sandbox, Todo, mib};
 use crate::sandbox::driver::{ExitReport, ExitStatus};
 
 impl Sandbox {
-    /// Time of the next deadline, or of the freeze; the keeper looks again then.
+    /// Time of the next deadline; the keeper looks again then.
     pub(crate) fn arm(&self) -> Option<u64> {
         let mut life = self.life();
         let shutdown_us = life.ext.as_ref().and_then(|ext| ext.shutdown_at_us());
-        let times = [life.deadline_us, life.frost.at_us(), shutdown_us];
+        let times = [life.deadline_us, shutdown_us];
         life.armed_us = times.into_iter().flatten().min();
         life.armed_us
     }
@@ -23,7 +23,6 @@ impl Sandbox {
         let now = self.clock.monotonic_us();
         let mut todo = Todo::default();
         let mut life = self.life();
-        self.freeze_if_due(&mut life, now);
         if life.ext.is_some() {
             self.shut_down_if_due(&mut life, now);
         }

@@ -16,7 +16,19 @@ pub(super) struct Frost {
     after_us: u64,
     /// When it is to be frozen.
     at_us: Option<u64>,
+    /// It is on the worker's list of those that are looked at.
+    is_listed: bool,
     is_frozen: bool,
+}
+
+/// What comes of a look at a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Freeze,
+    /// It served meanwhile: to be looked at again then.
+    Again(u64),
+    /// It is at work, or over.
+    Nothing,
 }
 
 impl Frost {
@@ -27,11 +39,12 @@ impl Frost {
         }
     }
 
-    /// It has nothing to do; when it is to be frozen.
-    fn on_idle(&mut self, now_us: u64) -> u64 {
+    /// It has nothing to do; when it is to be looked at, if it does not stand on the list yet.
+    fn on_idle(&mut self, now_us: u64) -> Option<u64> {
         let at_us = now_us.saturating_add(self.after_us);
         self.at_us = Some(at_us);
-        at_us
+        let is_listed = std::mem::replace(&mut self.is_listed, true);
+        (!is_listed).then_some(at_us)
     }
 
     /// It gets an event, or ends; whether it must be thawed.
@@ -40,34 +53,37 @@ impl Frost {
         std::mem::take(&mut self.is_frozen)
     }
 
-    /// When to look next.
-    pub(super) fn at_us(&self) -> Option<u64> {
-        self.at_us
-    }
-
-    /// Whether it is to be frozen now; said once.
-    fn take_due(&mut self, now_us: u64) -> bool {
-        self.at_us.take_if(|at_us| *at_us <= now_us).is_some()
+    /// Its turn on the list has come.
+    fn on_look(&mut self, now_us: u64) -> Look {
+        match self.at_us {
+            Some(at_us) if at_us > now_us => Look::Again(at_us),
+            due => {
+                (self.is_listed, self.at_us) = (false, None);
+                due.map_or(Look::Nothing, |_| Look::Freeze)
+            }
+        }
     }
 }
 
 impl Sandbox {
     /// The runtime waits for an event that has not come yet.
     pub(super) fn freeze_soon(&self, life: &mut Life, now_us: u64) {
-        let at_us = life.frost.on_idle(now_us);
-        if life.armed_us.is_none_or(|armed_us| armed_us > at_us) {
-            self.wake.notify_one();
+        if let Some(at_us) = life.frost.on_idle(now_us) {
+            self.pool.freezer.push(at_us, self.this.clone());
         }
     }
 
-    /// The keeper's alarm went off. A sandbox that cannot be frozen goes on running, as all did before.
-    pub(super) fn freeze_if_due(&self, life: &mut Life, now_us: u64) {
-        if !life.frost.take_due(now_us) || life.state != State::Idle {
-            return;
+    /// Its turn on the list has come: freezes it, or says when to look again. A sandbox that cannot be frozen goes on
+    /// running, as all did before.
+    pub(in crate::pool) fn freeze_or_wait(&self) -> Option<u64> {
+        let now_us = self.clock.monotonic_us();
+        let mut life = self.life();
+        match life.frost.on_look(now_us) {
+            Look::Again(at_us) => return Some(at_us),
+            Look::Freeze if life.state == State::Idle => {}
+            Look::Freeze | Look::Nothing => return None,
         }
-        let Some(control) = self.control.get() else {
-            return;
-        };
+        let control = self.control.get()?;
         match control.freeze() {
             Ok(()) => {
                 life.frost.is_frozen = true;
@@ -77,6 +93,7 @@ impl Sandbox {
             }
             Err(error) => warn!(sandbox = self.id.0, %error, "idle sandbox not frozen"),
         }
+        None
     }
 
     /// Before an event is given to it. False when it stays frozen: it is of no use any more.
@@ -100,23 +117,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_sandbox_is_frozen_once_after_its_time() {
+    fn an_idle_sandbox_is_listed_once_and_frozen_once_after_its_time() {
         let mut frost = Frost::new(10);
-        assert!(!frost.take_due(u64::MAX), "it never was idle");
-        assert_eq!(frost.on_idle(100), 110);
-        assert!(!frost.take_due(109));
-        assert!(frost.take_due(110));
-        assert!(!frost.take_due(111), "said once");
+        assert_eq!(frost.on_look(u64::MAX), Look::Nothing, "it never was idle");
+        assert_eq!(frost.on_idle(100), Some(110));
+        assert_eq!(frost.on_look(109), Look::Again(110));
+        assert_eq!(frost.on_look(110), Look::Freeze);
+        assert_eq!(frost.on_look(111), Look::Nothing, "said once");
+        assert_eq!(frost.on_idle(200), Some(210), "listed anew");
     }
 
     #[test]
-    fn one_that_gets_an_event_in_time_is_not_frozen() {
+    fn one_that_gets_an_event_in_time_is_not_frozen_and_stays_on_the_list() {
         let mut frost = Frost::new(10);
-        frost.on_idle(100);
+        assert_eq!(frost.on_idle(100), Some(110));
         assert!(!frost.on_busy(), "nothing to thaw");
-        assert!(!frost.take_due(200));
-        frost.on_idle(300);
-        frost.is_frozen = frost.take_due(310);
+        assert_eq!(frost.on_idle(105), None, "listed still");
+        assert_eq!(frost.on_look(110), Look::Again(115));
+        assert!(!frost.on_busy());
+        assert_eq!(frost.on_look(115), Look::Nothing, "at work");
+        assert_eq!(frost.on_idle(300), Some(310));
+        assert_eq!(frost.on_look(310), Look::Freeze);
+        frost.is_frozen = true;
         assert!(frost.on_busy());
         assert!(!frost.on_busy(), "thawed once");
     }
