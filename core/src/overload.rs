@@ -3,9 +3,9 @@
 
 use crate::ids::MonotonicMs;
 
-/// Longest time that one who comes may expect to wait for sandboxes that are all at work. Ours: below what people and
-/// their clients notice as an outage, long enough for a second's worth of burst.
-pub const WAIT_MAX_MS: u64 = 1_000;
+/// Longest time that one who comes may expect to wait for sandboxes that are all at work. Ours: long enough that none of them
+/// is ever without work, and what is left of it when a burst ends is gone within two seconds at 80 % of the capacity.
+pub const WAIT_MAX_MS: u64 = 500;
 
 /// Span over which the speed of service is measured, milliseconds.
 const WINDOW_MS: u64 = 500;
@@ -76,8 +76,8 @@ mod tests {
         let table = [
             ("nothing known", 0, 0, 1),
             ("slow function: one behind each", 8, 0, 8),
-            ("fast function: a second of it", 8, 320, 320),
-            ("faster than sandboxes would say", 400, 320, 400),
+            ("fast function: half a second of it", 8, 640, 320),
+            ("more sandboxes than that", 400, 640, 400),
         ];
         for (name, under_way, rate, expected) in table {
             assert_eq!(may_wait(under_way, rate, WAIT_MAX_MS), expected, "{name}");
