@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use hearth_core::ids::{MonotonicMs, NodeId, PoolKey};
-use hearth_core::permits::{GrantChange, GrowPlan, Need, PermitAction};
+use hearth_core::permits::{Candidate, GrantChange, GrowPlan, Need, PermitAction};
 use hearth_proto::internal::v1 as pb;
 use pb::need_capacity_reply::Outcome;
 use pb::worker_order::Order;
@@ -32,6 +32,16 @@ enum Planned {
     },
 }
 
+/// Nothing new is given to workers that nobody who asks would send to, and what lies idle there may move.
+fn without_room(candidates: &mut [Candidate], ejected: &BTreeSet<NodeId>) {
+    for candidate in candidates
+        .iter_mut()
+        .filter(|c| ejected.contains(&c.worker))
+    {
+        (candidate.has_room, candidate.can_make_room) = (false, false);
+    }
+}
+
 impl Term {
     pub(super) fn on_need(
         &mut self,
@@ -48,6 +58,7 @@ impl Term {
             wanted: request.wanted,
             memory_mib: request.memory_mib,
             refused_by: request.refused_by.into_iter().map(NodeId).collect(),
+            ejected: request.ejected.into_iter().map(NodeId).collect(),
             reply,
             until: self.now().plus(NEED_DEADLINE_MS),
         };
@@ -83,6 +94,7 @@ impl Term {
     fn plan_need(&mut self, key: &NeedKey, wanted: u32, now: MonotonicMs) -> Planned {
         let since = self.heard_since(now);
         let asked_mib = self.needs.memory_mib(key);
+        let ejected = self.needs.ejected(key);
         let (permits, observed) = (&mut self.permits, &self.observed);
         self.deps.consensus.read(|m| {
             let state = m.state();
@@ -97,15 +109,17 @@ impl Term {
             };
             let table = state.grants.table();
             let holders = || table.shares(&need.pool).map(|(worker, _)| worker);
-            let some = observed.candidates(
+            let mut some = observed.candidates(
                 memory_mib,
                 since,
                 holders().take(HOLDERS_LOOKED_AT),
                 OTHERS_LOOKED_AT,
             );
+            without_room(&mut some, &ejected);
             let plan = permits.plan_grow_of_some(table, &need, &some, now);
             let plan = plan.unwrap_or_else(|| {
-                let all = observed.candidates(memory_mib, since, holders(), usize::MAX);
+                let mut all = observed.candidates(memory_mib, since, holders(), usize::MAX);
+                without_room(&mut all, &ejected);
                 permits.plan_grow(table, &need, &all, now)
             });
             let is_unreported = |worker: NodeId, sequence| {
@@ -151,7 +165,13 @@ impl Term {
                 .needs
                 .answer(key, |_| needs::without(Outcome::NoWorker)),
             // Shares that were granted a moment ago look used up until the worker's next report.
-            GrowPlan::Throttle => self.answer_with(key, &pool, unreported),
+            GrowPlan::Throttle => {
+                let ejected = self.needs.ejected(key);
+                // What may lie idle where nobody sends moves away once it is reported: planned again by the tick.
+                if !unreported.iter().any(|worker| ejected.contains(worker)) {
+                    self.answer_with(key, &pool, unreported);
+                }
+            }
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Waiter {
     /// Memory of a sandbox, MB; zero: as the function's `$LATEST`.
     pub(crate) memory_mib: u32,
     pub(crate) refused_by: BTreeSet<NodeId>,
+    /// Workers that this gateway sends nothing.
+    pub(crate) ejected: BTreeSet<NodeId>,
     pub(crate) reply: oneshot::Sender<pb::NeedCapacityReply>,
     pub(crate) until: MonotonicMs,
 }
@@ -99,6 +101,18 @@ impl Needs {
         let waiters = &self.groups.get(key)?.waiters;
         let largest = waiters.iter().map(|w| w.memory_mib).max();
         largest.filter(|mib| *mib > 0)
+    }
+
+    /// Workers that none of those who ask would send to.
+    pub(crate) fn ejected(&self, key: &NeedKey) -> BTreeSet<NodeId> {
+        let mut waiters = self.groups.get(key).into_iter().flat_map(|g| &g.waiters);
+        let mut ejected = waiters.next().map(|w| w.ejected.clone());
+        for waiter in waiters {
+            if let Some(ejected) = &mut ejected {
+                ejected.retain(|worker| waiter.ejected.contains(worker));
+            }
+        }
+        ejected.unwrap_or_default()
     }
 
     /// Grants of the pool are under way for this function.
@@ -221,6 +235,7 @@ mod tests {
             wanted,
             memory_mib: 0,
             refused_by: BTreeSet::new(),
+            ejected: BTreeSet::new(),
             reply,
             until: MonotonicMs(NEED_DEADLINE_MS),
         };

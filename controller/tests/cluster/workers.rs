@@ -43,8 +43,17 @@ pub(crate) async fn need(
         function: name.into(),
         wanted,
         refused_by: refused_by.to_vec(),
+        ejected: Vec::new(),
         memory_mib: 0,
     };
+    ask(cluster, id, request).await
+}
+
+async fn ask(
+    cluster: &Cluster,
+    id: u64,
+    request: pb::NeedCapacityRequest,
+) -> pb::NeedCapacityReply {
     until("an answer about capacity", async || {
         // The leader may be about to change.
         let answer = cluster.control(id).need_capacity(request.clone()).await;
@@ -126,6 +135,41 @@ async fn capacity_is_granted_up_to_the_limit_and_not_beyond() {
     );
     let answer = need(&cluster, follower, "missing", 1, &[]).await;
     assert_eq!(answer.outcome(), Outcome::NotFound);
+}
+
+/// A gateway that does not send to the holder of the only permit, as the holder does not keep up, is not told that the limit
+/// is reached: the permit lies idle, and moves to another worker.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_permit_moves_away_from_a_worker_that_does_not_keep_up() {
+    let cluster = Cluster::start(1).await;
+    let first = ScriptedWorker::start(&cluster, 11, 1).await;
+    cluster.function(1, &create("f")).await;
+    active(&cluster, 1, "f").await;
+    cluster.function(1, &reserve("f", Some(1))).await;
+    let pool = reserved_pool("f");
+    until("the permit at the first worker", async || {
+        need(&cluster, 1, "f", 1, &[]).await;
+        (first.ceiling(&pool) == 1).then_some(())
+    })
+    .await;
+    let second = ScriptedWorker::start(&cluster, 12, 1).await;
+    let request = pb::NeedCapacityRequest {
+        gateway_id: 5,
+        account: account().as_str().into(),
+        function: "f".into(),
+        wanted: 1,
+        refused_by: vec![11],
+        ejected: vec![11],
+        memory_mib: 0,
+    };
+    let answer = until("a worker with a permit", async || {
+        let answer = ask(&cluster, 1, request.clone()).await;
+        assert_ne!(answer.outcome(), Outcome::AtLimit, "it lies idle");
+        (answer.outcome() == Outcome::Granted).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.workers, [12]);
+    assert_eq!((first.ceiling(&pool), second.ceiling(&pool)), (0, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

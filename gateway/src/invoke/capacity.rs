@@ -110,6 +110,7 @@ impl Capacity {
             wanted: need.wanted,
             memory_mib: need.memory_mib,
             refused_by: need.refused_by.iter().map(|id| id.0).collect(),
+            ejected: need.ejected.iter().map(|id| id.0).collect(),
         };
         let controllers = Arc::clone(&self.controllers);
         let asking = async move {

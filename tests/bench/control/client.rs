@@ -126,6 +126,7 @@ impl Controllers {
             function: name.to_string(),
             wanted: 1,
             refused_by: Vec::new(),
+            ejected: Vec::new(),
             memory_mib: 0,
         };
         for _ in 0..NEED_TRIES {

@@ -110,6 +110,8 @@ pub(crate) struct Need {
     /// Of a sandbox.
     pub(crate) memory_mib: u32,
     pub(crate) refused_by: Vec<NodeId>,
+    /// Those of them that do not keep up.
+    pub(crate) ejected: Vec<NodeId>,
 }
 
 /// See the module's text.

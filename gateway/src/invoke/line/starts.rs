@@ -114,20 +114,22 @@ impl State {
         if !reachable().filter(lacks).any(|row| could(&row)) {
             return None;
         }
+        // Permits of a worker that does not keep up are of no use here, though it did not refuse.
+        let ejected = |row: &&Row| !row.worker.tables.is_trusted();
         let refused = |row: &&Row| {
-            let tables = &row.worker.tables;
-            // Permits of a worker that does not keep up are of no use here, though it did not refuse.
-            let slot = tables.pool(&pools.on_demand);
-            !tables.is_trusted() || slot.is_some_and(|slot| slot.is_exhausted())
+            let slot = row.worker.tables.pool(&pools.on_demand);
+            ejected(row) || slot.is_some_and(|slot| slot.is_exhausted())
+        };
+        let ids = |of: &dyn Fn(&&Row) -> bool| {
+            let rows = reachable().filter(of);
+            rows.map(|row| row.worker.id).collect()
         };
         Some(Need {
             pool: Arc::new(pools.on_demand.clone()),
             wanted: unplaced.max(1),
             memory_mib,
-            refused_by: reachable()
-                .filter(refused)
-                .map(|row| row.worker.id)
-                .collect(),
+            refused_by: ids(&refused),
+            ejected: ids(&ejected),
         })
     }
 }
