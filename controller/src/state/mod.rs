@@ -10,6 +10,8 @@ mod images_tests;
 pub mod layers;
 #[cfg(test)]
 mod layers_tests;
+#[cfg(test)]
+mod limits_tests;
 pub mod nodes;
 pub mod once;
 #[cfg(test)]
