@@ -73,7 +73,8 @@ async fn measure(cluster: &Running, count: usize) -> anyhow::Result<Row> {
         let request = signed(&cluster.ready, "POST", &invoke_path(name), b"{}")?;
         let mut connection = Connection::open(&cluster.ready.endpoint).await?;
         let answer = connection.send(&request).await?;
-        ensure!(answer.status == 200, "{name}: {}", answer.status);
+        let text = String::from_utf8_lossy(&answer.body);
+        ensure!(answer.status == 200, "{name}: {} {text}", answer.status);
         Ok(())
     });
     let done: Vec<anyhow::Result<()>> = futures::stream::iter(deploying)

@@ -24,6 +24,8 @@ use super::{Scale, cpu};
 
 /// Operations under way at a time, as several gateways would have.
 const CONCURRENCY: usize = 256;
+/// How often the progress of so many operations is told.
+const PROGRESS: usize = 4;
 /// Longest wait for a state the bench needs.
 const PATIENCE_MS: u64 = 600_000;
 /// Watchers of the catalog that are timed, beside all workers.
@@ -335,6 +337,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let begin = now();
+    let (total, mut done) = (items.len(), 0);
     let results: Vec<anyhow::Result<u64>> = futures::stream::iter(items.into_iter().enumerate())
         .map(|(turn, item)| {
             let running = work(turn, item);
@@ -345,6 +348,13 @@ where
             }
         })
         .buffer_unordered(CONCURRENCY)
+        .inspect(|_| {
+            done += 1;
+            if done % total.div_ceil(PROGRESS) == 0 {
+                let seconds = begin.elapsed().as_secs_f64();
+                say(&format!("  {done} of {total} in {seconds:.1} s"));
+            }
+        })
         .collect()
         .await;
     let took = begin.elapsed();
