@@ -134,11 +134,13 @@ check: setup
 	HEARTH_BOTOCORE=$$(.venv/bin/python -c 'import botocore, os; print(os.path.dirname(botocore.__file__))') cargo xtask aws-api --check
 	cargo test --locked --quiet --package hearth-tests --test architecture
 	cargo build --locked --quiet --bin hearth
+	scripts/operations
 	scripts/check-helm
 
 fix:
 	cargo clippy --locked --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
+	scripts/operations --write
 
 bench: PROFILE = release
 bench: runtimes

@@ -74,6 +74,14 @@ impl Timestamp {
             .map(Self)
     }
 
+    /// From milliseconds since 1970.
+    pub fn from_unix_ms(at: u64) -> Option<Self> {
+        let nanos = i128::from(at) * NANOS_PER_MILLI;
+        OffsetDateTime::from_unix_timestamp_nanos(nanos)
+            .ok()
+            .map(Self)
+    }
+
     fn millisecond_of_second(self) -> u16 {
         self.0.millisecond()
     }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attached::AttachedChange;
 use crate::function::{CodeRef, ConfigPatch, Function, FunctionConfig};
 use crate::ids::{AccountId, Version};
 use crate::layer::{LayerChange, LayerName, LayerQuery, LayerVersion};
 use crate::name::{FunctionName, Qualifier};
+use crate::resource::{ResourceChange, ResourcePage, ResourceQuery};
 use crate::versions::{ProvisionedStatus, Weight};
 
 /// A metadata operation.
@@ -26,6 +28,9 @@ pub enum ControlRequest {
         code: CodeRef,
         /// Tags.
         tags: BTreeMap<String, String>,
+        /// ARN of the code signing configuration that its code has to keep.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code_signing: Option<String>,
     },
     /// Answered by [`ControlReply::Function`].
     UpdateFunctionCode {
@@ -110,6 +115,15 @@ pub enum ControlRequest {
         /// What is to be done.
         change: VersionChange,
     },
+    /// Answered by [`ControlReply::Function`].
+    ChangeAttached {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// What is to be done.
+        change: Box<AttachedChange>,
+    },
     /// Answered by [`ControlReply::Layers`] with the version, or by [`ControlReply::Done`].
     ChangeLayer {
         /// The owner.
@@ -125,6 +139,20 @@ pub enum ControlRequest {
         account: AccountId,
         /// What is asked.
         query: LayerQuery,
+    },
+    /// Answered by [`ControlReply::Resources`] with the one that was changed or taken away.
+    ChangeResource {
+        /// The owner.
+        account: AccountId,
+        /// What is to be done.
+        change: Box<ResourceChange>,
+    },
+    /// Answered by [`ControlReply::Resources`].
+    QueryResources {
+        /// The owner.
+        account: AccountId,
+        /// What is asked.
+        query: ResourceQuery,
     },
     /// Answered by [`ControlReply::Provisioned`], with what the leader knows of the workers.
     GetProvisioned {
@@ -222,6 +250,8 @@ pub enum ControlReply {
         /// Whether there are more after the last one.
         more: bool,
     },
+    /// Code signing configurations or event source mappings.
+    Resources(ResourcePage),
     /// Provisioned concurrency.
     Provisioned {
         /// The function, with what was asked for.

@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// The caller may not do this. Nothing happened.
     AccessDenied,
+    /// A code signing configuration that is named does not exist. Nothing happened.
+    CodeSigningConfigNotFound,
     /// The account's code storage is full. Nothing happened.
     CodeStorageExceeded,
+    /// The code is not signed as the function's code signing configuration demands. Nothing happened.
+    CodeVerificationFailed,
     /// A fault of Hearth's own. It is not known whether anything happened.
     Internal,
     /// A parameter has the right shape and a wrong value. Nothing happened.
@@ -22,6 +26,8 @@ pub enum ErrorCode {
     NotFound,
     /// The operation is of the model, and Hearth does not have it. Nothing happened.
     NotImplemented,
+    /// A resource policy is over its limit. Nothing happened.
+    PolicyTooLong,
     /// A revision id or digest does not match. Nothing happened.
     PreconditionFailed,
     /// The request or payload is over its limit. Nothing happened.

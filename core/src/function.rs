@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::attached::Attached;
 use crate::ids::{AccountId, Digest, PoolKey, UnixMs, Version, VersionKey};
 use crate::limits;
 use crate::name::{FunctionName, Qualifier};
@@ -256,7 +257,10 @@ pub struct Function {
     /// Provisioned concurrency, by the version or alias it was asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub provisioned: BTreeMap<Qualifier, ProvisionedConcurrency>,
-    /// Log index of the newest change of versions, aliases or provisioned concurrency.
+    /// What hangs on it, its versions and aliases.
+    #[serde(default, skip_serializing_if = "Attached::is_empty")]
+    pub attached: Attached,
+    /// Log index of the newest change of versions, aliases, provisioned concurrency or what hangs on them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub changed: u64,
 }

@@ -51,6 +51,8 @@ pub const ENVIRONMENT_MAX_BYTES: usize = 4_096;
 pub const CLIENT_CONTEXT_MAX_BYTES: usize = 3_583;
 /// Log bytes returned with `LogType=Tail`.
 pub const LOG_TAIL_BYTES: usize = 4_096;
+/// Largest resource policy of a function, version or alias, bytes. "Function resource-based policy: 20 KB".
+pub const POLICY_MAX_BYTES: usize = 20_480;
 /// Tags of one resource.
 pub const TAGS_MAX: usize = 50;
 /// Concurrent executions of an account unless the operator says otherwise.

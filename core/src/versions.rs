@@ -184,14 +184,14 @@ impl Function {
         all.map(|v| v.config.timeout_s).max().unwrap_or(0)
     }
 
-    /// Bytes of metadata that its published versions and aliases take, about.
+    /// Bytes of metadata that its published versions, aliases and what hangs on them take, about.
     pub fn published_bytes(&self) -> usize {
         let versions = self.versions.values().map(|v| v.snapshot.metadata_bytes());
         let aliases = self
             .aliases
             .iter()
             .map(|(name, alias)| 200 + name.len() + alias.description.len());
-        versions.chain(aliases).sum()
+        versions.chain(aliases).sum::<usize>() + self.attached.metadata_bytes()
     }
 }
 

@@ -50,6 +50,7 @@ fn function(versions: &[u64]) -> Function {
         last_version: 9,
         aliases: BTreeMap::new(),
         provisioned: BTreeMap::new(),
+        attached: Default::default(),
         changed: 0,
     }
 }

@@ -400,6 +400,8 @@ fn written_account(request: &ControlRequest) -> Option<&AccountId> {
         | ControlRequest::SetReservedConcurrency { account, .. }
         | ControlRequest::TagFunction { account, .. }
         | ControlRequest::ChangeVersions { account, .. }
+        | ControlRequest::ChangeAttached { account, .. }
+        | ControlRequest::ChangeResource { account, .. }
         | ControlRequest::ChangeLayer { account, .. } => Some(account),
         ControlRequest::ThenPublish { first } => written_account(first),
         ControlRequest::UpdateFunctionCode {
@@ -407,6 +409,7 @@ fn written_account(request: &ControlRequest) -> Option<&AccountId> {
         } => (!dry_run).then_some(account),
         ControlRequest::GetFunction { .. }
         | ControlRequest::QueryLayers { .. }
+        | ControlRequest::QueryResources { .. }
         | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ListFunctions { .. }
         | ControlRequest::GetAccount { .. }

@@ -55,6 +55,8 @@ pub struct Options {
     pub access_key_id: String,
     /// Its secret.
     pub secret_access_key: Secret,
+    /// What addresses of functions (`<id>.lambda-url.<region>.<url_domain>`) end with. Empty: they are paths of the gateway.
+    pub url_domain: String,
     /// Longest time for a request's head.
     pub header_timeout: HumanDuration,
     /// Longest silence within a request's body.
@@ -97,6 +99,7 @@ impl Default for Options {
             auth: Auth::Sigv4,
             access_key_id: String::new(),
             secret_access_key: Secret::default(),
+            url_domain: String::new(),
             header_timeout: HumanDuration::from_secs(10),
             body_idle_timeout: HumanDuration::from_secs(10),
             body_timeout: HumanDuration::from_secs(120),
@@ -138,6 +141,8 @@ auth = "sigv4"
 # Root credentials of the account; needed with sigv4. No default.
 access_key_id = ""
 secret_access_key = ""
+# What addresses of functions (<id>.lambda-url.<region>.<url_domain>) end with. Default "": they are paths of the gateway.
+url_domain = ""
 # Longest time for a request's head. Default 10s.
 header_timeout = "10s"
 # Longest silence within a request's body. Default 10s.

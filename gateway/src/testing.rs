@@ -40,6 +40,7 @@ pub(crate) fn function(name: &str, generation: u64) -> Function {
         last_version: 0,
         aliases: BTreeMap::new(),
         provisioned: BTreeMap::new(),
+        attached: Default::default(),
         changed: 0,
     }
 }

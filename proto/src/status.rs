@@ -15,10 +15,13 @@ pub fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::InvalidParameterValue
         | ErrorCode::InvalidRequestContent
         | ErrorCode::InvalidZipFile
+        | ErrorCode::PolicyTooLong
         | ErrorCode::RequestTooLarge => Code::InvalidArgument,
-        ErrorCode::NotFound => Code::NotFound,
+        ErrorCode::CodeSigningConfigNotFound | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::NotImplemented => Code::Unimplemented,
-        ErrorCode::PreconditionFailed | ErrorCode::ResourceNotReady => Code::FailedPrecondition,
+        ErrorCode::CodeVerificationFailed
+        | ErrorCode::PreconditionFailed
+        | ErrorCode::ResourceNotReady => Code::FailedPrecondition,
         ErrorCode::ResourceConflict => Code::AlreadyExists,
         ErrorCode::Unavailable => Code::Unavailable,
     }

@@ -130,6 +130,7 @@ pub(crate) fn function(name: &str, version: FunctionVersion) -> Function {
         last_version: 0,
         aliases: Default::default(),
         provisioned: Default::default(),
+        attached: Default::default(),
         changed: 0,
     }
 }

@@ -10,6 +10,7 @@ use hearth_core::layer::LayerChange;
 use hearth_core::limits;
 use hearth_core::name::FunctionName;
 use hearth_core::planted::{self, Bug};
+use hearth_core::resource::ResourcePage;
 use hearth_node::clock::SharedClock;
 use hearth_node::random::SharedRandom;
 use hearth_proto::convert;
@@ -89,6 +90,8 @@ impl Operations {
             | Command::TagFunction { .. }
             | Command::ThenPublish { .. }
             | Command::ChangeVersions { .. }
+            | Command::ChangeAttached { .. }
+            | Command::ChangeResource { .. }
             | Command::RegisterWorker { .. }
             | Command::SetWorkerHealth { .. }
             | Command::ForgetWorker { .. }
@@ -136,6 +139,11 @@ impl Operations {
                 versions: vec![*version],
                 more: false,
             }),
+            Reply::Resource(resource) => Ok(ControlReply::Resources(ResourcePage {
+                resources: vec![*resource],
+                functions: Vec::new(),
+                more: false,
+            })),
             Reply::Done => Ok(ControlReply::Done),
             Reply::Refused(error) => Err(error),
             Reply::Grants(_) | Reply::Superseded | Reply::Unreadable => Err(Error::new(
@@ -165,36 +173,14 @@ impl Operations {
             ControlRequest::UpdateFunctionCode { dry_run: true, .. }
             | ControlRequest::GetFunction { .. }
             | ControlRequest::QueryLayers { .. }
+            | ControlRequest::QueryResources { .. }
             | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }
             | ControlRequest::GetAccount { .. }
             | ControlRequest::ClusterStatus => None,
-            ControlRequest::ChangeLayer {
-                account,
-                name,
-                change,
-            } => Some(Command::ChangeLayer {
-                account,
-                name,
-                change: Box::new(change),
-                revision_id: self.random.uuid(),
-                at: UnixMs(self.clock.unix_ms()),
-            }),
             ControlRequest::ThenPublish { first } => Some(Command::ThenPublish {
                 first: Box::new(self.command(&first)?),
                 revision_id: self.random.uuid(),
-            }),
-            ControlRequest::ChangeVersions {
-                account,
-                name,
-                change,
-            } => Some(Command::ChangeVersions {
-                account,
-                name,
-                change: Box::new(change),
-                revision_id: self.random.uuid(),
-                latest_revision_id: self.random.uuid(),
-                at: UnixMs(self.clock.unix_ms()),
             }),
             ControlRequest::DeleteFunction { account, name } => {
                 Some(Command::DeleteFunction { account, name })
@@ -210,6 +196,10 @@ impl Operations {
                 set,
                 remove,
             }),
+            request @ (ControlRequest::ChangeVersions { .. }
+            | ControlRequest::ChangeLayer { .. }
+            | ControlRequest::ChangeAttached { .. }
+            | ControlRequest::ChangeResource { .. }) => self.changing(request),
             request @ (ControlRequest::CreateFunction { .. }
             | ControlRequest::UpdateFunctionCode { dry_run: false, .. }
             | ControlRequest::UpdateFunctionConfiguration { .. }
@@ -217,26 +207,77 @@ impl Operations {
         }
     }
 
+    /// The command of a change that `core` has a type for; the proposer fixes ids and time.
+    fn changing(&self, request: ControlRequest) -> Option<Command> {
+        let at = UnixMs(self.clock.unix_ms());
+        let revision_id = self.random.uuid();
+        match request {
+            ControlRequest::ChangeLayer {
+                account,
+                name,
+                change,
+            } => Some(Command::ChangeLayer {
+                account,
+                name,
+                change: Box::new(change),
+                revision_id,
+                at,
+            }),
+            ControlRequest::ChangeVersions {
+                account,
+                name,
+                change,
+            } => Some(Command::ChangeVersions {
+                account,
+                name,
+                change: Box::new(change),
+                revision_id,
+                latest_revision_id: self.random.uuid(),
+                at,
+            }),
+            ControlRequest::ChangeAttached {
+                account,
+                name,
+                change,
+            } => Some(Command::ChangeAttached {
+                account,
+                name,
+                change,
+                revision_id,
+                at,
+            }),
+            ControlRequest::ChangeResource { account, change } => Some(Command::ChangeResource {
+                account,
+                change,
+                id: revision_id,
+                at,
+            }),
+            _ => None,
+        }
+    }
+
     /// The command of a write that gives the function a new revision; the proposer fixes id and time.
     fn revising(&self, request: ControlRequest) -> Option<Command> {
         let at = UnixMs(self.clock.unix_ms());
         let revision_id = self.random.uuid();
-        let command = match request {
+        match request {
             ControlRequest::CreateFunction {
                 account,
                 name,
                 config,
                 code,
                 tags,
-            } => Command::CreateFunction {
+                code_signing,
+            } => Some(Command::CreateFunction {
                 account,
                 name,
                 config: Box::new(config),
                 code,
                 tags,
+                code_signing,
                 revision_id,
                 at,
-            },
+            }),
             ControlRequest::UpdateFunctionCode {
                 account,
                 name,
@@ -244,7 +285,7 @@ impl Operations {
                 architectures,
                 revision_id: expected_revision,
                 dry_run: _,
-            } => Command::UpdateFunctionCode {
+            } => Some(Command::UpdateFunctionCode {
                 account,
                 name,
                 code,
@@ -252,43 +293,32 @@ impl Operations {
                 expected_revision,
                 revision_id,
                 at,
-            },
+            }),
             ControlRequest::UpdateFunctionConfiguration {
                 account,
                 name,
                 patch,
                 revision_id: expected_revision,
-            } => Command::UpdateFunctionConfiguration {
+            } => Some(Command::UpdateFunctionConfiguration {
                 account,
                 name,
                 patch: Box::new(patch),
                 expected_revision,
                 revision_id,
                 at,
-            },
+            }),
             ControlRequest::SetReservedConcurrency {
                 account,
                 name,
                 reserved,
-            } => Command::SetReservedConcurrency {
+            } => Some(Command::SetReservedConcurrency {
                 account,
                 name,
                 reserved,
                 revision_id,
-            },
-            ControlRequest::DeleteFunction { .. }
-            | ControlRequest::TagFunction { .. }
-            | ControlRequest::ThenPublish { .. }
-            | ControlRequest::ChangeVersions { .. }
-            | ControlRequest::ChangeLayer { .. }
-            | ControlRequest::QueryLayers { .. }
-            | ControlRequest::GetFunction { .. }
-            | ControlRequest::GetProvisioned { .. }
-            | ControlRequest::ListFunctions { .. }
-            | ControlRequest::GetAccount { .. }
-            | ControlRequest::ClusterStatus => return None,
-        };
-        Some(command)
+            }),
+            _ => None,
+        }
     }
 }
 
@@ -316,6 +346,10 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
             })?;
             Ok(ControlReply::Layers { versions, more })
         }
+        ControlRequest::QueryResources { account, query } => {
+            let page = state.query_resources(account, query)?;
+            Ok(ControlReply::Resources(page))
+        }
         ControlRequest::GetAccount { account } => Ok(ControlReply::Account(state.account(account))),
         ControlRequest::UpdateFunctionCode {
             account,
@@ -335,6 +369,8 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
         | ControlRequest::TagFunction { .. }
         | ControlRequest::ThenPublish { .. }
         | ControlRequest::ChangeVersions { .. }
+        | ControlRequest::ChangeAttached { .. }
+        | ControlRequest::ChangeResource { .. }
         | ControlRequest::ChangeLayer { .. }
         | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ClusterStatus => Err(Error::new(

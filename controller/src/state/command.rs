@@ -6,16 +6,18 @@
 
 use std::collections::BTreeMap;
 
+use hearth_core::attached::AttachedChange;
 use hearth_core::control::VersionChange;
 use hearth_core::function::{CodeRef, ConfigPatch, FunctionConfig, StateReason};
 use hearth_core::ids::{AccountId, Incarnation, NodeId, UnixMs};
 use hearth_core::layer::{LayerChange, LayerName};
 use hearth_core::name::FunctionName;
 use hearth_core::permits::GrantChange;
+use hearth_core::resource::ResourceChange;
 use serde::{Deserialize, Serialize};
 
 /// The newest level of commands: what this release can read.
-pub const LEVEL: u32 = 4;
+pub const LEVEL: u32 = 5;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,9 @@ pub enum Command {
         code: CodeRef,
         /// Tags.
         tags: BTreeMap<String, String>,
+        /// ARN of the code signing configuration that its code has to keep.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code_signing: Option<String>,
         /// The first revision.
         revision_id: String,
         /// Now.
@@ -234,6 +239,30 @@ pub enum Command {
         /// Whether it is to drain.
         drain: bool,
     },
+    /// Changes what hangs on a function.
+    ChangeAttached {
+        /// The owner.
+        account: AccountId,
+        /// The function.
+        name: FunctionName,
+        /// What is to be done.
+        change: Box<AttachedChange>,
+        /// The next revision of what changes, and the id of what is made.
+        revision_id: String,
+        /// Now.
+        at: UnixMs,
+    },
+    /// Changes what an account has beside functions and layers.
+    ChangeResource {
+        /// The owner.
+        account: AccountId,
+        /// What is to be done.
+        change: Box<ResourceChange>,
+        /// A UUID for what is made.
+        id: String,
+        /// Now.
+        at: UnixMs,
+    },
     /// All members can read commands of this level, and none that cannot will ever be one.
     RaiseLevel {
         /// The level.
@@ -246,6 +275,11 @@ impl Command {
     /// level: [`LEVEL`] is raised by one.
     pub fn since_level(&self) -> u32 {
         match self {
+            // A release that does not know code signing would take any code.
+            Self::CreateFunction {
+                code_signing: Some(_),
+                ..
+            } => 5,
             // A release that does not know images would look for an archive.
             Self::CreateFunction { code, .. } | Self::UpdateFunctionCode { code, .. }
                 if code.image.is_some() =>
@@ -282,6 +316,7 @@ impl Command {
             | Self::CreateJoinToken { .. }
             | Self::UseJoinToken { .. }
             | Self::ChangeLayer { .. } => 2,
+            Self::ChangeAttached { .. } | Self::ChangeResource { .. } => 5,
             Self::RaiseLevel { level } => (*level).max(3),
         }
     }

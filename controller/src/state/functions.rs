@@ -422,6 +422,7 @@ pub(super) fn new_function(
         last_version: 0,
         aliases: BTreeMap::new(),
         provisioned: BTreeMap::new(),
+        attached: Default::default(),
         changed: 0,
     }
 }
@@ -436,7 +437,7 @@ pub(super) fn not_found(region: &str, account: &AccountId, name: &FunctionName) 
     )
 }
 
-fn check_tags(tags: &BTreeMap<String, String>) -> Result<()> {
+pub(super) fn check_tags(tags: &BTreeMap<String, String>) -> Result<()> {
     if tags.len() > limits::TAGS_MAX {
         return Err(Error::new(
             ErrorCode::InvalidParameterValue,

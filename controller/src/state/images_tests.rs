@@ -37,6 +37,7 @@ fn with_image() -> State {
         config,
         code: image_code(7),
         tags,
+        code_signing: None,
         revision_id,
         at,
     };

@@ -2,6 +2,9 @@
 //! controller that applies the same commands holds the same state. JSON and Raft are in `crate::machine`.
 
 pub mod accounts;
+mod attached;
+#[cfg(test)]
+mod attached_tests;
 pub mod command;
 pub mod functions;
 pub mod grants;
@@ -19,6 +22,9 @@ mod properties;
 mod provisioned;
 mod published;
 pub mod reply;
+pub mod resources;
+#[cfg(test)]
+mod resources_tests;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -45,6 +51,7 @@ use layers::Layers;
 use nodes::Nodes;
 use once::Once;
 use reply::{Effect, Reply};
+use resources::Resources;
 use tokens::JoinTokens;
 
 /// Everything the controllers agree on.
@@ -71,6 +78,9 @@ pub struct State {
     /// Layers.
     #[serde(default, skip_serializing_if = "Layers::is_empty")]
     pub layers: Layers,
+    /// Code signing configurations and event source mappings.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
     /// The highest level of commands that all members can read, since [`Command::RaiseLevel`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub level: u32,
@@ -133,6 +143,8 @@ impl State {
             }
             Command::ChangeVersions { .. } => self.change_versions(index, command),
             Command::ChangeLayer { .. } => self.change_layer(command),
+            Command::ChangeAttached { .. } => self.change_attached(index, command),
+            Command::ChangeResource { .. } => self.change_resource(command),
             Command::RegisterWorker {
                 worker,
                 registration,
@@ -185,12 +197,17 @@ impl State {
             config,
             code,
             tags,
+            code_signing,
             revision_id,
             at,
         } = command
         else {
             return Ok(done());
         };
+        if let Some(arn) = code_signing {
+            self.check_signing_exists(account, arn)?;
+            self.check_signing(account, Some(arn))?;
+        }
         if self.functions.function(account, name).is_none() {
             let before = self.code_bytes(account);
             let after = before.saturating_add(code.size_bytes);
@@ -203,6 +220,7 @@ impl State {
         };
         let mut function = functions::new_function(account, name, config, code, tags);
         function.latest.config.layer_contents = self.layer_contents(account, config, code)?;
+        function.attached.code_signing.clone_from(code_signing);
         let function = self.functions.create(function, &change)?;
         self.set_unreserved(index, account);
         self.grants.raise_timeout(&function);
@@ -251,6 +269,7 @@ impl State {
             self.functions
                 .check_update(&self.region, account, name, expected_revision)?;
         functions::check_kind(function, code)?;
+        self.check_signing(account, function.attached.code_signing.as_ref())?;
         let before = self.code_bytes(account);
         let after = before
             .saturating_sub(function.latest.code.size_bytes)
@@ -282,6 +301,9 @@ impl State {
         let mut config = function.latest.config.clone();
         patch.apply_to(&mut config);
         if patch.layers.is_some() {
+            if !config.layers.is_empty() {
+                self.check_signing(account, function.attached.code_signing.as_ref())?;
+            }
             config.layer_contents = self.layer_contents(account, &config, &function.latest.code)?;
         }
         let change = Change {
@@ -425,11 +447,11 @@ impl State {
     }
 
     fn apply_once(&mut self, index: u64, token: &str, command: &Command) -> Outcome {
-        if let Some(reply) = self.once.reply(token, &self.functions, &self.layers) {
+        if let Some(reply) = self.once.reply(token, self) {
             return (reply, Vec::new());
         }
         let outcome = self.apply(index, command);
-        self.once.keep(token, &outcome.0);
+        self.once.keep(token, command, &outcome.0);
         outcome
     }
 

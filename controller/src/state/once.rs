@@ -7,10 +7,11 @@ use hearth_core::Error;
 use hearth_core::ids::AccountId;
 use hearth_core::layer::LayerName;
 use hearth_core::name::FunctionName;
+use hearth_core::resource::ResourceKey;
 use serde::{Deserialize, Serialize};
 
-use super::functions::Functions;
-use super::layers::Layers;
+use super::State;
+use super::command::Command;
 use super::reply::Reply;
 
 /// Outcomes kept. A client tries again within seconds, and a cluster commits some hundred commands a second.
@@ -18,11 +19,12 @@ const KEPT_MAX: usize = 1_024;
 /// Longest token that is kept; a UUID has 36 characters.
 pub(crate) const TOKEN_MAX: usize = 64;
 
-/// What is kept of an answer. A function or layer is not: its document is in the state already.
+/// What is kept of an answer. A function, layer or resource is not: its document is in the state already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Outcome {
     Function(AccountId, FunctionName),
     Layer(AccountId, LayerName, u64),
+    Resource(AccountId, ResourceKey),
     Done,
     Refused(Error),
 }
@@ -39,30 +41,37 @@ impl Once {
 
     /// The answer to a command that was carried out before. A function is answered as it is now, and one that is gone by
     /// now as done.
-    pub(super) fn reply(
-        &self,
-        token: &str,
-        functions: &Functions,
-        layers: &Layers,
-    ) -> Option<Reply> {
+    pub(super) fn reply(&self, token: &str, state: &State) -> Option<Reply> {
         let (_, outcome) = self.0.iter().rev().find(|(kept, _)| kept == token)?;
         Some(match outcome {
-            Outcome::Function(account, name) => functions
+            Outcome::Function(account, name) => state
+                .functions
                 .function(account, name)
                 .map_or(Reply::Done, |f| Reply::Function(Box::new(f.clone()))),
-            Outcome::Layer(account, name, version) => layers
+            Outcome::Layer(account, name, version) => state
+                .layers
                 .version(account, name, *version)
                 .map_or(Reply::Done, |v| Reply::Layer(Box::new(v.clone()))),
+            Outcome::Resource(account, key) => state
+                .resources
+                .one(account, key)
+                .map_or(Reply::Done, |one| Reply::Resource(Box::new(one))),
             Outcome::Done => Reply::Done,
             Outcome::Refused(error) => Reply::Refused(error.clone()),
         })
     }
 
     /// Keeps an answer. Those that no client is given are not kept.
-    pub(super) fn keep(&mut self, token: &str, reply: &Reply) {
+    pub(super) fn keep(&mut self, token: &str, command: &Command, reply: &Reply) {
         let outcome = match reply {
             Reply::Function(f) => Outcome::Function(f.account.clone(), f.name.clone()),
             Reply::Layer(v) => Outcome::Layer(v.account.clone(), v.name.clone(), v.version),
+            Reply::Resource(one) => match command {
+                Command::ChangeResource { account, .. } => {
+                    Outcome::Resource(account.clone(), one.key())
+                }
+                _ => return,
+            },
             Reply::Done => Outcome::Done,
             Reply::Refused(error) => Outcome::Refused(error.clone()),
             Reply::Grants(_) | Reply::Superseded | Reply::Unreadable => return,
@@ -80,8 +89,7 @@ impl Once {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::State;
-    use crate::state::command::{Command, Settled};
+    use crate::state::command::Settled;
     use crate::state::tests::{create, history, settle, update_timeout};
 
     fn once(token: &str, command: Command) -> Command {
@@ -144,14 +152,15 @@ mod tests {
     #[test]
     fn only_the_newest_are_kept() {
         let mut kept = Once::default();
+        let command = Command::BeginTerm { term: 1 };
         for n in 0..=KEPT_MAX {
-            kept.keep(&n.to_string(), &Reply::Done);
+            kept.keep(&n.to_string(), &command, &Reply::Done);
         }
         assert_eq!(kept.0.len(), KEPT_MAX);
-        let (functions, layers) = (Functions::default(), Layers::default());
-        assert_eq!(kept.reply("0", &functions, &layers), None);
-        assert_eq!(kept.reply("1", &functions, &layers), Some(Reply::Done));
-        kept.keep(&"x".repeat(TOKEN_MAX + 1), &Reply::Done);
+        let state = State::default();
+        assert_eq!(kept.reply("0", &state), None);
+        assert_eq!(kept.reply("1", &state), Some(Reply::Done));
+        kept.keep(&"x".repeat(TOKEN_MAX + 1), &command, &Reply::Done);
         assert_eq!(kept.0.len(), KEPT_MAX, "nor is a token that is too long");
     }
 }

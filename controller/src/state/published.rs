@@ -8,7 +8,7 @@ use hearth_core::error::{Error, ErrorCode, Result};
 use hearth_core::function::{Function, FunctionVersion, State as FunctionState, UpdateStatus};
 use hearth_core::ids::{AccountId, UnixMs, Version};
 use hearth_core::limits::PUBLISHED_MAX_BYTES;
-use hearth_core::name::{FunctionName, function_arn};
+use hearth_core::name::{FunctionName, Qualifier, function_arn};
 use hearth_core::versions::{Alias, PublishedVersion, Weight};
 
 use super::command::{Command, Settled};
@@ -162,9 +162,9 @@ impl State {
             VersionChange::UpdateAlias { .. } => self.update_alias(function, change, stamp),
             VersionChange::DeleteAlias { alias } => {
                 let removed = function.aliases.remove(alias).is_some();
-                function
-                    .provisioned
-                    .retain(|qualifier, _| qualifier.to_string() != *alias);
+                let qualifier = Qualifier::Alias(alias.clone());
+                function.provisioned.remove(&qualifier);
+                function.attached.forget(&qualifier);
                 Ok(removed)
             }
             VersionChange::PutProvisioned {
@@ -211,7 +211,7 @@ impl State {
             return Err(Error::new(
                 ErrorCode::CodeStorageExceeded,
                 format!(
-                    "The function's versions and aliases take {bytes} bytes of metadata, at most {PUBLISHED_MAX_BYTES} are kept. Delete versions that are not used any more."
+                    "The function's versions, aliases and their policies take {bytes} bytes of metadata, at most {PUBLISHED_MAX_BYTES} are kept. Delete versions that are not used any more."
                 ),
             ));
         }
@@ -390,7 +390,8 @@ fn delete_version(function: &mut Function, version: u64) -> Result<bool> {
         )));
     }
     let removed = function.versions.remove(&version).is_some();
-    let own = version.to_string();
-    function.provisioned.retain(|q, _| q.to_string() != own);
+    let qualifier = Qualifier::Version(Version::Number(version));
+    function.provisioned.remove(&qualifier);
+    function.attached.forget(&qualifier);
     Ok(removed)
 }

@@ -7,6 +7,7 @@ use hearth_core::ids::{AccountId, NodeId};
 use hearth_core::layer::LayerVersion;
 use hearth_core::name::FunctionName;
 use hearth_core::permits::{GrantError, GrantOutcome};
+use hearth_core::resource::Resource;
 use serde::{Deserialize, Serialize};
 
 /// The answer to a command. Travels as JSON from the leader to the controller that asked.
@@ -16,6 +17,8 @@ pub enum Reply {
     Function(Box<Function>),
     /// The layer version after the command.
     Layer(Box<LayerVersion>),
+    /// The resource after the command; as it was, of one that was taken away.
+    Resource(Box<Resource>),
     /// One answer per change, in order.
     Grants(Vec<Result<GrantOutcome, GrantError>>),
     /// Done, or void and nothing to say.

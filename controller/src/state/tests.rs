@@ -54,6 +54,7 @@ pub(super) fn create(text: &str) -> Command {
         )),
         code: code(1),
         tags: BTreeMap::new(),
+        code_signing: None,
         revision_id: "r-created".into(),
         at: UnixMs(5),
     }
@@ -386,6 +387,7 @@ fn code_storage_is_counted_per_account() {
                 image: None,
             },
             tags: BTreeMap::new(),
+            code_signing: None,
             revision_id: "r".into(),
             at: UnixMs(0),
         }

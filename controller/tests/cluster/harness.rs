@@ -298,6 +298,7 @@ pub(crate) fn create(name: &str) -> ControlRequest {
         config,
         code: code(1),
         tags: BTreeMap::new(),
+        code_signing: None,
     }
 }
 

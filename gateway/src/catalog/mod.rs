@@ -8,10 +8,12 @@ mod watch;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use hearth_core::attached::LATEST;
 use hearth_core::error::{Error, ErrorCode};
 use hearth_core::function::{Function, FunctionVersion, State};
 use hearth_core::ids::{AccountId, Version, VersionKey};
 use hearth_core::name::{FunctionName, FunctionRef, Qualifier, function_arn};
+use hearth_core::policy::{self, Policy};
 use hearth_core::versions::Alias;
 
 use crate::invoke::{Quotas, Terms};
@@ -84,6 +86,7 @@ pub(crate) struct Record {
     latest: Arc<Entry>,
     published: HashMap<u64, Arc<Entry>>,
     aliases: BTreeMap<String, Alias>,
+    policies: BTreeMap<Qualifier, Policy>,
     /// Log index of the newest change that is in here.
     generation: u64,
 }
@@ -101,6 +104,7 @@ impl Record {
                 .map(|(n, version)| (*n, entry(&version.snapshot, &version.state)))
                 .collect(),
             aliases: function.aliases.clone(),
+            policies: function.attached.policies.clone(),
             generation: function.news(),
         }
     }
@@ -113,6 +117,26 @@ impl Record {
             Some(Qualifier::Alias(alias)) => self.aliases.get(alias)?.route(chance),
         };
         self.version(version)
+    }
+
+    /// Whether a policy lets another account do this: that of the version or alias that it names.
+    pub(crate) fn lets(
+        &self,
+        caller: &AccountId,
+        action: &str,
+        function: &FunctionRef,
+        region: &str,
+    ) -> bool {
+        let key = function.qualifier.as_ref().unwrap_or(&LATEST);
+        let request = policy::Request {
+            caller: &format!("arn:aws:iam::{caller}:root"),
+            action,
+            resource: &function.arn(region),
+            context: &[("aws:principalaccount", caller.as_str())],
+        };
+        self.policies
+            .get(key)
+            .is_some_and(|policy| policy.allows(&request))
     }
 
     fn version(&self, version: Version) -> Option<Arc<Entry>> {

@@ -137,10 +137,6 @@ pub(super) fn of_create(input: CreateFunctionRequest) -> Result<FunctionConfig, 
         ("DurableConfig", input.durable_config.is_some()),
         ("TenancyConfig", input.tenancy_config.is_some()),
         ("AcceleratorConfig", input.accelerator_config.is_some()),
-        (
-            "CodeSigningConfigArn",
-            input.code_signing_config_arn.is_some(),
-        ),
     ];
     check_managed(&managed)?;
     let package_type = package_type(&input);

@@ -221,7 +221,7 @@ pub(super) fn last_modified(at: UnixMs) -> String {
 }
 
 /// AWS names runtime versions by a digest; ours is of the runtime's name.
-fn runtime_version(runtime: &str, region: &str) -> RuntimeVersionConfig {
+pub(super) fn runtime_version(runtime: &str, region: &str) -> RuntimeVersionConfig {
     let digest = hex::encode(sha2::Sha256::digest(runtime));
     RuntimeVersionConfig {
         runtime_version_arn: Some(format!("arn:aws:lambda:{region}::runtime:{digest}")),

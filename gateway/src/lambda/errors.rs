@@ -30,7 +30,9 @@ pub(crate) fn api_error(error: Error) -> ApiError {
     } = error;
     match code {
         ErrorCode::AccessDenied => ApiError::access_denied(message),
+        ErrorCode::CodeSigningConfigNotFound => ApiError::code_signing_config_not_found(message),
         ErrorCode::CodeStorageExceeded => ApiError::code_storage_exceeded(message),
+        ErrorCode::CodeVerificationFailed => ApiError::code_verification_failed(message),
         ErrorCode::Internal => ApiError::service(message),
         ErrorCode::InvalidParameterValue => {
             let untyped = UNTYPED.iter().any(|text| message.starts_with(text));
@@ -41,6 +43,7 @@ pub(crate) fn api_error(error: Error) -> ApiError {
         ErrorCode::InvalidZipFile => ApiError::invalid_parameter_value(message),
         ErrorCode::NotFound => ApiError::resource_not_found(message),
         ErrorCode::NotImplemented => ApiError::not_implemented(message),
+        ErrorCode::PolicyTooLong => ApiError::policy_length_exceeded(message),
         ErrorCode::PreconditionFailed => ApiError::precondition_failed(message),
         ErrorCode::RequestTooLarge => ApiError::request_entity_too_large(message),
         ErrorCode::ResourceConflict => ApiError::resource_conflict(message),

@@ -13,9 +13,9 @@ use http::{HeaderMap, Response, StatusCode};
 use serde::de::IgnoredAny;
 
 use super::errors::{api_error, invoke_error, unsupported};
-use super::{Answer, Call, Caller, resolve};
+use super::{Answer, Call, Caller, denied, named};
 use crate::app::App;
-use crate::catalog::not_found;
+use crate::catalog::{Record, not_found};
 use crate::invoke::{InvokeCall, InvokeOutcome};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -23,6 +23,9 @@ pub(super) const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-e
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+
+/// What a policy calls an invocation.
+const ACTION: &str = "lambda:InvokeFunction";
 
 /// Members bound to headers which only the general decoder knows.
 const UNUSUAL: [&str; 3] = [
@@ -119,14 +122,17 @@ fn plain(call: &Call) -> Option<InvocationRequest> {
 pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<InvokeCall, ApiError> {
     let region = &app.catalog.region;
     let name = invocation.function_name;
-    let function = resolve(app, invocation.caller, name, invocation.qualifier, "Invoke")?;
+    let function = named(app, invocation.caller, name, invocation.qualifier)?;
     check_payload(&invocation.payload)?;
     check_client_context(&invocation.client_context)?;
-    let record = app
-        .lookups
-        .find(&function, app.now())
-        .await
-        .map_err(api_error)?;
+    let record = app.lookups.find(&function, app.now()).await;
+    // Whether another account's function exists is not told to who may not invoke it.
+    let is_own = function.account == invocation.caller.account;
+    let may = |record: &Record| record.lets(&invocation.caller.account, ACTION, &function, region);
+    if !is_own && !record.as_ref().is_ok_and(|record| may(record)) {
+        return Err(denied(app, invocation.caller, &function, "InvokeFunction"));
+    }
+    let record = record.map_err(api_error)?;
     let entry = record
         .find(function.qualifier.as_ref(), app.seams.random.u64())
         .ok_or_else(|| api_error(not_found(&function, region)))?;

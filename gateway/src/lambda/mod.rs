@@ -3,21 +3,29 @@
 
 mod account;
 mod aliases;
+mod attached;
 mod code;
 mod concurrency;
 mod configuration;
 mod dispatch;
 mod documents;
 pub(crate) mod errors;
+mod event_invoke;
 mod functions;
 mod image;
 pub(crate) mod invoke;
 pub(crate) mod invoke_stream;
 mod layer_policy;
 mod layers;
+mod mappings;
 mod page;
+mod permissions;
 mod provisioned;
+mod resources;
+mod runtime_config;
+mod signing;
 mod tags;
+mod urls;
 mod versions;
 
 use bytes::Bytes;
@@ -101,25 +109,34 @@ pub(crate) fn resolve(
     qualifier: Option<&str>,
     action: &str,
 ) -> Result<FunctionRef, ApiError> {
+    let function = named(app, caller, name, qualifier)?;
+    if function.account == caller.account {
+        return Ok(function);
+    }
+    Err(denied(app, caller, &function, action))
+}
+
+/// A function of any account, by name, partial ARN or ARN.
+pub(crate) fn named(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    qualifier: Option<&str>,
+) -> Result<FunctionRef, ApiError> {
     let scope = Scope {
         region: app.catalog.region.clone(),
         account: caller.account.clone(),
     };
-    let function = FunctionRef::resolve(name, qualifier, &scope).map_err(api_error)?;
-    if function.account == caller.account {
-        return Ok(function);
-    }
-    // Lambda's permissions name the operation InvokeFunction.
-    let action = if action == "Invoke" {
-        "InvokeFunction"
-    } else {
-        action
-    };
-    Err(ApiError::access_denied(format!(
+    FunctionRef::resolve(name, qualifier, &scope).map_err(api_error)
+}
+
+/// The function's policy does not let another account do this.
+fn denied(app: &App, caller: &Caller, function: &FunctionRef, action: &str) -> ApiError {
+    ApiError::access_denied(format!(
         "User: arn:aws:iam::{}:root is not authorized to perform: lambda:{action} on resource: {} because no resource-based policy allows the lambda:{action} action",
         caller.account,
         function.arn(&app.catalog.region),
-    )))
+    ))
 }
 
 /// Carries an operation out at the controllers. A function in the reply is in this gateway's catalog when this

@@ -26,6 +26,15 @@ pub(super) fn size(asked: Option<i32>) -> usize {
     asked.unwrap_or(LIST_DEFAULT).clamp(1, LIST_DEFAULT)
 }
 
+/// What comes after the key of a marker, in the order of the map.
+pub(super) fn after<'a, K: std::fmt::Display + Ord + std::str::FromStr + 'a, V: 'a>(
+    items: impl Iterator<Item = (&'a K, &'a V)>,
+    after: Option<&str>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    let after: Option<K> = after.and_then(|text| text.parse().ok());
+    items.filter(move |(key, _)| after.as_ref().is_none_or(|after| *key > after))
+}
+
 /// At most `size` of the items, and the marker for the rest.
 pub(super) fn cut<T>(
     items: impl Iterator<Item = (String, T)>,

@@ -107,6 +107,7 @@ impl Controllers {
             config,
             code: code.clone(),
             tags: std::collections::BTreeMap::default(),
+            code_signing: None,
         }
     }
 

@@ -4,11 +4,12 @@
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::{self, CreateFunctionRequest, FunctionCode};
 use hearth_core::control::ControlRequest;
+use hearth_core::function::PackageType;
 use hearth_core::ids::Version;
 
 use super::super::errors::{api_error, unsupported};
 use super::super::{
-    Answer, Call, code, configuration, control_function, documents, image, owned, tags,
+    Answer, Call, code, configuration, control_function, documents, image, owned, signing, tags,
 };
 use crate::app::App;
 
@@ -26,7 +27,11 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
     let source = source_of(input.package_type.as_deref(), input.code.take())?;
     let tags = input.tags.take().unwrap_or_default();
     tags::check_count(tags.len())?;
+    let code_signing = input.code_signing_config_arn.take();
     let config = configuration::of_create(input)?;
+    if code_signing.is_some() && config.package_type == PackageType::Image {
+        return Err(signing::not_for_images());
+    }
     let code = match source {
         Source::Zip(zip) => {
             let code = code::check(zip.clone()).await?;
@@ -42,6 +47,7 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
         config,
         code,
         tags,
+        code_signing,
     };
     let request = if publish {
         ControlRequest::ThenPublish {
