@@ -31,6 +31,7 @@ pub mod sandbox;
 pub mod scaling;
 pub mod signing;
 pub mod standing;
+pub mod stock;
 pub mod telemetry;
 pub mod versions;
 
