@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
+use super::driver::{Diagnosis, Driver, DriverError, Prepared, SandboxSpec, StartedSandbox};
 use super::native::NativeDriver;
 use super::oci::OciDriver;
 
@@ -64,6 +64,14 @@ impl Driver for Choice {
             Some(other) => other.start(spec).await,
             None => Err(self.unknown(name)),
         }
+    }
+
+    async fn prepare(&self, spec: SandboxSpec) -> Result<Box<dyn Prepared>, DriverError> {
+        self.native.prepare(spec).await
+    }
+
+    fn can_prepare(&self) -> bool {
+        self.default == NATIVE && self.native.can_prepare()
     }
 
     fn diagnose(&self) -> Vec<Diagnosis> {

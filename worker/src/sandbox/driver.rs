@@ -33,11 +33,43 @@ pub trait Driver: Send + Sync + Debug {
     /// [`DriverError`], see its variants for whose fault it is.
     async fn start(&self, spec: SandboxSpec) -> Result<StartedSandbox, DriverError>;
 
+    /// Builds a sandbox up to the point where it gets its owner, see [`Prepared`]. `spec.argv` is the program that waits in
+    /// it, if any, and `spec.env` that program's environment; its limit of memory is set later.
+    ///
+    /// # Errors
+    /// As [`Driver::start`]; [`DriverError::Unsupported`] where nothing can be prepared.
+    async fn prepare(&self, spec: SandboxSpec) -> Result<Box<dyn Prepared>, DriverError> {
+        let _ = spec;
+        Err(DriverError::Unsupported(
+            "this driver prepares no sandboxes".to_owned(),
+        ))
+    }
+
+    /// Whether [`Driver::prepare`] makes what a specification without a maker would be made by.
+    fn can_prepare(&self) -> bool {
+        false
+    }
+
     /// What this host lacks, one line each; empty when everything is there.
     fn diagnose(&self) -> Vec<Diagnosis>;
 
     /// Kills every sandbox and gives back what the driver holds; `start` fails from then on.
     async fn shutdown(&self);
+}
+
+/// A sandbox that is nobody's yet: everything is there but the code, and either no program, or one (a *stem cell*) that has
+/// loaded what all functions of a runtime need and waits. Dropping it ends it.
+#[async_trait]
+pub trait Prepared: Send + Sync + Debug {
+    /// Whether it may still be used; one whose program ended by itself may not.
+    fn is_alive(&self) -> bool;
+
+    /// Makes it the sandbox of `spec`, for life. What `spec` says of root, size of `/tmp`, host name and network must be what
+    /// it was prepared with; it has no extensions.
+    ///
+    /// # Errors
+    /// As [`Driver::start`]; nothing is left behind.
+    async fn start(self: Box<Self>, spec: SandboxSpec) -> Result<StartedSandbox, DriverError>;
 }
 
 /// Everything a driver needs to know about one sandbox.

@@ -121,6 +121,14 @@ const MEMORY_MIN_MIB: u32 = 8;
 
 /// Checks a specification and writes it as a request; descriptors are the caller's matter.
 pub(crate) fn request(spec: &SandboxSpec) -> Result<StartRequest, DriverError> {
+    if spec.argv.is_empty() {
+        return Err(DriverError::InvalidSpec("argv is empty".to_owned()));
+    }
+    checked(spec)
+}
+
+/// As [`request`], for a sandbox that may have no program yet.
+pub(crate) fn checked(spec: &SandboxSpec) -> Result<StartRequest, DriverError> {
     let invalid = |text: String| Err(DriverError::InvalidSpec(text));
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if spec.id.is_empty() || spec.id.len() > 64 || !spec.id.chars().all(plain) {
@@ -129,7 +137,7 @@ pub(crate) fn request(spec: &SandboxSpec) -> Result<StartRequest, DriverError> {
     if spec
         .argv
         .first()
-        .is_none_or(|program| !program.starts_with('/'))
+        .is_some_and(|program| !program.starts_with('/'))
     {
         return invalid("argv[0] must be an absolute path".to_owned());
     }
@@ -188,6 +196,7 @@ pub(crate) fn request(spec: &SandboxSpec) -> Result<StartRequest, DriverError> {
         scratch: false,
         extensions: spec.extensions.programs.clone(),
         extension_env: assignments(&spec.extensions.env),
+        held: false,
     })
 }
 

@@ -13,7 +13,7 @@ use socket2::{Domain, Type};
 use tokio::net::TcpSocket;
 use tokio::sync::{oneshot, watch};
 
-use super::cgroup::Group;
+use super::cgroup::{Group, Limits};
 use super::cleaner::{OwnedGroup, OwnedScratch};
 use super::wire::ProgramEnd;
 use crate::sandbox::driver::{ExitReport, ExitStatus, RuntimeApiStream, SandboxControl};
@@ -173,6 +173,17 @@ async fn socket_inside(pidfd: OwnedFd) -> io::Result<TcpSocket> {
 /// The control handed out; dropping it kills.
 #[derive(Debug)]
 pub(in crate::sandbox) struct LinuxControl(Arc<Sandbox>);
+
+impl LinuxControl {
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.end.borrow().is_some()
+    }
+
+    /// Those of its owner, who was not known when it was made.
+    pub(super) fn set_limits(&self, limits: Limits) -> io::Result<()> {
+        self.0.with_group(Ok(()), |group| group.set_limits(limits))
+    }
+}
 
 #[async_trait]
 impl SandboxControl for LinuxControl {

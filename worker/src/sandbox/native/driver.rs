@@ -23,7 +23,9 @@ use super::processes::{Supervision, output_pipe};
 use super::scratch::ScratchPool;
 use super::slots::{Slot, Slots};
 use super::wire::{MountRequest, StartRequest};
-use crate::sandbox::driver::{Diagnosis, Driver, DriverError, SandboxSpec, StartedSandbox};
+use crate::sandbox::driver::{
+    Diagnosis, Driver, DriverError, Prepared, SandboxSpec, StartedSandbox,
+};
 
 /// Descriptors the worker or the spawner may need for one sandbox: listener, output, process, image, freezer, connections,
 /// and two where there are extensions.
@@ -130,7 +132,7 @@ impl Parts {
     }
 }
 
-fn setup(step: &str) -> impl FnOnce(io::Error) -> DriverError {
+pub(super) fn setup(step: &str) -> impl FnOnce(io::Error) -> DriverError {
     let step = step.to_owned();
     |source| DriverError::Setup { step, source }
 }
@@ -209,7 +211,7 @@ impl NativeDriver {
     }
 
     /// The spawner, started anew if the last one died.
-    async fn client(&self) -> Result<Arc<Client>, DriverError> {
+    pub(super) async fn client(&self) -> Result<Arc<Client>, DriverError> {
         let mut client = self.client.lock().await;
         if self.parts().is_none() {
             return Err(DriverError::Gone);
@@ -334,7 +336,15 @@ impl NativeDriver {
         spec: &SandboxSpec,
         uid_base: Option<u32>,
     ) -> Result<Provided, DriverError> {
-        let mut request = request(spec)?;
+        self.provide_as(request(spec)?, spec, uid_base).await
+    }
+
+    pub(super) async fn provide_as(
+        &self,
+        mut request: StartRequest,
+        spec: &SandboxSpec,
+        uid_base: Option<u32>,
+    ) -> Result<Provided, DriverError> {
         let parts = self.parts().ok_or(DriverError::Gone)?;
         let slot = self
             .slots
@@ -409,6 +419,14 @@ impl Driver for NativeDriver {
             control: Box::new(control),
             extensions: supervision.map(Supervision::into_started),
         })
+    }
+
+    async fn prepare(&self, spec: SandboxSpec) -> Result<Box<dyn Prepared>, DriverError> {
+        self.prepare_held(&spec).await
+    }
+
+    fn can_prepare(&self) -> bool {
+        true
     }
 
     fn diagnose(&self) -> Vec<Diagnosis> {

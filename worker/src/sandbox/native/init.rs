@@ -29,6 +29,7 @@ use nix::unistd::{
 };
 
 use super::access;
+use super::held;
 use super::rootfs::{self, Trees};
 use super::step::{Named, StepError};
 use super::supervise::{self, Supervised};
@@ -66,11 +67,19 @@ pub(crate) struct Plan {
     pub(crate) filter: std::rc::Rc<Vec<seccompiler::sock_filter>>,
     /// Where there are extensions.
     pub(crate) supervised: Option<Supervised>,
+    /// Where its owner is not known yet: whence it comes.
+    pub(crate) held: Option<OwnedFd>,
 }
 
 /// The life of init. `socket` leads to the spawner.
 pub(crate) fn run(mut plan: Plan, socket: OwnedFd) -> ! {
-    if let Err(error) = enter(&plan, &socket) {
+    if let Err(error) = build(&plan, &socket) {
+        fail(&socket, error.step, error.errno)
+    }
+    if let Some(worker) = plan.held.take() {
+        held::run(&plan, worker, socket)
+    }
+    if let Err(error) = surrender(&plan, &socket) {
         fail(&socket, error.step, error.errno)
     }
     if let Some(supervised) = plan.supervised.take() {
@@ -82,7 +91,11 @@ pub(crate) fn run(mut plan: Plan, socket: OwnedFd) -> ! {
     confine(&plan, &socket);
     match sys::process::fork_and_hold() {
         Ok(None) => run_program(&plan, &socket),
-        Ok(Some(program)) => watch(program, &socket),
+        Ok(Some(program)) => {
+            sys::process::hand_on_terminations(program);
+            report(&socket, &InitReport::Started);
+            watch(program, &socket)
+        }
         Err(error) => fail(
             &socket,
             "fork".to_owned(),
@@ -112,8 +125,8 @@ pub(super) fn report(socket: &OwnedFd, message: &InitReport) {
     let _ = sys::net::send(socket, &encode(message), &[]);
 }
 
-/// All steps that need privilege.
-fn enter(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
+/// Builds the sandbox, with the privileges that this takes.
+fn build(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
     // A worker protected from the host's memory killer must not hand that on: a group in which nobody may be killed
     // hangs at its limit. First of all, while this process still owns the file.
     if plan.is_protected {
@@ -132,13 +145,23 @@ fn enter(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
     for (resource, most) in LIMITS {
         limit(resource, most).step(|| format!("limit {resource:?}"))?;
     }
-    access::confine(plan.trees.writable())?;
-    sys::process::drop_bounding_set().step(|| "drop the bounding set".to_owned())?;
-    // Leaving uid 0 of the user namespace gives up every capability.
-    become_user(SANDBOX_UID, SANDBOX_GID)?;
+    Ok(())
+}
+
+/// Gives up everything that a function may not have.
+pub(super) fn surrender(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
+    confine_user(plan)?;
     prctl::set_dumpable(false).step(|| "become undumpable".to_owned())?;
     prctl::set_name(c"hearth-init").step(|| "set the process name".to_owned())?;
     die_with_spawner(socket)
+}
+
+/// Of that, what programs inherit.
+pub(super) fn confine_user(plan: &Plan) -> Result<(), StepError> {
+    access::confine(plan.trees.writable())?;
+    sys::process::drop_bounding_set().step(|| "drop the bounding set".to_owned())?;
+    // Leaving uid 0 of the user namespace gives up every capability.
+    become_user(SANDBOX_UID, SANDBOX_GID)
 }
 
 /// Never raises what the worker itself may not go beyond.
@@ -165,7 +188,7 @@ fn become_user(uid: u32, gid: u32) -> Result<(), StepError> {
 
 /// A change of user forgets the parent-death signal, so this comes last; a spawner that died before it shows as a
 /// closed socket.
-fn die_with_spawner(socket: &OwnedFd) -> Result<(), StepError> {
+pub(super) fn die_with_spawner(socket: &OwnedFd) -> Result<(), StepError> {
     prctl::set_pdeathsig(Signal::SIGKILL).step(|| "set the parent death signal".to_owned())?;
     let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::empty())];
     poll(&mut sockets, PollTimeout::ZERO).step(|| "look for the spawner".to_owned())?;
@@ -211,9 +234,7 @@ pub(super) fn prepare_program(cwd: &CStr) -> nix::Result<()> {
 }
 
 /// Reaps orphans until the program ends; init's own end takes the others along.
-fn watch(program: Pid, socket: &OwnedFd) -> ! {
-    sys::process::hand_on_terminations(program);
-    report(socket, &InitReport::Started);
+pub(super) fn watch(program: Pid, socket: &OwnedFd) -> ! {
     let status = loop {
         match sys::process::wait_for(None) {
             Ok((pid, status)) if pid == program => break status,

@@ -350,6 +350,11 @@ impl Spawner {
             give_away(&output, request.uid_base)?;
             Some((output, descriptors.next().ok_or_else(missing)?))
         };
+        let held = if request.held {
+            Some(descriptors.next().ok_or_else(missing)?)
+        } else {
+            None
+        };
         let strings = |list: &[String]| {
             list.iter()
                 .map(|text| c_string(text))
@@ -365,6 +370,7 @@ impl Spawner {
             env: strings(&request.env)?,
             is_protected: self.is_protected,
             filter: Rc::clone(&self.filter),
+            held,
             supervised: match supervised {
                 None => None,
                 Some((output, worker)) => Some(Supervised {

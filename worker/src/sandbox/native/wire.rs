@@ -18,7 +18,8 @@ pub(crate) enum Request {
     Configure { state_dir: String },
     /// Make a sandbox. Descriptors: network namespace, output pipe, then `tasks` files to join, then, if
     /// `cgroup_dir`, the version 2 group to be born in, then, if `scratch`, the mount for `/tmp`, then, if there are
-    /// `extensions`, the pipe for their output and the socket that [`Command`]s come by.
+    /// `extensions`, the pipe for their output and the socket that [`Command`]s come by, then, if it is `held`, the socket
+    /// that the [`Order`] comes by.
     Start(StartRequest),
 }
 
@@ -47,6 +48,25 @@ pub(crate) struct StartRequest {
     pub(crate) extensions: Vec<String>,
     /// `NAME=value`, of the extensions.
     pub(crate) extension_env: Vec<String>,
+    /// It waits for an [`Order`]; `argv`, if any, is what waits in it.
+    pub(crate) held: bool,
+}
+
+/// The worker gives a held sandbox its owner, past the spawner. The trees for `targets` come along.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) argv: Vec<String>,
+    /// `NAME=value`.
+    pub(crate) env: Vec<String>,
+    pub(crate) cwd: String,
+    pub(crate) targets: Vec<String>,
+}
+
+/// What a held sandbox's init answers to its [`Order`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum OrderReport {
+    Started,
+    Failed(Failure),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -212,6 +212,7 @@ mod tests {
                 scratch: false,
                 extensions: Vec::new(),
                 extension_env: Vec::new(),
+                held: false,
             },
         }
     }

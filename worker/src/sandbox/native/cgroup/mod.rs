@@ -60,6 +60,11 @@ pub trait Group: Debug + Send + Sync {
     /// # Errors
     /// What the kernel said.
     fn set_limits(&self, limits: Limits) -> io::Result<()>;
+    /// The smallest share of CPU there is, until the limits are set: for what nobody waits for yet.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    fn set_background(&self) -> io::Result<()>;
     /// What init needs to join.
     ///
     /// # Errors

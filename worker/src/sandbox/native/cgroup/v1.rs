@@ -144,13 +144,23 @@ impl Group1 {
 impl Group for Group1 {
     fn set_limits(&self, limits: Limits) -> io::Result<()> {
         let bytes = (u64::from(limits.memory_mib) << 20).to_string();
-        write(&self.memory, "memory.limit_in_bytes", &bytes)?;
-        // Memory and swap together; absent when the kernel counts no swap.
-        if self.memory.join("memory.memsw.limit_in_bytes").exists() {
-            write(&self.memory, "memory.memsw.limit_in_bytes", &bytes)?;
+        // Memory and swap together, never below memory alone; absent when the kernel counts no swap.
+        let has_swap = self.memory.join("memory.memsw.limit_in_bytes").exists();
+        let swap = || write(&self.memory, "memory.memsw.limit_in_bytes", &bytes);
+        let raised = write(&self.memory, "memory.limit_in_bytes", &bytes);
+        if has_swap {
+            swap()?;
+        }
+        if raised.is_err() {
+            // It was to rise above the other.
+            write(&self.memory, "memory.limit_in_bytes", &bytes)?;
         }
         write(&self.pids, "pids.max", &limits.pids_max.to_string())?;
         write(&self.cpu, "cpu.shares", &INIT_SHARES.to_string())
+    }
+
+    fn set_background(&self) -> io::Result<()> {
+        write(&self.cpu, "cpu.shares", "2")
     }
 
     fn entrance(&self) -> io::Result<Entrance> {

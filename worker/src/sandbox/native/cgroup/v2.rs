@@ -144,6 +144,10 @@ impl Group for Group2 {
         write(&self.path, "cpu.weight", &weight(INIT_SHARES).to_string())
     }
 
+    fn set_background(&self) -> io::Result<()> {
+        write(&self.path, "cpu.weight", "1")
+    }
+
     fn entrance(&self) -> io::Result<Entrance> {
         Ok(Entrance {
             tasks: Vec::new(),
