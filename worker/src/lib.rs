@@ -23,5 +23,5 @@ pub use code::CodeError;
 pub use code::image::LayerError;
 pub use code::unpack::UnpackError;
 pub use hearth_node::Seams;
-pub use options::{NetworkMode, NetworkOptions, Options, OptionsError};
+pub use options::{NetworkMode, NetworkOptions, Options, OptionsError, PoolsOptions};
 pub use worker::{StartError, Worker, start};

@@ -18,6 +18,19 @@ pub(crate) enum Ended {
     Refused,
 }
 
+/// What a sandbox was made from, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Start {
+    Stem,
+    Empty,
+    Nothing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StartLabel {
+    from: Start,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct EndedLabel {
     outcome: Ended,
@@ -38,6 +51,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) cache_hits: Counter,
     pub(crate) cache_misses: Counter,
     invocations: Family<EndedLabel, Counter>,
+    starts: Family<StartLabel, Counter>,
 }
 
 impl WorkerMetrics {
@@ -65,7 +79,15 @@ impl WorkerMetrics {
             cache_misses: metrics
                 .register_counter("code_cache_misses", "Code that had to be fetched"),
             invocations: metrics.register_counters("invocations", "Invocations by how they ended"),
+            starts: metrics.register_counters(
+                "sandbox_starts",
+                "Sandboxes by what they were made from: a stem, an empty prepared one, nothing",
+            ),
         }
+    }
+
+    pub(crate) fn started_from(&self, from: Start) {
+        self.starts.get_or_create(&StartLabel { from }).inc();
     }
 
     pub(crate) fn ended(&self, outcome: Ended) {

@@ -1,6 +1,7 @@
 //! Options of a worker node, as its TOML file has them.
 
 mod network;
+mod pools;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::sandbox::oci::OciConfig;
 const MEMORY_SHARE_PERCENT: u64 = 80;
 
 pub use network::{NetworkMode, NetworkOptions};
+pub use pools::PoolsOptions;
 
 /// See [`Options::SAMPLE`] for the same as a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +70,8 @@ pub struct Options {
     pub sandbox: String,
     /// OCI runtimes that make sandboxes too, by the name that the tag has. Default none.
     pub oci: BTreeMap<String, OciConfig>,
+    /// What is prepared for cold starts.
+    pub pools: PoolsOptions,
     /// The network of functions.
     pub network: NetworkOptions,
     /// Where container images come from.
@@ -106,6 +110,7 @@ impl Default for Options {
             labels: BTreeMap::new(),
             sandbox: NATIVE.into(),
             oci: BTreeMap::new(),
+            pools: PoolsOptions::default(),
             network: NetworkOptions::default(),
             registries: RegistryOptions::default(),
             tls: TlsOptions::default(),
@@ -169,6 +174,13 @@ sandbox = "native"
 # args = ["--platform=ptrace", "--network=host"]
 # user_namespace = false
 # exit_status = "run"
+
+# What is prepared for cold starts before anybody asks (docs/adr/0016-sandboxes-are-prepared.md).
+[pools]
+# Sandboxes of one kind that are ready at most: empty ones of each runtime, and stems, which have loaded its client; 0: none.
+each = 4
+# Memory that all of them may take, MB, of what no function has; by default 2 % of the memory offered, at most 512.
+# memory_mib = 256
 
 # The network of functions.
 [network]

@@ -34,8 +34,10 @@ use crate::metrics::WorkerMetrics;
 use crate::options::{Options, OptionsError, host_memory_mib};
 use crate::pool::Engine;
 use crate::pool::changes::Changes;
+use crate::pool::compile::Compiling;
 use crate::pool::gates::Gates;
 use crate::pool::memory::Memory;
+use crate::pool::stock::Stock;
 use crate::runtimes::Runtimes;
 use crate::sandbox::driver::Driver;
 use crate::session::{self, incarnation};
@@ -258,6 +260,7 @@ fn engine(
         Some(slots) => usize::try_from(slots).unwrap_or(Semaphore::MAX_PERMITS),
         None => cpus * 2,
     };
+    let offered_mib = options.offered_mib(host_memory_mib());
     let gates = Gates::new(
         NodeId(options.node_id),
         incarnation,
@@ -278,9 +281,12 @@ fn engine(
         catalog: Catalog::new(Arc::clone(&seams.clock)),
         gates,
         changes,
-        memory: Memory::new(options.offered_mib(host_memory_mib())),
+        memory: Memory::new(offered_mib),
         freezer: Arc::default(),
         start_slots: Arc::new(Semaphore::new(slots)),
+        start_slots_total: slots,
+        stock: Stock::new(&options.pools, offered_mib),
+        compiling: Compiling::default(),
         metrics,
         draining: AtomicBool::new(false),
         drain_ordered: AtomicBool::new(false),
@@ -323,6 +329,8 @@ impl Worker {
                 }
             }
         });
+        let (engine, token) = (Arc::clone(&self.engine), self.shutdown.token());
+        self.shutdown.spawn("stock", engine.keep_stock(token));
         let (engine, token) = (Arc::clone(&self.engine), self.streams.clone());
         self.shutdown.spawn("freezer", async move {
             tokio::select! {

@@ -37,7 +37,7 @@ pub(crate) struct CodeDir {
     /// The tree.
     pub(crate) path: PathBuf,
     /// Bytes that go when it goes.
-    bytes: u64,
+    bytes: AtomicU64,
     /// Trees that it shares files with; they stay as long as it does.
     _parts: Vec<Arc<Self>>,
 }
@@ -238,6 +238,15 @@ impl CodeStore {
         blocking(digest, move || making.merge(&layers, &target)).await
     }
 
+    /// A tree that somebody holds, and that is therefore not evicted, has got larger.
+    pub(crate) fn on_grown(&self, code: &CodeDir, bytes: u64) {
+        let mut state = self.state();
+        code.bytes.fetch_add(bytes, Ordering::Relaxed);
+        state.bytes += bytes;
+        drop(state);
+        self.shrink(0);
+    }
+
     /// Evicts the least recently used that nobody holds, until what is there and `extra` fit.
     fn shrink(&self, extra: u64) {
         let mut evicted = Vec::new();
@@ -282,7 +291,7 @@ impl CodeDir {
     fn new(path: PathBuf, bytes: u64) -> Self {
         Self {
             path,
-            bytes,
+            bytes: AtomicU64::new(bytes),
             _parts: Vec::new(),
         }
     }
@@ -317,10 +326,10 @@ impl State {
 
     fn insert(&mut self, digest: Digest, code: Arc<CodeDir>) {
         self.uses += 1;
-        self.bytes += code.bytes;
+        self.bytes += code.bytes.load(Ordering::Relaxed);
         let used = self.uses;
         if let Some(old) = self.ready.insert(digest, Entry { code, used }) {
-            self.bytes -= old.code.bytes;
+            self.bytes -= old.code.bytes.load(Ordering::Relaxed);
         }
     }
 
@@ -333,7 +342,7 @@ impl State {
             .min_by_key(|(_, e)| e.used)
             .map(|(digest, _)| *digest)?;
         let entry = self.ready.remove(&oldest)?;
-        self.bytes -= entry.code.bytes;
+        self.bytes -= entry.code.bytes.load(Ordering::Relaxed);
         Some(entry.code.path.clone())
     }
 }

@@ -16,12 +16,16 @@ use tracing::{Instrument, Span, debug, debug_span, info_span, warn};
 
 use super::package::{Package, ProgramError};
 use super::sandbox::Sandbox;
+use super::stock::Base;
 use super::{Engine, StartRefusal, extensions};
 use crate::metrics::seconds;
 use crate::runtime_api;
 use crate::runtime_api::fault::{Fault, errno_text};
 use crate::runtimes::environment::Facts;
 use crate::sandbox::driver::{DriverError, SandboxSpec, StartedSandbox};
+
+/// What every sandbox's host is called.
+pub(super) const HOST_NAME: &str = "lambda";
 
 /// Longest wait for sandboxes to end when the worker stops.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -121,11 +125,12 @@ async fn make(
             };
             platform(Reason::NotRunnable, detail)
         })?;
+    engine.compiling.want(&version.config, &package);
     let fetched = clock.monotonic_us();
     engine.metrics.code_fetch.observe(seconds(fetched - began));
     let extensions = package.extensions().await;
-    let spec = specify(engine, sandbox, &package, &extensions).await?;
-    let starting = engine.driver.start(spec);
+    let (spec, base) = specify(engine, sandbox, &package, &extensions).await?;
+    let starting = engine.start_sandbox(spec, base.as_ref());
     let started = starting.await.map_err(|error| driver_fault(&error))?;
     engine
         .metrics
@@ -162,7 +167,7 @@ async fn specify(
     sandbox: &Sandbox,
     package: &Package,
     extension_names: &[String],
-) -> Result<SandboxSpec, LaunchError> {
+) -> Result<(SandboxSpec, Option<Base>), LaunchError> {
     let (key, version) = (&sandbox.pool.key, &sandbox.pool.version);
     let config = &version.config;
     // A version that the catalog has let go meanwhile asks for nothing more.
@@ -196,7 +201,7 @@ async fn specify(
         })?;
     let extensions =
         extensions::specify(extension_names, &program.env).map_err(LaunchError::Fault)?;
-    Ok(SandboxSpec {
+    let spec = SandboxSpec {
         id: format!("{}-{}", engine.incarnation, sandbox.id.0),
         root: program.root,
         mounts: program.mounts,
@@ -206,11 +211,12 @@ async fn specify(
         memory_mib: config.memory_mib,
         pids_max: SANDBOX_PIDS,
         tmp_mib: config.ephemeral_storage_mib,
-        hostname: "lambda".into(),
+        hostname: HOST_NAME.into(),
         isolated: wishes.is_isolated,
         maker: wishes.maker,
         extensions,
-    })
+    };
+    Ok((spec, program.base))
 }
 
 /// `2030/01/02`.

@@ -2,6 +2,7 @@
 //! Decisions are `hearth_core::{pool, sandbox, permits}`; gateways' frames are in [`crate::invoke`].
 
 pub(crate) mod changes;
+pub(crate) mod compile;
 mod extensions;
 mod finish;
 pub(crate) mod freezer;
@@ -14,13 +15,14 @@ pub(crate) mod package;
 pub(crate) mod provisioned;
 mod recent;
 pub(crate) mod sandbox;
+pub(crate) mod stock;
 pub(crate) mod version;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use hearth_core::ids::{AccountId, PoolKey, VersionKey};
+use hearth_core::ids::{AccountId, MonotonicMs, PoolKey, VersionKey};
 use hearth_core::name::FunctionName;
 use hearth_core::planted::{self, Bug};
 use hearth_core::pool::{Evictable, plan_eviction};
@@ -39,11 +41,13 @@ use crate::metrics::{Ended, WorkerMetrics};
 use crate::runtimes::Runtimes;
 use crate::sandbox::driver::Driver;
 use changes::Changes;
+use compile::Compiling;
 use freezer::Freezer;
 use gates::{Gates, HeldPermit, NoPermit};
 use invocation::Invocation;
 use memory::{Memory, MemoryHold};
 use sandbox::Sandbox;
+use stock::Stock;
 use version::{Taken, VersionPool};
 
 /// Sandboxes one frame may ask for. Ours: AWS's scale-out of 1,000 per 10 s and function.
@@ -67,6 +71,9 @@ pub(crate) struct Engine {
     pub(crate) memory: Arc<Memory>,
     pub(crate) freezer: Arc<Freezer>,
     pub(crate) start_slots: Arc<Semaphore>,
+    pub(crate) start_slots_total: usize,
+    pub(crate) stock: Stock,
+    pub(crate) compiling: Compiling,
     pub(crate) metrics: WorkerMetrics,
     /// This process is told to end.
     pub(crate) draining: AtomicBool,
@@ -292,6 +299,14 @@ impl Engine {
     /// Memory for a sandbox; idle ones of other versions give theirs up for it. Never one of its own: that would have
     /// served whoever waits, and a version that uses all memory would stop its sandboxes between two invocations.
     fn reserve(&self, wanted_by: &Arc<VersionPool>) -> Option<MemoryHold> {
+        let hold = self.reserve_or_evict(wanted_by)?;
+        // What is prepared has only what is left over.
+        let now = MonotonicMs(self.seams.clock.monotonic_ms());
+        self.stock.yield_to(self.memory.free_mib(), now);
+        Some(hold)
+    }
+
+    fn reserve_or_evict(&self, wanted_by: &Arc<VersionPool>) -> Option<MemoryHold> {
         let needed = u64::from(wanted_by.memory_mib());
         if let Some(hold) = self.memory.reserve(needed) {
             return Some(hold);
@@ -377,6 +392,7 @@ impl Engine {
                 sandbox.stop();
             }
         }
+        self.stock.clear();
         // Those with extensions have a shutdown phase; what is left after it is killed with the driver.
         self.kept_alive.close();
         let _ = tokio::time::timeout(launch::END_LIMIT, self.kept_alive.wait()).await;

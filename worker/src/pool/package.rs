@@ -7,6 +7,7 @@ use hearth_core::function::{FunctionConfig, FunctionVersion, PackageType};
 use hearth_core::image::{Overrides, Process};
 
 use super::extensions;
+use super::stock::Base;
 use crate::code::image::{ImageDir, find_program, has_directory};
 use crate::code::{CodeDir, CodeError, CodeStore};
 use crate::runtime_api::fault::Fault;
@@ -37,6 +38,8 @@ pub(super) struct Program {
     pub(super) argv: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) cwd: PathBuf,
+    /// What its sandbox may be made from; `None` for an image.
+    pub(super) base: Option<Base>,
 }
 
 /// Why there is no program.
@@ -136,22 +139,33 @@ fn archive(
     let argv = pack
         .argv(handler, &code.path, config.memory_mib)
         .map_err(|text| ProgramError::Fault(Fault::InvalidEntrypoint(text)))?;
+    let code_target = &pack.manifest.code_target;
+    Ok(Program {
+        root: pack.root.clone(),
+        mounts: package_mounts(code, layers, code_target),
+        argv,
+        env: environment(facts, Origin::Pack(&pack.manifest)),
+        cwd: code_target.clone(),
+        base: Some(Base {
+            runtime: runtime.to_owned(),
+            pack: Arc::clone(&pack),
+        }),
+    })
+}
+
+/// Where a function finds its code and layers.
+pub(super) fn package_mounts(
+    code: &CodeDir,
+    layers: Option<&CodeDir>,
+    target: &Path,
+) -> Vec<Mount> {
     let mount = |tree: &CodeDir, target: &Path| Mount {
         source: tree.path.clone(),
         target: target.to_owned(),
         writable: false,
     };
-    let code_target = &pack.manifest.code_target;
     let layers = layers.map(|tree| mount(tree, Path::new(LAYERS_TARGET)));
-    Ok(Program {
-        root: pack.root.clone(),
-        mounts: std::iter::once(mount(code, code_target))
-            .chain(layers)
-            .collect(),
-        argv,
-        env: environment(facts, Origin::Pack(&pack.manifest)),
-        cwd: code_target.clone(),
-    })
+    std::iter::once(mount(code, target)).chain(layers).collect()
 }
 
 fn of_image(
@@ -182,5 +196,6 @@ fn of_image(
         argv,
         env,
         cwd: PathBuf::from(working_dir),
+        base: None,
     })
 }

@@ -65,6 +65,11 @@ impl Origin<'_> {
     }
 }
 
+/// What every function of a pack finds unless it sets it otherwise.
+pub(crate) fn pack_environment(manifest: &Manifest) -> Vec<(String, String)> {
+    Origin::Pack(manifest).own().into_iter().collect()
+}
+
 /// Where programs of an image are that has no `PATH`; Docker's default.
 const IMAGE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -18,6 +18,7 @@ mod suites;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,6 +50,35 @@ pub struct Manifest {
     /// Added to the environment that all runtimes have.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// A program that waits to become a function's, if the runtime has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem: Option<Stem>,
+    /// A program that makes byte code of `/var/task` and `/opt`, and says it on standard output: a line of length and path, then
+    /// the bytes, for each file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile: Option<Vec<String>>,
+}
+
+/// A stem cell: a program that loads what all functions of the runtime need, says so by a byte on descriptor 3, reads there
+/// who it is (`worker/src/sandbox/native/held.rs` has the format), and goes on as the program of [`Manifest::argv`] would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stem {
+    /// Program and arguments; `{memory:NN}` is filled in, and stems are kept for each size that is asked for.
+    pub argv: Vec<String>,
+    /// Memory of one that waits, rounded up.
+    pub memory_mib: u64,
+    /// Variables that are read before the stem waits, `NAME` or `PREFIX*`: functions that set one otherwise than the pack get
+    /// no stem.
+    pub early: Vec<String>,
+}
+
+impl Stem {
+    /// Program and arguments for functions of this memory.
+    pub(crate) fn argv(&self, memory_mib: u32) -> Vec<String> {
+        let fill = |arg: &String| fill_memory(arg, memory_mib);
+        self.argv.iter().map(fill).collect()
+    }
 }
 
 fn default_root() -> PathBuf {
@@ -65,6 +95,16 @@ pub(crate) struct Pack {
     pub(crate) manifest: Manifest,
     /// Absolute path of the root tree.
     pub(crate) root: PathBuf,
+    /// Of the manifest's file: a pack that is replaced has another.
+    stamp: Stamp,
+}
+
+/// What tells one file of a name from the next.
+type Stamp = (u64, i64, i64);
+
+fn stamp(dir: &Path) -> Option<Stamp> {
+    let meta = fs::metadata(dir.join(MANIFEST)).ok()?;
+    Some((meta.ino(), meta.mtime(), meta.mtime_nsec()))
 }
 
 /// Why a runtime cannot be used.
@@ -128,10 +168,13 @@ impl Runtimes {
         installed(&self.dir)
     }
 
-    /// A pack; read once. One that is installed later is found then.
+    /// A pack; read once, and again when it was replaced. One that is installed later is found then.
     pub(crate) fn pack(&self, name: &str) -> Result<Arc<Pack>, PackError> {
         let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pack) = packs.get(name) {
+        // One that is known has a name that is none of a path's; while it is being replaced there may be no file.
+        if let Some(pack) = packs.get(name)
+            && stamp(&self.dir.join(name)).is_none_or(|stamp| stamp == pack.stamp)
+        {
             return Ok(Arc::clone(pack));
         }
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
@@ -143,9 +186,14 @@ impl Runtimes {
             return Err(not_installed());
         }
         let dir = self.dir.join(name);
+        let stamp = stamp(&dir).ok_or_else(not_installed)?;
         let manifest = read_manifest(&dir)?.ok_or_else(not_installed)?;
         let root = dir.join(&manifest.root);
-        let pack = Arc::new(Pack { manifest, root });
+        let pack = Arc::new(Pack {
+            manifest,
+            root,
+            stamp,
+        });
         packs.insert(name.to_owned(), Arc::clone(&pack));
         Ok(pack)
     }

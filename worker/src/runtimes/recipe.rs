@@ -10,7 +10,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use toml::{Table, Value};
 
-use super::Manifest;
+use super::{Manifest, Stem};
 
 /// The recipes this build carries.
 const RECIPES: [&str; 12] = [
@@ -53,6 +53,12 @@ pub struct Recipe {
     /// See [`Manifest::env`].
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// See [`Manifest::stem`].
+    #[serde(default)]
+    pub stem: Option<Stem>,
+    /// See [`Manifest::compile`].
+    #[serde(default)]
+    pub compile: Option<Vec<String>>,
     /// Debian release that the packages are of, for example `bookworm`.
     pub suite: String,
     /// Debian packages of the root; their dependencies come with them.
@@ -317,6 +323,8 @@ impl Recipe {
             root: "root".into(),
             code_target: "/var/task".into(),
             env: self.env.clone(),
+            stem: self.stem.clone(),
+            compile: self.compile.clone(),
         }
     }
 }

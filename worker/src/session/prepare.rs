@@ -106,6 +106,10 @@ impl Preparing {
             return Some(Err(("InvalidRuntime".into(), error.to_string())));
         }
         let ensured = Package::ensure(&self.engine.code, &runnable.version).await;
+        if let Ok(package) = &ensured {
+            self.engine.compiling.want(config, package);
+            self.engine.stock.wake();
+        }
         Some(ensured.map(drop).map_err(|error| {
             let (code, for_good) = error.reason_code();
             let chain: Vec<String> = causes(&*error).map(ToString::to_string).collect();

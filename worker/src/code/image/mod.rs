@@ -125,9 +125,9 @@ impl CodeStore {
             .try_collect()
             .await
             .map_err(CodeError::Part)?;
-        let bytes = layers
-            .iter()
-            .fold(0_u64, |sum, layer| sum.saturating_add(layer.bytes));
+        let bytes = layers.iter().fold(0_u64, |sum, layer| {
+            sum.saturating_add(layer.bytes.load(Ordering::Relaxed))
+        });
         if bytes > IMAGE_MAX_BYTES {
             return Err(CodeError::Image {
                 digest: code.digest,
@@ -231,7 +231,7 @@ pub(super) fn reopen(
         .map(|diff_id| find(layer_key(*diff_id)));
     Some(CodeDir {
         _parts: layers.collect::<Option<_>>()?,
-        bytes: 0,
+        bytes: 0.into(),
         path,
     })
 }
