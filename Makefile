@@ -20,7 +20,7 @@ SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-extremes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check check-sim fix bench bench-control bench-overload bench-functions chaos setup runtimes
+.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-extremes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check check-sim fix bench bench-cold bench-control bench-overload bench-functions chaos setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
@@ -34,6 +34,7 @@ help:
 	@echo "make fix     formatting and what clippy can mend"
 	@echo "make chaos   real cluster in network namespaces, one fault after the other for CHAOS_MINUTES (10; root)"
 	@echo "make bench   warm and cold paths beside their floors, as a table and under target/bench/"
+	@echo "make bench-cold   starts alone: sandboxes, first answers, memory, a burst; with a chart"
 	@echo "make bench-control  the control plane with 1,000 simulated workers and 10,000 functions (WORKERS=n FUNCTIONS=n)"
 	@echo "make bench-overload   ten times the capacity for a minute; make bench-functions   1, 100 and 1,000 functions"
 
@@ -146,6 +147,14 @@ bench: PROFILE = release
 bench: runtimes
 	scripts/build-examples
 	cargo run --locked --release --package hearth-tests --bin bench
+
+bench-cold: PROFILE = release
+bench-cold: runtimes
+	scripts/setup runc
+	scripts/build-examples
+	$(call install_runtimes,nodejs22.x)
+	cargo build --locked --release --package hearth-worker --bins
+	cargo run --locked --release --package hearth-tests --bin bench -- cold
 
 bench-control: PROFILE = release
 bench-control: setup

@@ -16,49 +16,70 @@ pub(crate) enum Kind {
     Rust,
     /// A two-line python handler.
     Python,
+    /// A two-line handler of Node.js.
+    Node,
     /// A python handler that waits for [`SLEEP_MS`].
     Sleeper,
+    /// A python handler that waits for [`LONG_SLEEP_S`] and tells its sandbox from all others.
+    LongSleeper,
 }
 
 /// The python handler.
 pub(crate) const PYTHON_SOURCE: &str = "def handler(event, context):\n    return event\n";
 
+const NODE_SOURCE: &str = "export const handler = async (event) => event;\n";
+
 /// How long the sleeper waits, milliseconds.
 pub(crate) const SLEEP_MS: u64 = 100;
+
+/// How long the other one does, seconds: until the last of many sandboxes has started.
+pub(crate) const LONG_SLEEP_S: u64 = 40;
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
             Self::Python => "python",
+            Self::Node => "node",
             Self::Sleeper => "sleeper",
+            Self::LongSleeper => "long-sleeper",
         }
     }
 
     fn runtime(self) -> &'static str {
         match self {
             Self::Rust => "provided.al2023",
-            Self::Python | Self::Sleeper => "python3.11",
+            Self::Node => "nodejs22.x",
+            Self::Python | Self::Sleeper | Self::LongSleeper => "python3.11",
         }
     }
 
-    fn package(self) -> anyhow::Result<Vec<u8>> {
-        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        let (name, content) = match self {
+    /// Its one file.
+    pub(crate) fn file(self) -> anyhow::Result<(&'static str, Vec<u8>)> {
+        let sleeper = |wait: f64, answer: &str| {
+            format!(
+                "import time, uuid\nOWN = str(uuid.uuid4())\ndef handler(event, context):\n    time.sleep({wait})\n    return {answer}\n"
+            )
+        };
+        Ok(match self {
             Self::Rust => (
                 "bootstrap",
                 std::fs::read(bootstrap())
                     .context("reading the bootstrap: run scripts/build-examples")?,
             ),
             Self::Python => ("app.py", PYTHON_SOURCE.as_bytes().to_vec()),
-            Self::Sleeper => {
-                let seconds = SLEEP_MS as f64 / 1_000.0;
-                let source = format!(
-                    "import time\ndef handler(event, context):\n    time.sleep({seconds})\n    return event\n"
-                );
-                ("app.py", source.into_bytes())
-            }
-        };
+            Self::Node => ("app.mjs", NODE_SOURCE.as_bytes().to_vec()),
+            Self::Sleeper => (
+                "app.py",
+                sleeper(SLEEP_MS as f64 / 1_000.0, "event").into_bytes(),
+            ),
+            Self::LongSleeper => ("app.py", sleeper(LONG_SLEEP_S as f64, "OWN").into_bytes()),
+        })
+    }
+
+    fn package(self) -> anyhow::Result<Vec<u8>> {
+        let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let (name, content) = self.file()?;
         archive
             .start_file(name, SimpleFileOptions::default().unix_permissions(0o755))
             .context("writing an archive")?;
@@ -83,9 +104,12 @@ pub(crate) async fn deploy(
     name: &str,
     kind: Kind,
     memory_mib: u32,
+    env: &[(&str, &str)],
 ) -> anyhow::Result<()> {
+    let variables: std::collections::BTreeMap<_, _> = env.iter().copied().collect();
     let document = serde_json::json!({
-        "FunctionName": name, "Runtime": kind.runtime(), "Handler": "app.handler", "MemorySize": memory_mib, "Timeout": 30,
+        "FunctionName": name, "Runtime": kind.runtime(), "Handler": "app.handler", "MemorySize": memory_mib, "Timeout": 90,
+        "Environment": {"Variables": variables},
         "Role": "arn:aws:iam::000000000000:role/bench", "Code": {"ZipFile": STANDARD.encode(kind.package()?)},
     });
     let body = serde_json::to_vec(&document).context("encoding a document")?;

@@ -1,10 +1,9 @@
 //! `make bench`: the warm path beside a bare hyper echo, the cold path beside a bare exec of the same thing, in one run.
 //! Prints a table and writes JSON under `target/bench/`. Numbers are for reading, never asserted.
 //!
-//! `bench overload`: ten times what a cluster can do, beside what it can do. `bench functions`: what an invocation costs
+//! `bench cold`: everything about starts, beside their references. `bench overload`: ten times what a cluster can do, beside what it can do. `bench functions`: what an invocation costs
 //! when there are many functions, beside one.
 
-mod cold;
 mod cpu;
 mod echo;
 mod fake_runtime;
@@ -14,6 +13,7 @@ mod many;
 mod open;
 mod overload;
 mod report;
+mod starts;
 mod warm;
 
 use anyhow::Context as _;
@@ -28,8 +28,11 @@ fn main() -> anyhow::Result<()> {
     match arguments.next().as_deref() {
         Some("echo") => runtime.block_on(echo::serve()),
         Some("overload") => runtime.block_on(overload::bench()),
+        Some("cold") => runtime.block_on(starts::bench()),
         Some("functions") => runtime.block_on(many::bench()),
-        Some(other) => anyhow::bail!("unknown argument {other:?}; use overload, functions or none"),
+        Some(other) => {
+            anyhow::bail!("unknown argument {other:?}; use cold, overload, functions or none")
+        }
         None => runtime.block_on(bench()),
     }
 }
@@ -39,7 +42,7 @@ async fn bench() -> anyhow::Result<()> {
     // Two gateways, so that every node is a process of its own and its CPU time can be read; one is driven.
     let cluster = TestCluster::new(dir.path(), 1, 1, 2).start().await?;
     let warm = warm::measure(&cluster).await?;
-    let cold = cold::measure(&cluster).await?;
+    let cold = starts::first::measure(&cluster).await?;
     drop(cluster);
     report::write(
         &report::Report { warm, cold },

@@ -69,7 +69,7 @@ async fn measure(cluster: &Running, count: usize) -> anyhow::Result<Row> {
     eprintln!("{count} functions: deploying");
     let names: Vec<String> = (0..count).map(|n| format!("many-{n}")).collect();
     let deploying = names.iter().map(|name| async move {
-        deploy(&cluster.ready, name, Kind::Rust, 128).await?;
+        deploy(&cluster.ready, name, Kind::Rust, 128, &[]).await?;
         let request = signed(&cluster.ready, "POST", &invoke_path(name), b"{}")?;
         let mut connection = Connection::open(&cluster.ready.endpoint).await?;
         let answer = connection.send(&request).await?;

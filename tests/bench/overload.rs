@@ -64,7 +64,7 @@ pub(crate) async fn bench() -> anyhow::Result<()> {
 }
 
 async fn measure(cluster: &Running) -> anyhow::Result<Overload> {
-    deploy(&cluster.ready, "over", Kind::Sleeper, MEMORY_MIB).await?;
+    deploy(&cluster.ready, "over", Kind::Sleeper, MEMORY_MIB, &[]).await?;
     let request = signed(&cluster.ready, "POST", &invoke_path("over"), b"{}")?;
     let addr = &cluster.ready.endpoint;
     eprintln!("capacity: {SANDBOXES} connections");

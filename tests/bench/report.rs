@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::cold::Cold;
+use super::starts::first::Cold;
 use super::warm::Warm;
 
 /// Everything one run measured.

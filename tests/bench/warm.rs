@@ -43,7 +43,7 @@ pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Warm>> {
     for kind in [Kind::Rust, Kind::Python] {
         for (connections, memory_mib) in LOADS {
             let name = format!("warm-{}-{connections}", kind.name());
-            deploy(&cluster.ready, &name, kind, memory_mib).await?;
+            deploy(&cluster.ready, &name, kind, memory_mib, &[]).await?;
             let request = signed(&cluster.ready, "POST", &invoke_path(&name), BODY)?;
             eprintln!("warm path: {} with {connections} connections", kind.name());
             // Sandboxes for all connections exist before the round counts.

@@ -1,4 +1,6 @@
-//! The cold path: the first answer of functions nobody invoked before, each next to a bare exec of the same program.
+//! The first answer of functions nobody invoked before, each next to a bare exec of the same program.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hearth_tests::cluster::{Running, repository};
@@ -6,11 +8,19 @@ use hearth_tests::http::{Connection, signed};
 use serde::Serialize;
 use tokio::process::Command;
 
-use super::fake_runtime::first_answer;
-use super::functions::{Kind, PYTHON_SOURCE, bootstrap, deploy, invoke_path};
-use super::load::now;
+use super::super::fake_runtime::first_answer;
+use super::super::functions::{Kind, bootstrap, deploy, invoke_path};
+use super::super::load::now;
+use super::{Row, median, ms};
 
+/// Rounds of `make bench`.
 const ROUNDS: usize = 21;
+
+/// Rounds of `make bench-cold`.
+const MANY_ROUNDS: usize = 15;
+
+/// Starts are sporadic: what the last one took from the stock is there again.
+const PAUSE: Duration = Duration::from_millis(400);
 
 /// One kind of function.
 #[derive(Clone, Debug, Serialize)]
@@ -22,21 +32,11 @@ pub(crate) struct Cold {
     pub(crate) bare_p50_us: u64,
 }
 
+/// For `make bench`.
 pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Cold>> {
-    let task = tempfile::tempdir().context("making a directory")?;
-    std::fs::write(task.path().join("app.py"), PYTHON_SOURCE).context("writing the handler")?;
     let mut rows = Vec::new();
     for kind in [Kind::Rust, Kind::Python] {
-        eprintln!("cold path: {}", kind.name());
-        for round in 0..ROUNDS {
-            deploy(&cluster.ready, &cold_name(kind, round), kind, 128).await?;
-        }
-        let mut hearth = Vec::new();
-        let mut bare = Vec::new();
-        for round in 0..ROUNDS {
-            hearth.push(first_invoke(cluster, &cold_name(kind, round)).await?);
-            bare.push(first_answer(bare_command(kind, task.path())).await?);
-        }
+        let (mut hearth, mut bare) = interleaved(cluster, kind, kind.name(), &[], ROUNDS).await?;
         hearth.sort_unstable();
         bare.sort_unstable();
         rows.push(Cold {
@@ -50,8 +50,99 @@ pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Cold>> {
     Ok(rows)
 }
 
-fn cold_name(kind: Kind, round: usize) -> String {
-    format!("cold-{}-{round}", kind.name())
+/// For `make bench-cold`. A variable that the runtime reads as it starts keeps a function from being a stem's.
+pub(crate) async fn rows(cluster: &Running) -> anyhow::Result<Vec<Row>> {
+    let python_miss = [("AWS_LAMBDA_LOG_LEVEL", "INFO")];
+    let node_miss = [("NODE_NO_WARNINGS", "0")];
+    let bare_exec = "bare exec, first answer";
+    let cases: [(Kind, &str, &'static str, &[(&str, &str)], f64, f64); 5] = [
+        (
+            Kind::Rust,
+            "rust",
+            "Rust bootstrap, first response",
+            &[],
+            2.5,
+            1.6,
+        ),
+        (
+            Kind::Python,
+            "python-hit",
+            "python, from a stem",
+            &[],
+            0.15,
+            0.08,
+        ),
+        (
+            Kind::Python,
+            "python-miss",
+            "python, no stem",
+            &python_miss,
+            1.3,
+            1.1,
+        ),
+        (Kind::Node, "node-hit", "node, from a stem", &[], 0.5, 0.35),
+        (
+            Kind::Node,
+            "node-miss",
+            "node, no stem",
+            &node_miss,
+            1.3,
+            1.1,
+        ),
+    ];
+    let mut rows = Vec::new();
+    for (kind, name, what, env, must, aim) in cases {
+        let (hearth, bare) = interleaved(cluster, kind, name, env, MANY_ROUNDS).await?;
+        let middle = |times: Vec<u64>| median(times.into_iter().map(ms).collect());
+        rows.push(Row {
+            what,
+            reference: bare_exec,
+            unit: "ms",
+            rounds: MANY_ROUNDS,
+            value: middle(hearth),
+            reference_value: middle(bare),
+            must,
+            aim,
+        });
+    }
+    Ok(rows)
+}
+
+/// First answers of so many functions, and of so many bare programs, in turn.
+async fn interleaved(
+    cluster: &Running,
+    kind: Kind,
+    name: &str,
+    env: &[(&str, &str)],
+    rounds: usize,
+) -> anyhow::Result<(Vec<u64>, Vec<u64>)> {
+    eprintln!("cold path: {name}");
+    let task = task_of(kind)?;
+    for round in 0..rounds {
+        deploy(
+            &cluster.ready,
+            &format!("cold-{name}-{round}"),
+            kind,
+            128,
+            env,
+        )
+        .await?;
+    }
+    let (mut hearth, mut bare) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        tokio::time::sleep(PAUSE).await;
+        hearth.push(first_invoke(cluster, &format!("cold-{name}-{round}")).await?);
+        bare.push(first_answer(bare_command(kind, task.path())).await?);
+    }
+    Ok((hearth, bare))
+}
+
+/// The function's code as it is under /var/task.
+pub(crate) fn task_of(kind: Kind) -> anyhow::Result<tempfile::TempDir> {
+    let task = tempfile::tempdir().context("making a directory")?;
+    let (name, content) = kind.file()?;
+    std::fs::write(task.path().join(name), content).context("writing the handler")?;
+    Ok(task)
 }
 
 async fn first_invoke(cluster: &Running, name: &str) -> anyhow::Result<u64> {
@@ -70,32 +161,42 @@ async fn first_invoke(cluster: &Running, name: &str) -> anyhow::Result<u64> {
 }
 
 /// The same program as in the sandbox, with nothing around it.
-fn bare_command(kind: Kind, task: &std::path::Path) -> Command {
-    match kind {
-        Kind::Rust => {
-            let mut command = Command::new(bootstrap());
+pub(crate) fn bare_command(kind: Kind, task: &std::path::Path) -> Command {
+    let packs = repository().join("target/runtimes");
+    let mut command = match kind {
+        Kind::Rust => Command::new(bootstrap()),
+        Kind::Node => {
+            let root = packs.join("nodejs22.x/root");
+            let mut command = Command::new(root.join("usr/bin/node"));
             command
-                .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
-                .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128");
-            command.env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST");
-            command
-                .env("AWS_LAMBDA_LOG_GROUP_NAME", "bench")
-                .env("AWS_LAMBDA_LOG_STREAM_NAME", "bench");
+                .args(["--max-old-space-size=115", "--max-semi-space-size=6"])
+                .arg(root.join("var/runtime/node_modules/aws-lambda-ric/index.mjs"))
+                .arg("app.handler");
             command
         }
-        Kind::Python | Kind::Sleeper => {
-            let client = repository().join("target/runtimes/python3.11/root/var/runtime");
-            let mut command = Command::new("/usr/bin/python3");
-            command.args(["-S", "-m", "awslambdaric", "app.handler"]);
-            command.env(
-                "PYTHONPATH",
-                format!("{}:{}", task.display(), client.display()),
+        Kind::Python | Kind::Sleeper | Kind::LongSleeper => {
+            let client = packs.join("python3.11/root/var/runtime");
+            let script = format!(
+                "import sys; sys.path[:0] = ['{}', '{}']; from awslambdaric.__main__ import main; main(['x', 'app.handler'])",
+                task.display(),
+                client.display()
             );
-            command
-                .env("LAMBDA_TASK_ROOT", task)
-                .env("PYTHONDONTWRITEBYTECODE", "1")
-                .current_dir(task);
+            let mut command = Command::new("/usr/bin/python3");
+            command.args(["-I", "-S", "-c", &script]);
             command
         }
+    };
+    for (name, value) in [
+        ("AWS_LAMBDA_FUNCTION_NAME", "bench"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "bench"),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", "bench"),
+        ("AWS_REGION", "us-east-1"),
+        ("_HANDLER", "app.handler"),
+    ] {
+        command.env(name, value);
     }
+    command.env("LAMBDA_TASK_ROOT", task).current_dir(task);
+    command
 }
