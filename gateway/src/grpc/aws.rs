@@ -11,7 +11,7 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use crate::app::App;
-use crate::lambda::{Call, Caller, dispatch};
+use crate::lambda::{Call, Caller, whole};
 
 /// What stands in a path segment as it is.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -53,7 +53,7 @@ pub(super) async fn call(
         parts,
         body,
     };
-    let response = dispatch(app, &call).await.map_err(|error| status(&error))?;
+    let response = whole(app, &call).await.map_err(|error| status(&error))?;
     if response.body().is_empty() {
         return Ok(Value::Null);
     }

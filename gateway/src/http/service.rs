@@ -29,7 +29,7 @@ use tracing::{Instrument, debug, debug_span, info_span};
 use super::body::{self, Limits};
 use super::trace;
 use crate::app::App;
-use crate::lambda::invoke_stream::{self, Answered};
+use crate::lambda::invoke_stream::Answered;
 use crate::lambda::{Call, dispatch, too_busy};
 use crate::links::{self, BadLink};
 use crate::metrics::{RequestLabels, seconds};
@@ -180,15 +180,12 @@ async fn answer(
         body: held.bytes.clone(),
     };
     // Boxed: the largest handler would otherwise make every request's future large.
-    if call.route.operation == Operation::InvokeWithResponseStream {
-        return Ok(match Box::pin(invoke_stream::handle(app, &call)).await? {
-            Answered::Whole(response) => response.map(full),
-            Answered::Streamed(response) => {
-                response.map(|stream| Either::Right(tonic::body::Body::new(stream)))
-            }
-        });
-    }
-    Ok(Box::pin(dispatch(app, &call)).await?.map(full))
+    Ok(match Box::pin(dispatch(app, &call)).await? {
+        Answered::Whole(response) => response.map(full),
+        Answered::Streamed(response) => {
+            response.map(|stream| Either::Right(tonic::body::Body::new(stream)))
+        }
+    })
 }
 
 fn limits(app: &App, route: &Route) -> Limits {

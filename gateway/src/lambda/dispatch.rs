@@ -1,17 +1,29 @@
 //! From operation to handler, or to the reason why there is none; nothing else. `scripts/operations` reads this file for the
 //! table in the README.
 
+use std::sync::Arc;
+
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::Operation;
 
+use super::invoke_stream::Answered;
 use super::{
-    Answer, Call, account, aliases, concurrency, event_invoke, functions, invoke, layer_policy,
-    layers, mappings, permissions, provisioned, runtime_config, signing, tags, urls, versions,
+    Answer, Call, account, aliases, concurrency, event_invoke, functions, invoke, invoke_stream,
+    layer_policy, layers, mappings, permissions, provisioned, runtime_config, signing, tags, urls,
+    versions,
 };
 use crate::app::App;
 
 /// Runs the handler of a request.
-pub(crate) async fn dispatch(app: &App, call: &Call) -> Answer {
+pub(crate) async fn dispatch(app: &Arc<App>, call: &Call) -> Result<Answered, ApiError> {
+    match call.route.operation {
+        Operation::InvokeWithResponseStream => invoke_stream::handle(app, call).await,
+        _ => whole(app, call).await.map(Answered::Whole),
+    }
+}
+
+/// As [`dispatch`], for operations whose answer is there at once.
+pub(crate) async fn whole(app: &App, call: &Call) -> Answer {
     match call.route.operation {
         Operation::AddPermission => permissions::add(app, call).await,
         Operation::CreateAlias => aliases::create(app, call).await,
@@ -126,7 +138,6 @@ fn reason(operation: Operation) -> &'static str {
         | Operation::SendDurableExecutionCallbackSuccess
         | Operation::StopDurableExecution => "there are no durable executions",
         Operation::InvokeAsync => "there are no event invocations",
-        Operation::InvokeWithResponseStream => "responses are not streamed",
         _ => "it has no handler",
     }
 }

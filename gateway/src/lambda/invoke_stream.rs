@@ -41,7 +41,7 @@ pub(crate) struct EventStream {
     _place: Share,
 }
 
-/// An answer of this operation.
+/// An answer, there or on its way.
 pub(crate) enum Answered {
     Whole(Response<Bytes>),
     Streamed(Response<EventStream>),

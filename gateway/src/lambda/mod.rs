@@ -43,7 +43,7 @@ use crate::app::App;
 use crate::catalog::FunctionKey;
 use errors::api_error;
 
-pub(crate) use dispatch::dispatch;
+pub(crate) use dispatch::{dispatch, whole};
 
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
