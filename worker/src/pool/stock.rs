@@ -232,18 +232,18 @@ impl Engine {
         spec: SandboxSpec,
         base: Option<&Base>,
     ) -> Result<StartedSandbox, DriverError> {
-        if let Some(base) = base.filter(|_| self.driver.can_prepare() && is_usual(&spec)) {
-            if let Some((kind, prepared)) = self.prepared_for(&spec, base) {
-                match prepared.start(spec.clone()).await {
-                    Ok(started) => {
-                        self.metrics.started_from(kind);
-                        return Ok(started);
-                    }
-                    Err(error @ (DriverError::Exec { .. } | DriverError::InvalidSpec(_))) => {
-                        return Err(error);
-                    }
-                    Err(error) => debug!(%error, "a prepared sandbox was of no use"),
+        if let Some(base) = base.filter(|_| self.driver.can_prepare() && is_usual(&spec))
+            && let Some((kind, prepared)) = self.prepared_for(&spec, base)
+        {
+            match prepared.start(spec.clone()).await {
+                Ok(started) => {
+                    self.metrics.started_from(kind);
+                    return Ok(started);
                 }
+                Err(error @ (DriverError::Exec { .. } | DriverError::InvalidSpec(_))) => {
+                    return Err(error);
+                }
+                Err(error) => debug!(%error, "a prepared sandbox was of no use"),
             }
         }
         self.metrics.started_from(Start::Nothing);
