@@ -1,6 +1,7 @@
 """Starts real clusters with `hearth up` and gives real clients for them. Waits for conditions, never for time."""
 
 import base64
+import glob
 import http.client
 import io
 import json
@@ -194,6 +195,11 @@ def alive(pid):
             return stat.read().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
     except FileNotFoundError:
         return False
+
+
+def processes(marker):
+    """Processes of this host, by pid, that are in the sandbox which has this file in its /tmp."""
+    return [int(path.split("/")[2]) for path in glob.glob(f"/proc/[0-9]*/root/tmp/{marker}")]
 
 
 def create(client, name, files, runtime="python3.11", handler="app.handler", wait=True, **members):

@@ -174,9 +174,9 @@ def test_model_constraints_give_the_exact_text(client, name):
 
 def test_other_operations_say_that_they_are_not_there(client, name):
     with pytest.raises(botocore.exceptions.ClientError) as error:
-        client.list_event_source_mappings()
+        client.list_capacity_providers()
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
-    assert "ListEventSourceMappings" in error.value.response["Error"]["Message"]
+    assert "ListCapacityProviders" in error.value.response["Error"]["Message"]
 
 
 def test_aws_cli_deploys_and_invokes(cluster, name, tmp_path):

@@ -39,7 +39,8 @@ def read_child(facts):
     return "done"
 
 
-@attempt("processes", "kill init, by every signal", "alive")
+# The init of a sandbox that was prepared is another user's; else it is the function's own, and the kernel shields it.
+@attempt("processes", "kill init, by every signal", "alive", "EPERM")
 def kill_init(facts):
     for number in range(1, 65):
         try:
@@ -51,7 +52,7 @@ def kill_init(facts):
     return "alive"
 
 
-@attempt("processes", "stop init", "runs")
+@attempt("processes", "stop init", "runs", "EPERM")
 def stop_init(facts):
     os.kill(1, signal.SIGSTOP)
     state = open("/proc/1/stat").read().rsplit(")", 1)[1].split()[0]
