@@ -50,12 +50,15 @@ pub(crate) async fn measure(cluster: &Running) -> anyhow::Result<Vec<Cold>> {
     Ok(rows)
 }
 
+/// Variables of a function.
+type Environment = [(&'static str, &'static str)];
+
 /// For `make bench-cold`. A variable that the runtime reads as it starts keeps a function from being a stem's.
 pub(crate) async fn rows(cluster: &Running) -> anyhow::Result<Vec<Row>> {
     let python_miss = [("AWS_LAMBDA_LOG_LEVEL", "INFO")];
     let node_miss = [("NODE_NO_WARNINGS", "0")];
     let bare_exec = "bare exec, first answer";
-    let cases: [(Kind, &str, &'static str, &[(&str, &str)], f64, f64); 5] = [
+    let cases: [(Kind, &str, &'static str, &Environment, f64, f64); 5] = [
         (
             Kind::Rust,
             "rust",
