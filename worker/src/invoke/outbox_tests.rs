@@ -1,3 +1,5 @@
+//! The order in which answers leave, parts within their window, and what nobody waits for.
+
 use futures::FutureExt as _;
 use futures::StreamExt as _;
 use pb::refused::Reason;
