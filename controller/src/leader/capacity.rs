@@ -94,7 +94,7 @@ impl Term {
     fn plan_need(&mut self, key: &NeedKey, wanted: u32, now: MonotonicMs) -> Planned {
         let since = self.heard_since(now);
         let asked_mib = self.needs.memory_mib(key);
-        let ejected = self.needs.ejected(key);
+        let ejected = Some(self.needs.ejected(key));
         let (permits, observed) = (&mut self.permits, &self.observed);
         self.deps.consensus.read(|m| {
             let state = m.state();
@@ -108,6 +108,9 @@ impl Term {
                 count: wanted,
             };
             let table = state.grants.table();
+            // A function that may not run at all is refused whoever holds what.
+            let ejected = ejected.filter(|_| table.limit(&need.pool) > Some(0));
+            let ejected = ejected.unwrap_or_default();
             let holders = || table.shares(&need.pool).map(|(worker, _)| worker);
             let mut some = observed.candidates(
                 memory_mib,
@@ -129,15 +132,17 @@ impl Term {
             };
             // Of interest before somebody is told that nothing is left.
             let shares = (plan == GrowPlan::Throttle).then(|| table.shares(&need.pool));
-            let unreported = shares
+            let unreported: Vec<NodeId> = shares
                 .into_iter()
                 .flatten()
                 .filter(|(worker, granted)| is_unreported(*worker, granted.sequence))
                 .map(|(worker, _)| worker)
                 .collect();
+            // What may lie idle where nobody sends moves away once it is reported.
+            let may_move = unreported.iter().any(|worker| ejected.contains(worker));
             Planned::Grow {
                 pool: need.pool.clone(),
-                plan,
+                plan: if may_move { GrowPlan::Wait } else { plan },
                 unreported,
             }
         })
@@ -165,13 +170,7 @@ impl Term {
                 .needs
                 .answer(key, |_| needs::without(Outcome::NoWorker)),
             // Shares that were granted a moment ago look used up until the worker's next report.
-            GrowPlan::Throttle => {
-                let ejected = self.needs.ejected(key);
-                // What may lie idle where nobody sends moves away once it is reported: planned again by the tick.
-                if !unreported.iter().any(|worker| ejected.contains(worker)) {
-                    self.answer_with(key, &pool, unreported);
-                }
-            }
+            GrowPlan::Throttle => self.answer_with(key, &pool, unreported),
         }
     }
 

@@ -164,7 +164,6 @@ async fn an_idle_permit_moves_away_from_a_worker_that_does_not_keep_up() {
     };
     let answer = until("a worker with a permit", async || {
         let answer = ask(&cluster, 1, request.clone()).await;
-        assert_ne!(answer.outcome(), Outcome::AtLimit, "it lies idle");
         (answer.outcome() == Outcome::Granted).then_some(answer)
     })
     .await;
