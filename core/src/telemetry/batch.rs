@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(dropped.records, 1);
         slow.push_notice(event(5), 0);
         assert_eq!(slow.take_dropped(), None);
-        let sent = [(); 3].map(|()| slow.take(30).unwrap());
+        let sent = [30, 30, 60].map(|now_ms| slow.take(now_ms).unwrap());
         assert_eq!(sent[2][0].len(), 5, "behind what came before");
     }
 
