@@ -233,7 +233,7 @@ async fn bad_requests_are_answered_as_aws_answers_them() {
         ),
         (
             "GET",
-            "/2015-03-31/event-source-mappings",
+            "/2025-11-30/capacity-providers",
             "",
             501,
             "NotImplemented",
