@@ -228,7 +228,7 @@ def printed(cluster, name, kind="EXT"):
 
 
 def end_of(cluster, name, key):
-    until(lambda: [one for one in printed(cluster, name) if key(one)], f"the end of {name}", timeout=20)
+    until(lambda: [one for one in printed(cluster, name) if key(one)], f"the end of {name}", timeout=60)
     return [one for one in printed(cluster, name) if key(one)][0]
 
 
