@@ -84,6 +84,23 @@ mod tests {
         assert_eq!(groups(&bench.worker_id), Vec::<PathBuf>::new());
     }
 
+    /// As many as the spawner holds more descriptors for than a function may have.
+    #[tokio::test]
+    async fn the_six_hundredth_sandbox_starts_like_the_first() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let mut sandboxes = Vec::new();
+        for _ in 0..600 {
+            sandboxes.push(bench.start(&["/bin/sleep", "1000"]).await);
+        }
+        let mut last = bench.start(&["/bin/sh", "-c", "ulimit -n"]).await;
+        await_output(&mut last, "1024\n").await;
+        drop((sandboxes, last));
+        bench.driver.shutdown().await;
+    }
+
     fn spawner_of_this_process(state_dir: &Path) -> i32 {
         // The only process that has this worker's device tree mounted.
         let place = state_dir.join("dev").display().to_string();

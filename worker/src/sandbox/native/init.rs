@@ -141,11 +141,7 @@ fn build(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the cgroup namespace".to_owned())?;
     sethostname(&plan.hostname).step(|| "set the host name".to_owned())?;
     rootfs::assemble(&plan.trees)?;
-    redirect(plan)?;
-    for (resource, most) in LIMITS {
-        limit(resource, most).step(|| format!("limit {resource:?}"))?;
-    }
-    Ok(())
+    redirect(plan)
 }
 
 /// Gives up everything that a function may not have.
@@ -159,6 +155,10 @@ pub(super) fn surrender(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> 
 /// Of that, what programs inherit.
 pub(super) fn confine_user(plan: &Plan) -> Result<(), StepError> {
     access::confine(plan.trees.writable())?;
+    // Only now: of a spawner of many sandboxes this process inherits more descriptors than a function may have.
+    for (resource, most) in LIMITS {
+        limit(resource, most).step(|| format!("limit {resource:?}"))?;
+    }
     sys::process::drop_bounding_set().step(|| "drop the bounding set".to_owned())?;
     // Leaving uid 0 of the user namespace gives up every capability.
     become_user(SANDBOX_UID, SANDBOX_GID)
