@@ -35,6 +35,11 @@ use frost::Frost;
 /// After its response a runtime has at least this long to ask for the next event. Ours: covers a pause of the host.
 const FINISH_GRACE_US: u64 = 2_000_000;
 
+/// A sandbox that has just got ready has its share of the CPU, and no more, once it gave its first answer, or after so long. Ours:
+/// one period of the quota, so that a start is not throttled in its very end, and the kernel's work for the quota delays
+/// nobody.
+const BOOST_US: u64 = 100_000;
+
 /// A runtime that posted an init error has this long to exit by itself.
 const INIT_ERROR_GRACE_US: u64 = 500_000;
 
@@ -100,6 +105,8 @@ pub(super) struct Life {
     current: Option<Current>,
     fault: Option<Fault>,
     deadline_us: Option<u64>,
+    /// Until when a sandbox that got ready has more than its share of the CPU.
+    boost_until_us: Option<u64>,
     frost: Frost,
     /// When the keeper looks at the deadline next.
     armed_us: Option<u64>,
@@ -168,6 +175,7 @@ impl Sandbox {
             current: None,
             fault: None,
             deadline_us: None,
+            boost_until_us: None,
             frost: Frost::default(),
             armed_us: None,
             started_us: 0,
@@ -268,7 +276,8 @@ impl Sandbox {
             life.init_span = Span::none();
             self.metrics.init.observe(seconds(init_us));
             todo.cold_start_us = Some(init_us);
-            todo.quota = true;
+            life.boost_until_us = Some(now + BOOST_US);
+            self.wake.notify_one();
             todo.idle = true;
             if life.ext.is_some() {
                 let phase = self.init_phase(life);
@@ -401,6 +410,7 @@ impl Sandbox {
             return Err(Refusal::InvalidState);
         };
         life.state = transition.next;
+        todo.quota = life.boost_until_us.take().is_some();
         let deadline = life.deadline_us.unwrap_or(now).max(now + FINISH_GRACE_US);
         life.deadline_us = Some(deadline);
         if life.armed_us.is_none_or(|armed| armed > deadline) {
@@ -436,12 +446,6 @@ impl Sandbox {
         if let Some(took_us) = todo.cold_start_us {
             self.pool.on_cold_start(took_us);
         }
-        if todo.quota
-            && let Some(control) = self.control.get()
-            && let Err(error) = control.set_cpu(self.pool.cpu_millis())
-        {
-            warn!(sandbox = self.id.0, %error, "cpu quota not set");
-        }
         if todo.remove {
             self.pool.remove(self.id);
         } else if todo.init_failed {
@@ -459,6 +463,13 @@ impl Sandbox {
         }
         if let Some((current, ending)) = todo.answered {
             self.answer_early(current, ending);
+        }
+        // Last, as nobody waits for it.
+        if todo.quota
+            && let Some(control) = self.control.get()
+            && let Err(error) = control.set_cpu(self.pool.cpu_millis())
+        {
+            warn!(sandbox = self.id.0, %error, "cpu quota not set");
         }
     }
 }

@@ -13,7 +13,7 @@ impl Sandbox {
     pub(crate) fn arm(&self) -> Option<u64> {
         let mut life = self.life();
         let shutdown_us = life.ext.as_ref().and_then(|ext| ext.shutdown_at_us());
-        let times = [life.deadline_us, shutdown_us];
+        let times = [life.deadline_us, shutdown_us, life.boost_until_us];
         life.armed_us = times.into_iter().flatten().min();
         life.armed_us
     }
@@ -26,12 +26,15 @@ impl Sandbox {
         if life.ext.is_some() {
             self.shut_down_if_due(&mut life, now);
         }
-        if life.deadline_us.is_none_or(|deadline| now < deadline) {
-            return;
+        let is_due = |at_us: &mut u64| *at_us <= now;
+        todo.quota = life.boost_until_us.take_if(is_due).is_some();
+        if life.deadline_us.take_if(is_due).is_none() {
+            drop(life);
+            return self.perform(todo);
         }
-        life.deadline_us = None;
         let Ok(transition) = life.state.on(Event::Deadline) else {
-            return;
+            drop(life);
+            return self.perform(todo);
         };
         life.state = transition.next;
         match transition.outcome {
