@@ -160,17 +160,26 @@ impl Bench {
     }
 
     /// The gateway has a stream to every worker.
-    async fn gateway_is_ready(&self) -> anyhow::Result<()> {
+    async fn gateway_is_ready(&mut self) -> anyhow::Result<()> {
         let wanted = self.scale.workers.to_string();
-        until("the gateway hears all workers", async || {
+        let begin = now_ms();
+        loop {
+            self.nodes.all_run()?;
             let metrics = self.nodes.gateway_metrics().await.unwrap_or_default();
             let streams = metrics.lines().find_map(|line| {
                 let (name, value) = line.split_once(' ')?;
                 name.ends_with("worker_streams").then_some(value)
             });
-            Ok(streams == Some(wanted.as_str()))
-        })
-        .await
+            if streams == Some(wanted.as_str()) {
+                return Ok(());
+            }
+            ensure!(
+                now_ms() - begin < PATIENCE_MS,
+                "the gateway hears {} of {wanted} workers",
+                streams.unwrap_or("none")
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Share of one core that the leader needs to hear its workers.

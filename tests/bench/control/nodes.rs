@@ -59,7 +59,7 @@ pub(crate) fn raise_descriptor_limit() -> anyhow::Result<()> {
 impl Nodes {
     /// Starts three controllers in `dir`.
     pub(crate) fn start(dir: &Path, scale: Scale) -> anyhow::Result<Self> {
-        let ports = free_ports(5)?;
+        let ports = free_ports(3)?;
         let peers: BTreeMap<u64, String> = (1..=3)
             .zip(&ports)
             .map(|(id, port)| (id, port.to_string()))
@@ -69,8 +69,8 @@ impl Nodes {
             controllers: BTreeMap::new(),
             fleet_pid: 0,
             gateway_pid: 0,
-            gateway_addrs: [ports[3], ports[4]],
-            ready: ready(ports[3]),
+            gateway_addrs: [ports[0]; 2],
+            ready: ready(ports[0]),
         };
         for (id, addr) in &peers {
             let options = controller(dir, *id, &peers, scale);
@@ -82,8 +82,22 @@ impl Nodes {
 
     /// Starts the gateway: it hears every worker ten times a second, which the leader's numbers are not to be mixed with.
     pub(crate) fn start_gateway(&mut self, dir: &Path) -> anyhow::Result<()> {
+        // Only now: thousands of the workers' connections have ports of the same range.
+        let ports = free_ports(2)?;
+        self.gateway_addrs = [ports[0], ports[1]];
+        self.ready = ready(ports[0]);
         let options = gateway(self);
         self.gateway_pid = self.spawn(dir, "gateway", GATEWAY_ID, &options)?;
+        Ok(())
+    }
+
+    /// An error as soon as one of the processes has ended.
+    pub(crate) fn all_run(&mut self) -> anyhow::Result<()> {
+        for child in &mut self.children {
+            if let Some(status) = child.try_wait().context("looking for a process")? {
+                bail!("process {} ended ({status}); see its log", child.id());
+            }
+        }
         Ok(())
     }
 
