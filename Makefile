@@ -4,23 +4,28 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PROFILE ?= debug
-CARGO_PROFILE = $(if $(filter release,$(PROFILE)),--release,)
 RUNTIMES = target/runtimes
 # What `make test` tries on every change, and what `make test-runtimes` does: all there are. `go` is Go on provided.al2023.
 TESTED = python3.11 provided.al2023 nodejs22.x
 EVERY = dotnet8 python3.11 python3.13 nodejs20.x nodejs22.x nodejs24.x java17 java21 java25 ruby3.3 provided.al2023 go
 PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q
 
-# The simulation has a target directory and a profile of its own: its build seeds tokio, which a cfg switches on for every
-# crate, and is optimised a little, as it runs many seeds.
-SIM = RUSTFLAGS="--cfg tokio_unstable" CARGO_TARGET_DIR=target/sim cargo
+# One selection of packages for each profile, because features are those of all that is selected: with another selection most
+# dependencies are built once more. Tests have everything, with the checks of a debug build; what is measured and shipped has no simulation.
+DEBUG_BUILD = cargo build --locked --workspace --all-targets
+RELEASE_BUILD = cargo build --locked --release --package hearth --package hearth-worker --package hearth-tests --bins
+BUILD = $(if $(filter release,$(PROFILE)),$(RELEASE_BUILD),$(DEBUG_BUILD))
+BENCH = target/release/bench
+
+# Many seeds run in a build that is optimised a little; few take less time than the optimisation of all dependencies.
 SIM_PROFILE ?= sim
-SIM_BIN = target/sim/$(if $(filter dev,$(SIM_PROFILE)),debug,$(SIM_PROFILE))/hearth-sim
+SIM_BUILD = $(if $(filter dev,$(SIM_PROFILE)),$(DEBUG_BUILD),cargo build --locked --profile $(SIM_PROFILE) --package hearth-sim)
+SIM_BIN = target/$(if $(filter dev,$(SIM_PROFILE)),debug,$(SIM_PROFILE))/hearth-sim
 SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-extremes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check check-sim fix bench bench-cold bench-control bench-overload bench-functions chaos setup runtimes
+.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-extremes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-cold bench-control bench-overload bench-functions chaos setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
@@ -42,18 +47,19 @@ setup:
 	scripts/setup
 
 runtimes: setup
-	cargo build --locked $(CARGO_PROFILE) --bin hearth
+	$(BUILD)
 	target/$(PROFILE)/hearth runtime install python3.11 provided.al2023 --runtimes-dir $(RUNTIMES)
 
-demo: PROFILE = release
-demo: runtimes
+demo: setup
+	cargo build --locked --release --package hearth
+	target/release/hearth runtime install python3.11 provided.al2023 --runtimes-dir $(RUNTIMES)
 	.venv/bin/python scripts/demo.py
 
 test: test-rust test-sim test-e2e
 
 test-rust: runtimes
 	scripts/setup runc runsc
-	cargo test --locked --workspace $(CARGO_PROFILE)
+	cargo test --locked --workspace $(if $(filter release,$(PROFILE)),--release)
 
 # Control groups of version 2 alone, whatever this host has: a Debian kernel in an emulated machine, minutes.
 V2_SECONDS ?= 1200
@@ -98,11 +104,7 @@ test-faults: runtimes
 	$(PYTEST) $(FAULTS:%=tests/e2e/test_%.py)
 
 sim-build:
-	$(SIM) build --locked --profile $(SIM_PROFILE) --package hearth-sim
-
-# Code that only the simulation's cfg switches on. Apart from `make check`, for which it would build everything once more.
-check-sim: setup
-	$(SIM) clippy --locked --profile sim --package hearth-sim --no-deps -- -D warnings
+	$(SIM_BUILD)
 
 sim: sim-build
 	$(SIM_BIN) many $(FROM) $(SEEDS) $(JOBS)
@@ -114,7 +116,6 @@ sim-same: sim-build
 	$(SIM_BIN) same $(FROM) $(SEEDS) $(JOBS)
 
 # Few enough seeds for every change: those that once failed, some twice, and the rest of the first ones.
-# Not optimised: so few seeds take less time than the optimisation of all dependencies.
 test-sim: SIM_PROFILE = dev
 test-sim: sim-build
 	$(SIM_BIN) known tests/sim/seeds.txt $(JOBS)
@@ -124,17 +125,16 @@ test-sim: sim-build
 # A binary of its own, with rules broken on purpose compiled in.
 sim-mutants:
 	cargo test --locked --package hearth-core --features planted-bugs --test permits_planted -- --nocapture
-	$(SIM) build --locked --profile $(SIM_PROFILE) --package hearth-sim --features planted-bugs
-	cp $(SIM_BIN) target/sim/hearth-sim-mutants
-	target/sim/hearth-sim-mutants mutants 60 $(JOBS)
+	CARGO_TARGET_DIR=target/mutants cargo build --locked --profile sim --package hearth-sim --features planted-bugs
+	target/mutants/sim/hearth-sim mutants 60 $(JOBS)
 
 check: setup
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
-	HEARTH_BOTOCORE=$$(.venv/bin/python -c 'import botocore, os; print(os.path.dirname(botocore.__file__))') cargo xtask aws-api --check
-	cargo test --locked --quiet --package hearth-tests --test architecture
-	cargo build --locked --quiet --bin hearth
+	$(DEBUG_BUILD)
+	HEARTH_BOTOCORE=$$(.venv/bin/python -c 'import botocore, os; print(os.path.dirname(botocore.__file__))') target/debug/xtask aws-api --check
+	cargo test --locked --quiet --workspace --test architecture
 	scripts/operations
 	scripts/check-helm
 
@@ -146,20 +146,19 @@ fix:
 bench: PROFILE = release
 bench: runtimes
 	scripts/build-examples
-	cargo run --locked --release --package hearth-tests --bin bench
+	$(BENCH)
 
 bench-cold: PROFILE = release
 bench-cold: runtimes
 	scripts/setup runc
 	scripts/build-examples
 	$(call install_runtimes,nodejs22.x)
-	cargo build --locked --release --package hearth-worker --bins
-	cargo run --locked --release --package hearth-tests --bin bench -- cold
+	$(BENCH) cold
 
 bench-control: PROFILE = release
 bench-control: setup
-	cargo build --locked --release --bin hearth
-	cargo run --locked --release --package hearth-tests --bin bench-control
+	$(RELEASE_BUILD)
+	target/release/bench-control
 
 chaos: runtimes
 	scripts/setup
@@ -169,4 +168,4 @@ chaos: runtimes
 bench-overload bench-functions: PROFILE = release
 bench-overload bench-functions: runtimes
 	scripts/build-examples
-	cargo run --locked --release --package hearth-tests --bin bench -- $(@:bench-%=%)
+	$(BENCH) $(@:bench-%=%)
