@@ -41,7 +41,10 @@ fn best(
 ) -> Option<(usize, Vec<Label>)> {
     let mut best: Option<((usize, usize), usize, Vec<Label>)> = None;
     for (index, spec) in table.iter().enumerate() {
-        if spec.method != method || !has_query(spec, query) {
+        if spec.method != method
+            || !has_same_literals(spec.segments, path, spread)
+            || !has_query(spec, query)
+        {
             continue;
         }
         let rank = (literals(spec), spec.query.len());
@@ -54,6 +57,23 @@ fn best(
         }
     }
     best.map(|(_, index, labels)| (index, labels))
+}
+
+/// Whether the template may match at all: most do not, and this is the cheap half of the look at one. A label that takes
+/// several segments moves what comes after it, so where there may be one only what is before it is compared.
+fn has_same_literals(template: &[Segment], path: &[&str], spread: bool) -> bool {
+    let is_wide = |segment: &Segment| match segment {
+        Segment::Literal(_) => false,
+        Segment::Label(_) => spread,
+        Segment::Greedy(_) => true,
+    };
+    let fixed = template.iter().take_while(|segment| !is_wide(segment));
+    let is_fixed_all = !template.iter().any(is_wide);
+    (!is_fixed_all || template.len() == path.len())
+        && fixed.zip(path).all(|(segment, part)| match segment {
+            Segment::Literal(literal) => literal == part,
+            Segment::Label(_) | Segment::Greedy(_) => true,
+        })
 }
 
 fn literals(spec: &OperationSpec) -> usize {
