@@ -17,7 +17,7 @@ RELEASE_BUILD = cargo build --locked --release --package hearth --package hearth
 BUILD = $(if $(filter release,$(PROFILE)),$(RELEASE_BUILD),$(DEBUG_BUILD))
 BENCH = target/release/bench
 
-# Many seeds run in a build that is optimised a little; few take less time than the optimisation of all dependencies.
+# Many seeds run in a build that is optimised; few, in that of the other tests.
 SIM_PROFILE ?= sim
 SIM_BUILD = $(if $(filter dev,$(SIM_PROFILE)),$(DEBUG_BUILD),cargo build --locked --profile $(SIM_PROFILE) --package hearth-sim)
 SIM_BIN = target/$(if $(filter dev,$(SIM_PROFILE)),debug,$(SIM_PROFILE))/hearth-sim
