@@ -39,10 +39,16 @@ impl std::fmt::Debug for BasicCredentials {
 #[must_use = "a caller is one when the body was checked"]
 pub(crate) struct Claimed {
     caller: Caller,
+    access_key_id: String,
     pending: Option<Pending>,
 }
 
 impl Claimed {
+    /// The access key that the request names; empty where none has to be.
+    pub(crate) fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
     /// The caller, if the body is the one that was signed.
     pub(crate) fn finish(self, body: &[u8]) -> Result<Caller, ApiError> {
         if let Some(pending) = self.pending {
@@ -77,8 +83,10 @@ impl Authenticator {
     /// Checks a request's head.
     pub(crate) fn begin(&self, parts: &Parts, unix_ms: u64) -> Result<Claimed, ApiError> {
         if self.mode == Auth::Any {
+            let access_key_id = named_key(parts);
             return Ok(Claimed {
-                caller: self.unchecked(parts),
+                caller: self.account_of(access_key_id),
+                access_key_id: access_key_id.to_owned(),
                 pending: None,
             });
         }
@@ -94,26 +102,12 @@ impl Authenticator {
             caller: Caller {
                 account: self.root.clone(),
             },
+            access_key_id: self.access_key_id.clone(),
             pending: Some(pending),
         })
     }
 
     /// As emulators do: an access key of 12 digits is the account.
-    fn unchecked(&self, parts: &Parts) -> Caller {
-        let header = parts
-            .headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
-        let of_header = header
-            .and_then(|text| text.split_once("Credential="))
-            .map(|(_, rest)| rest);
-        let query = parts.uri.query().unwrap_or_default();
-        let of_query = query.split_once("X-Amz-Credential=").map(|(_, rest)| rest);
-        let credential = of_header.or(of_query).unwrap_or_default();
-        let key = credential.split(['/', '%']).next().unwrap_or_default();
-        self.account_of(key)
-    }
-
     fn account_of(&self, key: &str) -> Caller {
         Caller {
             account: key.parse().unwrap_or_else(|_| self.root.clone()),
@@ -137,6 +131,21 @@ impl Authenticator {
             }
         }
     }
+}
+
+/// The access key of a signature that is not checked.
+fn named_key(parts: &Parts) -> &str {
+    let header = parts
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let of_header = header
+        .and_then(|text| text.split_once("Credential="))
+        .map(|(_, rest)| rest);
+    let query = parts.uri.query().unwrap_or_default();
+    let of_query = query.split_once("X-Amz-Credential=").map(|(_, rest)| rest);
+    let credential = of_header.or(of_query).unwrap_or_default();
+    credential.split(['/', '%']).next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod sharded;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod url;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

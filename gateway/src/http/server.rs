@@ -118,6 +118,7 @@ async fn connection(
     let in_request = InRequest::default();
     let is_http2 = Arc::new(AtomicBool::new(false));
     let speaks_http2 = Arc::clone(&is_http2);
+    let peer = stream.peer().ip();
     let stream = Patient::new(stream, app.options.header_timeout.0, in_request.clone());
     let last_minute = app.options.shutdown_timeout.0;
     let service = service_fn(move |request: Request<Incoming>| {
@@ -127,7 +128,7 @@ async fn connection(
         let (app, grpc, in_request) = (Arc::clone(&app), grpc.clone(), in_request.clone());
         async move {
             in_request.begin();
-            let response = service::serve(app, grpc, request).await;
+            let response = service::serve(app, grpc, request, peer).await;
             in_request.end();
             response
         }

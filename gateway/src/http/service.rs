@@ -1,6 +1,6 @@
 //! What a request to AWS's API goes through, in this order:
 //!
-//! 1. gRPC goes to its own services, by its content type.
+//! 1. Requests at URLs of functions (`url`) are told by their host or path; gRPC goes to its own services, by its content type.
 //! 2. A request id; everything after answers with it.
 //! 3. The limit on requests in flight: a flood is refused before it costs anything.
 //! 4. Signed links to code, which carry their own proof.
@@ -11,6 +11,7 @@
 //! 9. Metrics, and the connection closed if a body was left unread.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,14 +28,14 @@ use tower::Service;
 use tracing::{Instrument, debug, debug_span, info_span};
 
 use super::body::{self, Limits};
-use super::trace;
+use super::{trace, url};
 use crate::app::App;
 use crate::lambda::invoke_stream::Answered;
 use crate::lambda::{Call, dispatch, too_busy};
 use crate::links::{self, BadLink};
 use crate::metrics::{RequestLabels, seconds};
 
-/// A body that is there, or one that comes: of gRPC, or an answer that is streamed.
+/// A body that is there, or one that comes: of gRPC, or an answer that is streamed. One that ends in an error cuts the connection.
 pub(super) type ResponseBody = Either<Full<Bytes>, tonic::body::Body>;
 
 /// Answers one request.
@@ -42,8 +43,10 @@ pub(super) async fn serve(
     app: Arc<App>,
     mut grpc: Routes,
     request: Request<Incoming>,
+    peer: IpAddr,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    if is_grpc(&request) {
+    let at_url = url::address(&app, &request);
+    if at_url.is_none() && is_grpc(&request) {
         return Ok(grpc.call(request).await?.map(Either::Right));
     }
     let started = app.now();
@@ -59,10 +62,20 @@ pub(super) async fn serve(
     if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
         hearth_node::telemetry::set_parent(&span, parent);
     }
-    let mut handled = handle(&app, request, &request_id).instrument(span).await;
+    let mut handled = async {
+        match at_url {
+            // Boxed: few requests are for URLs, and its state would make that of all larger.
+            Some(address) => {
+                Box::pin(url::handle(&app, (address, peer), request, &request_id)).await
+            }
+            None => handle(&app, request, &request_id).await,
+        }
+    }
+    .instrument(span)
+    .await;
     app.metrics.in_flight.dec();
     let labels = RequestLabels {
-        operation: handled.operation.map_or("unknown", Operation::name),
+        operation: handled.operation.unwrap_or("unknown"),
         status: handled.response.status().as_u16(),
     };
     app.metrics.requests.get_or_create(&labels).inc();
@@ -78,7 +91,7 @@ pub(super) async fn serve(
     Ok(handled.response)
 }
 
-fn full(body: Bytes) -> ResponseBody {
+pub(super) fn full(body: Bytes) -> ResponseBody {
     Either::Left(Full::new(body))
 }
 
@@ -88,11 +101,12 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 }
 
 /// An answer and what the connection has to know of it.
-struct Handled {
-    response: Response<ResponseBody>,
-    operation: Option<Operation>,
+pub(super) struct Handled {
+    pub(super) response: Response<ResponseBody>,
+    /// Its name.
+    pub(super) operation: Option<&'static str>,
     /// Bytes of this request's body may still come.
-    must_close: bool,
+    pub(super) must_close: bool,
 }
 
 async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) -> Handled {
@@ -112,29 +126,42 @@ async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) ->
             operation,
             must_close: false,
         },
-        Err(Refusal { error, drain }) => {
-            debug!(
-                code = error.code().shape().code,
-                message = error.message(),
-                "request refused"
-            );
-            if let Some(source) = std::error::Error::source(&error) {
-                debug!(source = %source, "cause of the refusal");
-            }
-            let is_read = drain && body::drain(&mut body).await;
+        Err(refusal) => {
+            let (response, must_close) = refusal.answer(&mut body, request_id).await;
             Handled {
-                response: encode_error(&error, request_id).map(full),
+                response,
                 operation,
-                must_close: !is_read,
+                must_close,
             }
         }
     }
 }
 
 /// An error, and whether the rest of the body is worth reading for its sake.
-struct Refusal {
-    error: ApiError,
-    drain: bool,
+pub(super) struct Refusal {
+    pub(super) error: ApiError,
+    pub(super) drain: bool,
+}
+
+impl Refusal {
+    /// The answer, and whether bytes of the body may still come.
+    pub(super) async fn answer(
+        self,
+        body: &mut Incoming,
+        request_id: &str,
+    ) -> (Response<ResponseBody>, bool) {
+        let Self { error, drain } = self;
+        debug!(
+            code = error.code().shape().code,
+            message = error.message(),
+            "request refused"
+        );
+        if let Some(source) = std::error::Error::source(&error) {
+            debug!(source = %source, "cause of the refusal");
+        }
+        let is_read = drain && body::drain(body).await;
+        (encode_error(&error, request_id).map(full), !is_read)
+    }
 }
 
 impl From<ApiError> for Refusal {
@@ -148,7 +175,7 @@ async fn answer(
     parts: Parts,
     body: &mut Incoming,
     request_id: &str,
-    operation: &mut Option<Operation>,
+    operation: &mut Option<&'static str>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     // A client that asks before it sends its body is not told to go on for a request that is refused already.
     let asks_first = parts.headers.contains_key(EXPECT);
@@ -162,7 +189,7 @@ async fn answer(
     let route = debug_span!("route")
         .in_scope(|| lambda::route(&parts.method, &parts.uri))
         .map_err(unread)?;
-    *operation = Some(route.operation);
+    *operation = Some(route.operation.name());
     tracing::Span::current().record("operation", route.operation.name());
     let limits = limits(app, &route);
     let held = body::read(body, limits, &app.body_memory)
