@@ -129,7 +129,7 @@ impl Record {
     ) -> bool {
         let key = function.qualifier.as_ref().unwrap_or(&LATEST);
         let request = policy::Request {
-            caller: &format!("arn:aws:iam::{caller}:root"),
+            callers: &[&format!("arn:aws:iam::{caller}:root")],
             action,
             resource: &function.arn(region),
             context: &[("aws:principalaccount", caller.as_str())],

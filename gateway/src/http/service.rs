@@ -3,7 +3,7 @@
 //! 1. gRPC goes to its own services, by its content type.
 //! 2. A request id; everything after answers with it.
 //! 3. The limit on requests in flight: a flood is refused before it costs anything.
-//! 4. Signed links to code, which carry their own proof.
+//! 4. Signed links to code, which carry their own proof; requests to IAM and STS, which go their own way (`query`).
 //! 5. The signature of the head: strangers cannot make the gateway read a body.
 //! 6. The route: it says how large the body may be.
 //! 7. The body, within its limits, then its digest.
@@ -27,8 +27,9 @@ use tower::Service;
 use tracing::{Instrument, debug, debug_span, info_span};
 
 use super::body::{self, Limits};
-use super::trace;
+use super::{query, trace};
 use crate::app::App;
+use crate::auth::Service as Signed;
 use crate::lambda::invoke_stream::Answered;
 use crate::lambda::{Call, dispatch, too_busy};
 use crate::links::{self, BadLink};
@@ -62,7 +63,7 @@ pub(super) async fn serve(
     let mut handled = handle(&app, request, &request_id).instrument(span).await;
     app.metrics.in_flight.dec();
     let labels = RequestLabels {
-        operation: handled.operation.map_or("unknown", Operation::name),
+        operation: handled.operation.unwrap_or("unknown"),
         status: handled.response.status().as_u16(),
     };
     app.metrics.requests.get_or_create(&labels).inc();
@@ -78,7 +79,7 @@ pub(super) async fn serve(
     Ok(handled.response)
 }
 
-fn full(body: Bytes) -> ResponseBody {
+pub(super) fn full(body: Bytes) -> ResponseBody {
     Either::Left(Full::new(body))
 }
 
@@ -88,11 +89,11 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 }
 
 /// An answer and what the connection has to know of it.
-struct Handled {
-    response: Response<ResponseBody>,
-    operation: Option<Operation>,
+pub(super) struct Handled {
+    pub(super) response: Response<ResponseBody>,
+    pub(super) operation: Option<&'static str>,
     /// Bytes of this request's body may still come.
-    must_close: bool,
+    pub(super) must_close: bool,
 }
 
 async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) -> Handled {
@@ -105,6 +106,9 @@ async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) ->
         };
     }
     trace::ensure_trace_id(&mut parts.headers, &app.seams);
+    if let Some(claim) = crate::iam::claim(&parts) {
+        return query::handle(app, claim, &parts, &mut body, request_id).await;
+    }
     let mut operation = None;
     match answer(app, parts, &mut body, request_id, &mut operation).await {
         Ok(response) => Handled {
@@ -148,7 +152,7 @@ async fn answer(
     parts: Parts,
     body: &mut Incoming,
     request_id: &str,
-    operation: &mut Option<Operation>,
+    operation: &mut Option<&'static str>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     // A client that asks before it sends its body is not told to go on for a request that is refused already.
     let asks_first = parts.headers.contains_key(EXPECT);
@@ -157,12 +161,12 @@ async fn answer(
         drain: !asks_first,
     };
     let claimed = debug_span!("auth")
-        .in_scope(|| app.auth.begin(&parts, app.unix_ms()))
+        .in_scope(|| app.auth.begin(Signed::Lambda, &parts, app.unix_ms()))
         .map_err(unread)?;
     let route = debug_span!("route")
         .in_scope(|| lambda::route(&parts.method, &parts.uri))
         .map_err(unread)?;
-    *operation = Some(route.operation);
+    *operation = Some(route.operation.name());
     tracing::Span::current().record("operation", route.operation.name());
     let limits = limits(app, &route);
     let held = body::read(body, limits, &app.body_memory)

@@ -62,9 +62,21 @@ impl Form {
             let text = format!("{} is not the input of {}", T::SHAPE.name, spec.name);
             return Err(internal(text));
         }
-        let members = Value::Object(self.structure(T::SHAPE, "")?);
-        validate::refuse(&validate::violations(T::SHAPE, &members, None))?;
+        let members = Value::Object(self.members(spec)?);
         serde_json::from_value(members).map_err(|error| internal(error.to_string()))
+    }
+
+    /// The members of an input by their names, all constraints of the model checked: for what several operations share.
+    pub fn members(&self, spec: &QuerySpec) -> Result<Map<String, Value>, QueryError> {
+        let Some(shape) = spec.input else {
+            return Ok(Map::new());
+        };
+        let members = Value::Object(self.structure(shape, "")?);
+        validate::refuse(&validate::violations(shape, &members, None))?;
+        match members {
+            Value::Object(members) => Ok(members),
+            _ => Ok(Map::new()),
+        }
     }
 
     fn structure(

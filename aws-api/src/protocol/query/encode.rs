@@ -22,19 +22,29 @@ pub fn encode_output<T: Output>(
     request_id: &str,
 ) -> Response<Bytes> {
     match serde_json::to_value(output) {
-        Ok(value) => {
-            let mut result = String::new();
-            element(&mut result, &format!("{}Result", spec.name), |out| {
-                body(out, T::SHAPE, &value);
-            });
-            success(service, spec, &result, request_id)
-        }
+        Ok(value) => encode_members(service, spec, &value, request_id),
         Err(_) => {
             let text = "the output can not be serialised";
             let error = QueryError::new(QueryErrorCode::InternalFailure, text);
             encode_error(service, &error, request_id)
         }
     }
+}
+
+/// As [`encode_output`], of members by their names.
+pub fn encode_members(
+    service: &QueryService,
+    spec: &QuerySpec,
+    members: &Value,
+    request_id: &str,
+) -> Response<Bytes> {
+    let mut result = String::new();
+    if let Some(shape) = spec.output {
+        element(&mut result, &format!("{}Result", spec.name), |out| {
+            body(out, shape, members);
+        });
+    }
+    success(service, spec, &result, request_id)
 }
 
 /// The response of an operation without output.

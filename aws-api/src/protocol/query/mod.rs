@@ -7,7 +7,7 @@ mod error;
 mod tests;
 
 pub use decode::Form;
-pub use encode::{encode_empty, encode_error, encode_output};
+pub use encode::{encode_empty, encode_error, encode_members, encode_output};
 pub use error::{QueryError, QueryErrorShape};
 
 pub use crate::generated::query_errors::QueryErrorCode;
