@@ -44,6 +44,8 @@
 //!   [`ApiError`] with one constructor per code (`ApiError::resource_not_found(text)`).
 //! - [`lambda::rules`]: texts of Lambda that need a limit or a payload (`check_environment_size`,
 //!   `check_payload_is_json`, `request_too_large`).
+//! - [`iam`] and [`sts`] speak the query protocol ([`protocol::query`]): `Form::parse(body)`, `form.operation(&SERVICE)`,
+//!   `form.input::<Input>(spec)`, `encode_output`, `encode_empty`, `encode_error`.
 //! - [`event_stream`]: the messages of an answer that comes in parts.
 //! - [`sigv4::Verifier`]: `begin(&Parts, lookup, now)` before the body is read, then
 //!   `finish(&sigv4::digest(body))`; [`sigv4::verify`] does both; [`sigv4::sign`] and
@@ -52,12 +54,14 @@
 pub mod error;
 pub mod event_stream;
 mod generated;
+pub mod iam;
 pub mod lambda;
 pub mod operation;
 pub mod protocol;
 pub mod router;
 pub mod shape;
 pub mod sigv4;
+pub mod sts;
 pub mod types;
 mod validate;
 

@@ -26,6 +26,27 @@ pub struct OperationSpec {
     pub errors: &'static [ErrorCode],
 }
 
+/// One operation of a service that speaks the query protocol.
+#[derive(Debug)]
+pub struct QuerySpec {
+    pub name: &'static str,
+    pub input: Option<&'static Shape>,
+    pub output: Option<&'static Shape>,
+}
+
+/// A service that speaks the query protocol.
+#[derive(Debug)]
+pub struct QueryService {
+    /// As credentials are scoped to it.
+    pub name: &'static str,
+    /// `Version` of a request.
+    pub version: &'static str,
+    /// Of its answers.
+    pub namespace: &'static str,
+    /// Alphabetically.
+    pub operations: &'static [QuerySpec],
+}
+
 /// A part of a URI template between two slashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Segment {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use hearth_core::iam::{IamEntity, IamKey};
 use hearth_core::ids::{AccountId, NodeId};
 use hearth_core::name::FunctionName;
 use tokio::sync::{broadcast, watch};
@@ -29,6 +30,13 @@ pub(crate) enum Change {
         account: AccountId,
         name: FunctionName,
         function: Option<Arc<Document>>,
+    },
+    /// A role, user, group or policy as it is after `index`; `None` when it was deleted.
+    Iam {
+        index: u64,
+        account: AccountId,
+        key: IamKey,
+        entity: Option<Arc<IamEntity>>,
     },
     /// A worker as it is after `index`; `None` when it was forgotten.
     Worker {
@@ -108,6 +116,12 @@ impl ReplicatedState {
                     function,
                 }
             }
+            Effect::Iam(account, key) => Change::Iam {
+                index,
+                entity: self.state.iam.one(&account, &key).cloned().map(Arc::new),
+                account,
+                key,
+            },
             Effect::Worker(id) => Change::Worker {
                 index,
                 id,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attached::AttachedChange;
 use crate::function::{CodeRef, ConfigPatch, Function, FunctionConfig};
+use crate::iam::{IamChange, IamPage, IamQuery};
 use crate::ids::{AccountId, Version};
 use crate::layer::{LayerChange, LayerName, LayerQuery, LayerVersion};
 use crate::name::{FunctionName, Qualifier};
@@ -154,6 +155,20 @@ pub enum ControlRequest {
         /// What is asked.
         query: ResourceQuery,
     },
+    /// Answered by [`ControlReply::Iam`] with the one that was changed or taken away.
+    ChangeIam {
+        /// The owner.
+        account: AccountId,
+        /// What is to be done.
+        change: Box<IamChange>,
+    },
+    /// Answered by [`ControlReply::Iam`].
+    QueryIam {
+        /// The owner.
+        account: AccountId,
+        /// What is asked.
+        query: IamQuery,
+    },
     /// Answered by [`ControlReply::Provisioned`], with what the leader knows of the workers.
     GetProvisioned {
         /// The owner.
@@ -252,6 +267,8 @@ pub enum ControlReply {
     },
     /// Code signing configurations or event source mappings.
     Resources(ResourcePage),
+    /// Roles, users, groups or policies.
+    Iam(IamPage),
     /// Provisioned concurrency.
     Provisioned {
         /// The function, with what was asked for.

@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// The caller may not do this. Nothing happened.
     AccessDenied,
+    /// There is one of that name. Nothing happened.
+    AlreadyExists,
     /// A code signing configuration that is named does not exist. Nothing happened.
     CodeSigningConfigNotFound,
     /// The account's code storage is full. Nothing happened.
     CodeStorageExceeded,
     /// The code is not signed as the function's code signing configuration demands. Nothing happened.
     CodeVerificationFailed,
+    /// Other things hang on it, so that it cannot be taken away. Nothing happened.
+    DeleteConflict,
     /// A fault of Hearth's own. It is not known whether anything happened.
     Internal,
     /// A parameter has the right shape and a wrong value. Nothing happened.
@@ -22,6 +26,10 @@ pub enum ErrorCode {
     InvalidRequestContent,
     /// The archive cannot be read. Nothing happened.
     InvalidZipFile,
+    /// An account has, or a document is, as much as it may. Nothing happened.
+    LimitExceeded,
+    /// A policy is none. Nothing happened.
+    MalformedPolicy,
     /// The thing named does not exist. Nothing happened.
     NotFound,
     /// The operation is of the model, and Hearth does not have it. Nothing happened.

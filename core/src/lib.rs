@@ -8,6 +8,7 @@ pub mod error;
 pub mod extensions;
 pub mod function;
 pub mod hedge;
+pub mod iam;
 pub mod ids;
 pub mod image;
 pub mod layer;

@@ -55,6 +55,44 @@ pub const LOG_TAIL_BYTES: usize = 4_096;
 pub const POLICY_MAX_BYTES: usize = 20_480;
 /// Tags of one resource.
 pub const TAGS_MAX: usize = 50;
+/// Roles of an account. This and what follows: "IAM and AWS STS quotas" of IAM's guide.
+pub const IAM_ROLES_MAX: usize = 1_000;
+/// Users of an account.
+pub const IAM_USERS_MAX: usize = 5_000;
+/// Groups of an account.
+pub const IAM_GROUPS_MAX: usize = 300;
+/// Policies that an account made.
+pub const IAM_POLICIES_MAX: usize = 1_500;
+/// Versions of one of them.
+pub const IAM_POLICY_VERSIONS_MAX: usize = 5;
+/// Policies attached to one role, user or group.
+pub const IAM_ATTACHED_MAX: usize = 10;
+/// Groups that a user is in.
+pub const IAM_GROUPS_PER_USER_MAX: usize = 10;
+/// Access keys of a user.
+pub const IAM_KEYS_PER_USER_MAX: usize = 2;
+/// Characters of a managed policy, white space left out.
+pub const IAM_POLICY_MAX_CHARS: usize = 6_144;
+/// Characters of all of a role's own policies.
+pub const IAM_INLINE_ROLE_MAX_CHARS: usize = 10_240;
+/// Characters of all of a user's own policies.
+pub const IAM_INLINE_USER_MAX_CHARS: usize = 2_048;
+/// Characters of all of a group's own policies.
+pub const IAM_INLINE_GROUP_MAX_CHARS: usize = 5_120;
+/// Characters of the document that says whom a role trusts: AWS's default is 2,048, and it gives up to this when asked.
+pub const IAM_TRUST_MAX_CHARS: usize = 4_096;
+/// Characters of a policy that a session is made with.
+pub const SESSION_POLICY_MAX_CHARS: usize = 2_048;
+/// Longest session of a role that names none, seconds.
+pub const SESSION_DEFAULT_S: u32 = 3_600;
+/// Shortest session, seconds.
+pub const SESSION_MIN_S: u32 = 900;
+/// Longest session, seconds.
+pub const SESSION_MAX_S: u32 = 43_200;
+/// Items in a page of IAM's lists unless asked otherwise.
+pub const IAM_LIST_DEFAULT: usize = 100;
+/// Largest request to IAM or STS, bytes. Ours: three times the largest document, which a form may triple.
+pub const QUERY_REQUEST_MAX_BYTES: usize = 1 << 20;
 /// Concurrent executions of an account unless the operator says otherwise.
 pub const ACCOUNT_CONCURRENCY_DEFAULT: u32 = 1_000;
 /// Concurrent executions that always stay unreserved.

@@ -11,7 +11,7 @@ use http::request::Parts;
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 
-use crate::lambda::Caller;
+use crate::caller::Caller;
 use crate::options::{Auth, Options};
 
 /// See the module's text.
@@ -23,7 +23,16 @@ pub(crate) struct Authenticator {
     secret: SecretKey,
     /// `access_key_id:secret`, as gRPC clients send it.
     basic: BasicCredentials,
-    verifier: Verifier,
+    /// One for each service: of the others' signatures no key is derived.
+    verifiers: [Verifier; 3],
+}
+
+/// What a request's credentials have to be scoped to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Lambda,
+    Iam,
+    Sts,
 }
 
 struct BasicCredentials(Vec<u8>);
@@ -73,15 +82,26 @@ impl Authenticator {
             access_key_id: options.access_key_id.clone(),
             secret: SecretKey::new(secret.clone()),
             basic: BasicCredentials(format!("{}:{secret}", options.access_key_id).into_bytes()),
-            verifier: Verifier::new(Scope {
-                service: "lambda".to_owned(),
-                region: Some(options.region.clone()),
+            verifiers: [
+                ("lambda", Some(options.region.clone())),
+                // IAM is everywhere and signs for the region of its own choice; STS is in all regions.
+                ("iam", None),
+                ("sts", None),
+            ]
+            .map(|(service, region)| {
+                let service = service.to_owned();
+                Verifier::new(Scope { service, region })
             }),
         }
     }
 
     /// Checks a request's head.
-    pub(crate) fn begin(&self, parts: &Parts, unix_ms: u64) -> Result<Claimed, ApiError> {
+    pub(crate) fn begin(
+        &self,
+        service: Service,
+        parts: &Parts,
+        unix_ms: u64,
+    ) -> Result<Claimed, ApiError> {
         if self.mode == Auth::Any {
             let access_key_id = named_key(parts);
             return Ok(Claimed {
@@ -97,7 +117,13 @@ impl Authenticator {
             let is_root = key.as_bytes().ct_eq(self.access_key_id.as_bytes());
             bool::from(is_root).then(|| self.secret.clone())
         };
-        let pending = self.verifier.begin(parts, lookup, now)?;
+        let [lambda, iam, sts] = &self.verifiers;
+        let verifier = match service {
+            Service::Lambda => lambda,
+            Service::Iam => iam,
+            Service::Sts => sts,
+        };
+        let pending = verifier.begin(parts, lookup, now)?;
         Ok(Claimed {
             caller: Caller {
                 account: self.root.clone(),
@@ -176,7 +202,7 @@ mod tests {
     fn any_takes_twelve_digits_as_the_account() {
         let auth = authenticator(Auth::Any);
         let account = |text: &str| {
-            let claimed = auth.begin(&parts(text), 0).unwrap();
+            let claimed = auth.begin(Service::Lambda, &parts(text), 0).unwrap();
             claimed.finish(b"").unwrap().account.to_string()
         };
         assert_eq!(

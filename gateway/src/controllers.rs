@@ -402,6 +402,7 @@ fn written_account(request: &ControlRequest) -> Option<&AccountId> {
         | ControlRequest::ChangeVersions { account, .. }
         | ControlRequest::ChangeAttached { account, .. }
         | ControlRequest::ChangeResource { account, .. }
+        | ControlRequest::ChangeIam { account, .. }
         | ControlRequest::ChangeLayer { account, .. } => Some(account),
         ControlRequest::ThenPublish { first } => written_account(first),
         ControlRequest::UpdateFunctionCode {
@@ -410,6 +411,7 @@ fn written_account(request: &ControlRequest) -> Option<&AccountId> {
         ControlRequest::GetFunction { .. }
         | ControlRequest::QueryLayers { .. }
         | ControlRequest::QueryResources { .. }
+        | ControlRequest::QueryIam { .. }
         | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ListFunctions { .. }
         | ControlRequest::GetAccount { .. }

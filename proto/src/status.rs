@@ -10,19 +10,23 @@ pub const ERROR_CODE_KEY: &str = "hearth-error-code";
 pub fn grpc_code(code: ErrorCode) -> Code {
     match code {
         ErrorCode::AccessDenied => Code::PermissionDenied,
-        ErrorCode::CodeStorageExceeded | ErrorCode::Throttled => Code::ResourceExhausted,
+        ErrorCode::CodeStorageExceeded | ErrorCode::LimitExceeded | ErrorCode::Throttled => {
+            Code::ResourceExhausted
+        }
         ErrorCode::Internal => Code::Internal,
         ErrorCode::InvalidParameterValue
         | ErrorCode::InvalidRequestContent
         | ErrorCode::InvalidZipFile
+        | ErrorCode::MalformedPolicy
         | ErrorCode::PolicyTooLong
         | ErrorCode::RequestTooLarge => Code::InvalidArgument,
         ErrorCode::CodeSigningConfigNotFound | ErrorCode::NotFound => Code::NotFound,
         ErrorCode::NotImplemented => Code::Unimplemented,
         ErrorCode::CodeVerificationFailed
+        | ErrorCode::DeleteConflict
         | ErrorCode::PreconditionFailed
         | ErrorCode::ResourceNotReady => Code::FailedPrecondition,
-        ErrorCode::ResourceConflict => Code::AlreadyExists,
+        ErrorCode::AlreadyExists | ErrorCode::ResourceConflict => Code::AlreadyExists,
         ErrorCode::Unavailable => Code::Unavailable,
     }
 }

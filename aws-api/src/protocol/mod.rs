@@ -1,3 +1,4 @@
 //! The protocol engines: how members become HTTP and back. One folder per protocol.
 
+pub mod query;
 pub mod rest_json;

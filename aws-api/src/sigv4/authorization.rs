@@ -79,6 +79,11 @@ impl Presented {
     }
 }
 
+/// The service that a request says its credentials are scoped to; nothing is checked.
+pub fn claimed_service(parts: &Parts) -> Option<String> {
+    Presented::of(parts).ok().map(|presented| presented.service)
+}
+
 /// `20150830T123600Z`.
 pub(super) fn iso_basic(time: OffsetDateTime) -> String {
     time.to_offset(UtcOffset::UTC)

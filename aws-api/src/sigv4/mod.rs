@@ -15,6 +15,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+pub use self::authorization::claimed_service;
 pub use self::sign::{SignError, Signer, presign, sign};
 pub use self::verify::{Pending, Scope, Verifier, verify};
 

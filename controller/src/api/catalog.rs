@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hearth_core::iam::{IamKey, IamNews};
 use hearth_core::ids::{AccountId, NodeId};
 use hearth_core::name::FunctionName;
 use hearth_node::grpc;
@@ -198,7 +199,7 @@ impl Feed {
 
     /// Ends when the feed has lost changes or the state was replaced.
     async fn picture_and_changes(&self) -> Result<(), Gone> {
-        let (index, mut changes, functions, workers) = self.consensus.read(|m| {
+        let (index, mut changes, functions, workers, iam) = self.consensus.read(|m| {
             let (index, changes) = m.subscribe();
             let functions: Vec<Document> = m
                 .state()
@@ -211,7 +212,11 @@ impl Feed {
                 .workers()
                 .map(|(id, w)| (id, w.clone(), nodes.is_drain_wanted(Role::Worker, id)))
                 .collect();
-            (index, changes, functions, workers)
+            let iam: Vec<IamNews> = match self.gateway {
+                Some(_) => m.state().iam.news().collect(),
+                None => Vec::new(),
+            };
+            (index, changes, functions, workers, iam)
         });
         let mut update = pb::CatalogUpdate {
             index,
@@ -223,10 +228,17 @@ impl Feed {
             push_worker(&mut update, id, Some(&worker), drain);
         }
         let mut bytes = 0;
-        for function in functions {
-            let document = self.encoded(&function);
+        let documents = functions
+            .iter()
+            .map(|function| (true, self.encoded(function)));
+        let documents = documents.chain(iam.iter().map(|news| (false, encoded_news(news))));
+        for (is_function, document) in documents {
             bytes += document.len();
-            update.functions.push(document);
+            if is_function {
+                update.functions.push(document);
+            } else {
+                update.iam.push(document);
+            }
             if bytes >= UPDATE_BYTES {
                 bytes = 0;
                 let next = pb::CatalogUpdate {
@@ -300,6 +312,25 @@ impl Feed {
                 batch.bytes += document.as_ref().map_or(0, Bytes::len);
                 batch.functions.insert((account, name), document);
             }
+            Change::Iam {
+                index,
+                account,
+                key,
+                entity,
+            } => {
+                batch.update.index = index;
+                if self.gateway.is_some() {
+                    let of = (account.clone(), key.clone());
+                    let entity = entity.as_deref().cloned();
+                    let news = encoded_news(&IamNews {
+                        account,
+                        key,
+                        entity,
+                    });
+                    batch.bytes += news.len();
+                    batch.iam.insert(of, news);
+                }
+            }
             Change::Worker {
                 index,
                 id,
@@ -328,12 +359,20 @@ impl Feed {
     }
 }
 
+fn encoded_news(news: &IamNews) -> Bytes {
+    serde_json::to_vec(news)
+        .expect("news have string keys and no failing serializers")
+        .into()
+}
+
 /// Changes that are told together.
 #[derive(Default)]
 struct Batch {
     update: pb::CatalogUpdate,
     /// Documents; `None` for what was deleted.
     functions: BTreeMap<(AccountId, FunctionName), Option<Bytes>>,
+    /// News of roles, users, groups and policies.
+    iam: BTreeMap<(AccountId, IamKey), Bytes>,
     /// Of the documents.
     bytes: usize,
 }
@@ -341,6 +380,7 @@ struct Batch {
 impl Batch {
     fn into_update(self) -> pb::CatalogUpdate {
         let mut update = self.update;
+        update.iam.extend(self.iam.into_values());
         for ((account, name), document) in self.functions {
             match document {
                 Some(document) => update.functions.push(document),

@@ -116,7 +116,7 @@ impl Followers {
             match change {
                 Ok(Change::Function { account, name, .. }) => self.on_change(&(account, name)),
                 // Workers are not told of each other.
-                Ok(Change::Worker { .. } | Change::Drain { .. }) => {}
+                Ok(Change::Iam { .. } | Change::Worker { .. } | Change::Drain { .. }) => {}
                 Ok(Change::Restored) | Err(RecvError::Lagged(_)) => self.on_missed(),
                 Err(RecvError::Closed) => return,
             }

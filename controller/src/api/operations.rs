@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hearth_core::control::{ControlReply, ControlRequest};
 use hearth_core::error::{Error, ErrorCode, NOT_DONE, Result};
 use hearth_core::function::Function;
+use hearth_core::iam::IamPage;
 use hearth_core::ids::{AccountId, UnixMs};
 use hearth_core::layer::LayerChange;
 use hearth_core::limits;
@@ -92,6 +93,7 @@ impl Operations {
             | Command::ChangeVersions { .. }
             | Command::ChangeAttached { .. }
             | Command::ChangeResource { .. }
+            | Command::ChangeIam { .. }
             | Command::RegisterWorker { .. }
             | Command::SetWorkerHealth { .. }
             | Command::ForgetWorker { .. }
@@ -144,6 +146,10 @@ impl Operations {
                 functions: Vec::new(),
                 more: false,
             })),
+            Reply::Iam(entity) => Ok(ControlReply::Iam(IamPage {
+                entities: vec![*entity],
+                ..IamPage::default()
+            })),
             Reply::Done => Ok(ControlReply::Done),
             Reply::Refused(error) => Err(error),
             Reply::Grants(_) | Reply::Superseded | Reply::Unreadable => Err(Error::new(
@@ -174,6 +180,7 @@ impl Operations {
             | ControlRequest::GetFunction { .. }
             | ControlRequest::QueryLayers { .. }
             | ControlRequest::QueryResources { .. }
+            | ControlRequest::QueryIam { .. }
             | ControlRequest::GetProvisioned { .. }
             | ControlRequest::ListFunctions { .. }
             | ControlRequest::GetAccount { .. }
@@ -199,7 +206,8 @@ impl Operations {
             request @ (ControlRequest::ChangeVersions { .. }
             | ControlRequest::ChangeLayer { .. }
             | ControlRequest::ChangeAttached { .. }
-            | ControlRequest::ChangeResource { .. }) => self.changing(request),
+            | ControlRequest::ChangeResource { .. }
+            | ControlRequest::ChangeIam { .. }) => self.changing(request),
             request @ (ControlRequest::CreateFunction { .. }
             | ControlRequest::UpdateFunctionCode { dry_run: false, .. }
             | ControlRequest::UpdateFunctionConfiguration { .. }
@@ -247,6 +255,12 @@ impl Operations {
                 at,
             }),
             ControlRequest::ChangeResource { account, change } => Some(Command::ChangeResource {
+                account,
+                change,
+                id: revision_id,
+                at,
+            }),
+            ControlRequest::ChangeIam { account, change } => Some(Command::ChangeIam {
                 account,
                 change,
                 id: revision_id,
@@ -350,6 +364,9 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
             let page = state.query_resources(account, query)?;
             Ok(ControlReply::Resources(page))
         }
+        ControlRequest::QueryIam { account, query } => {
+            Ok(ControlReply::Iam(state.query_iam(account, query)?))
+        }
         ControlRequest::GetAccount { account } => Ok(ControlReply::Account(state.account(account))),
         ControlRequest::UpdateFunctionCode {
             account,
@@ -371,6 +388,7 @@ fn answer(state: &State, request: &ControlRequest) -> Result<ControlReply> {
         | ControlRequest::ChangeVersions { .. }
         | ControlRequest::ChangeAttached { .. }
         | ControlRequest::ChangeResource { .. }
+        | ControlRequest::ChangeIam { .. }
         | ControlRequest::ChangeLayer { .. }
         | ControlRequest::GetProvisioned { .. }
         | ControlRequest::ClusterStatus => Err(Error::new(

@@ -214,7 +214,7 @@ impl Term {
                 self.is_move_wanted |= is_lower.contains(&true);
             }
             // Of no limit.
-            Ok(Change::Worker { .. } | Change::Drain { .. }) => {}
+            Ok(Change::Iam { .. } | Change::Worker { .. } | Change::Drain { .. }) => {}
             // The state's end of the feed lives as long as this node's consensus.
             Ok(Change::Restored) | Err(RecvError::Lagged(_) | RecvError::Closed) => {
                 self.is_move_wanted = true;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use hearth_core::attached::AttachedChange;
 use hearth_core::control::VersionChange;
 use hearth_core::function::{CodeRef, ConfigPatch, FunctionConfig, StateReason};
+use hearth_core::iam::IamChange;
 use hearth_core::ids::{AccountId, Incarnation, NodeId, UnixMs};
 use hearth_core::layer::{LayerChange, LayerName};
 use hearth_core::name::FunctionName;
@@ -17,7 +18,7 @@ use hearth_core::resource::ResourceChange;
 use serde::{Deserialize, Serialize};
 
 /// The newest level of commands: what this release can read.
-pub const LEVEL: u32 = 5;
+pub const LEVEL: u32 = 6;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,6 +264,17 @@ pub enum Command {
         /// Now.
         at: UnixMs,
     },
+    /// Changes who there is in an account, or what they may do.
+    ChangeIam {
+        /// Whose.
+        account: AccountId,
+        /// What is to be done.
+        change: Box<IamChange>,
+        /// A UUID for what is made.
+        id: String,
+        /// Now.
+        at: UnixMs,
+    },
     /// All members can read commands of this level, and none that cannot will ever be one.
     RaiseLevel {
         /// The level.
@@ -317,6 +329,7 @@ impl Command {
             | Self::UseJoinToken { .. }
             | Self::ChangeLayer { .. } => 2,
             Self::ChangeAttached { .. } | Self::ChangeResource { .. } => 5,
+            Self::ChangeIam { .. } => 6,
             Self::RaiseLevel { level } => (*level).max(3),
         }
     }

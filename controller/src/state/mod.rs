@@ -8,6 +8,7 @@ mod attached_tests;
 pub mod command;
 pub mod functions;
 pub mod grants;
+pub mod iam;
 #[cfg(test)]
 mod images_tests;
 pub mod layers;
@@ -47,6 +48,7 @@ use accounts::AccountLimits;
 use command::{Command, Registration, Role};
 use functions::{Change, Functions};
 use grants::Grants;
+use iam::Iam;
 use layers::Layers;
 use nodes::Nodes;
 use once::Once;
@@ -81,6 +83,9 @@ pub struct State {
     /// Code signing configurations and event source mappings.
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
+    /// Roles, users, groups and their policies.
+    #[serde(default, skip_serializing_if = "Iam::is_empty")]
+    pub iam: Iam,
     /// The highest level of commands that all members can read, since [`Command::RaiseLevel`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub level: u32,
@@ -145,6 +150,7 @@ impl State {
             Command::ChangeLayer { .. } => self.change_layer(command),
             Command::ChangeAttached { .. } => self.change_attached(index, command),
             Command::ChangeResource { .. } => self.change_resource(command),
+            Command::ChangeIam { .. } => self.change_iam(index, command),
             Command::RegisterWorker {
                 worker,
                 registration,

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use hearth_core::Error;
+use hearth_core::iam::IamKey;
 use hearth_core::ids::AccountId;
 use hearth_core::layer::LayerName;
 use hearth_core::name::FunctionName;
@@ -25,6 +26,7 @@ enum Outcome {
     Function(AccountId, FunctionName),
     Layer(AccountId, LayerName, u64),
     Resource(AccountId, ResourceKey),
+    Iam(AccountId, IamKey),
     Done,
     Refused(Error),
 }
@@ -56,6 +58,10 @@ impl Once {
                 .resources
                 .one(account, key)
                 .map_or(Reply::Done, |one| Reply::Resource(Box::new(one))),
+            Outcome::Iam(account, key) => state
+                .iam
+                .one(account, key)
+                .map_or(Reply::Done, |one| Reply::Iam(Box::new(one.clone()))),
             Outcome::Done => Reply::Done,
             Outcome::Refused(error) => Reply::Refused(error.clone()),
         })
@@ -70,6 +76,10 @@ impl Once {
                 Command::ChangeResource { account, .. } => {
                     Outcome::Resource(account.clone(), one.key())
                 }
+                _ => return,
+            },
+            Reply::Iam(one) => match command {
+                Command::ChangeIam { account, .. } => Outcome::Iam(account.clone(), one.key()),
                 _ => return,
             },
             Reply::Done => Outcome::Done,

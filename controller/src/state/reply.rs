@@ -3,6 +3,7 @@
 
 use hearth_core::Error;
 use hearth_core::function::Function;
+use hearth_core::iam::{IamEntity, IamKey};
 use hearth_core::ids::{AccountId, NodeId};
 use hearth_core::layer::LayerVersion;
 use hearth_core::name::FunctionName;
@@ -19,6 +20,8 @@ pub enum Reply {
     Layer(Box<LayerVersion>),
     /// The resource after the command; as it was, of one that was taken away.
     Resource(Box<Resource>),
+    /// The role, user, group or policy after the command; as it was, of one that was taken away.
+    Iam(Box<IamEntity>),
     /// One answer per change, in order.
     Grants(Vec<Result<GrantOutcome, GrantError>>),
     /// Done, or void and nothing to say.
@@ -36,6 +39,8 @@ pub enum Reply {
 pub enum Effect {
     /// A function was made, changed or deleted.
     Function(AccountId, FunctionName),
+    /// A role, user, group or policy was made, changed or deleted.
+    Iam(AccountId, IamKey),
     /// A worker appeared, changed or disappeared.
     Worker(NodeId),
     /// The operator wants a gateway or a controller to drain, or no more.

@@ -135,7 +135,7 @@ impl Record {
         region: &str,
     ) -> bool {
         let request = policy::Request {
-            caller: &format!("arn:aws:iam::{caller}:root"),
+            callers: &[&format!("arn:aws:iam::{caller}:root")],
             action,
             resource: &function.arn(region),
             context: &[("aws:principalaccount", caller.as_str())],

@@ -11,7 +11,8 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use crate::app::App;
-use crate::lambda::{Call, Caller, whole};
+use crate::caller::Caller;
+use crate::lambda::{Call, whole};
 
 /// What stands in a path segment as it is.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC

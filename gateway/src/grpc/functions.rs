@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::aws::{call, segment};
 use super::{caller, place};
 use crate::app::App;
-use crate::lambda::Caller;
+use crate::caller::Caller;
 
 const FUNCTIONS: &str = "/2015-03-31/functions";
 

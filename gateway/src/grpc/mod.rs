@@ -21,7 +21,7 @@ use tower::Layer as _;
 
 use crate::app::App;
 use crate::budget::Share;
-use crate::lambda::Caller;
+use crate::caller::Caller;
 
 /// What a message has besides its payload.
 const ENVELOPE_BYTES: usize = 64 << 10;

@@ -3,6 +3,7 @@
 
 mod body;
 mod patience;
+mod query;
 pub(crate) mod server;
 mod service;
 mod trace;

@@ -3,7 +3,7 @@
 //! 1. Requests at URLs of functions (`url`) are told by their host or path; gRPC goes to its own services, by its content type.
 //! 2. A request id; everything after answers with it.
 //! 3. The limit on requests in flight: a flood is refused before it costs anything.
-//! 4. Signed links to code, which carry their own proof.
+//! 4. Signed links to code, which carry their own proof; requests to IAM and STS, which go their own way (`query`).
 //! 5. The signature of the head: strangers cannot make the gateway read a body.
 //! 6. The route: it says how large the body may be.
 //! 7. The body, within its limits, then its digest.
@@ -28,8 +28,9 @@ use tower::Service;
 use tracing::{Instrument, debug, debug_span, info_span};
 
 use super::body::{self, Limits};
-use super::{trace, url};
+use super::{query, trace, url};
 use crate::app::App;
+use crate::auth::Service as Signed;
 use crate::lambda::invoke_stream::Answered;
 use crate::lambda::{Call, dispatch, too_busy};
 use crate::links::{self, BadLink};
@@ -119,6 +120,9 @@ async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) ->
         };
     }
     trace::ensure_trace_id(&mut parts.headers, &app.seams);
+    if let Some(claim) = crate::iam::claim(&parts) {
+        return query::handle(app, claim, &parts, &mut body, request_id).await;
+    }
     let mut operation = None;
     match answer(app, parts, &mut body, request_id, &mut operation).await {
         Ok(response) => Handled {
@@ -184,7 +188,7 @@ async fn answer(
         drain: !asks_first,
     };
     let claimed = debug_span!("auth")
-        .in_scope(|| app.auth.begin(&parts, app.unix_ms()))
+        .in_scope(|| app.auth.begin(Signed::Lambda, &parts, app.unix_ms()))
         .map_err(unread)?;
     let route = debug_span!("route")
         .in_scope(|| lambda::route(&parts.method, &parts.uri))

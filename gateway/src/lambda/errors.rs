@@ -40,13 +40,17 @@ pub(crate) fn api_error(error: Error) -> ApiError {
             if untyped { error.without_type() } else { error }
         }
         ErrorCode::InvalidRequestContent => ApiError::invalid_request_content(message),
-        ErrorCode::InvalidZipFile => ApiError::invalid_parameter_value(message),
+        ErrorCode::InvalidZipFile | ErrorCode::LimitExceeded | ErrorCode::MalformedPolicy => {
+            ApiError::invalid_parameter_value(message)
+        }
         ErrorCode::NotFound => ApiError::resource_not_found(message),
         ErrorCode::NotImplemented => ApiError::not_implemented(message),
         ErrorCode::PolicyTooLong => ApiError::policy_length_exceeded(message),
         ErrorCode::PreconditionFailed => ApiError::precondition_failed(message),
         ErrorCode::RequestTooLarge => ApiError::request_entity_too_large(message),
-        ErrorCode::ResourceConflict => ApiError::resource_conflict(message),
+        ErrorCode::AlreadyExists | ErrorCode::DeleteConflict | ErrorCode::ResourceConflict => {
+            ApiError::resource_conflict(message)
+        }
         ErrorCode::ResourceNotReady => ApiError::resource_not_ready(message),
         ErrorCode::Throttled => throttled(reason.as_deref().unwrap_or_default()),
         ErrorCode::Unavailable => {

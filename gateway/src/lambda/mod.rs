@@ -41,16 +41,11 @@ use http::Response;
 use http::request::Parts;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::catalog::FunctionKey;
 use errors::api_error;
 
 pub(crate) use dispatch::{dispatch, whole};
-
-/// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
-    pub(crate) account: AccountId,
-}
 
 /// One request to Lambda's API, its signature checked and its body read.
 #[derive(Debug)]

@@ -37,3 +37,22 @@ pub(crate) const COMMON_ERRORS: [CommonError; 15] = [
     common("UnrecognizedClientException", 403),
     common("ValidationException", 400),
 ];
+
+/// As above, of the query protocol: code, status and whether the sender is at fault. "Common Errors" of IAM's reference.
+pub(crate) const COMMON_QUERY_ERRORS: [(&str, u16, bool); 15] = [
+    ("AccessDenied", 403, true),
+    ("ExpiredToken", 403, true),
+    ("IncompleteSignature", 400, true),
+    ("InternalFailure", 500, false),
+    ("InvalidAction", 400, true),
+    ("InvalidClientTokenId", 403, true),
+    ("MalformedQueryString", 404, true),
+    ("MissingAuthenticationToken", 403, true),
+    ("NotImplemented", 501, false),
+    ("RequestEntityTooLarge", 413, true),
+    ("RequestTimeout", 408, true),
+    ("ServiceUnavailable", 503, false),
+    ("SignatureDoesNotMatch", 403, true),
+    ("Throttling", 400, true),
+    ("ValidationError", 400, true),
+];

@@ -9,18 +9,40 @@ use anyhow::{Context as _, bail};
 use super::model::{Member, Model, Shape};
 use super::names::{constant, field, serde_pascal};
 
-pub(crate) fn emit(model: &Model) -> anyhow::Result<String> {
+pub(crate) fn emit(model: &Model, title: &str) -> anyhow::Result<String> {
+    let body = structures(model)?;
+    Ok(header(title, &body) + &body)
+}
+
+/// The module's text and the imports that its body needs.
+fn header(title: &str, body: &str) -> String {
+    let mut out = format!(
+        "//! The structures of {title}'s inputs and outputs. Every member is optional: what is required\n\
+         //! is the validator's knowledge (`shapes`). Enums are strings, so that an unknown value reaches\n\
+         //! the validator. Debug does not show sensitive members.\n\n"
+    );
+    for (word, import) in [
+        ("BTreeMap<", "use std::collections::BTreeMap;\n"),
+        ("fmt::", "use std::fmt;\n\n"),
+        ("Bytes", "use bytes::Bytes;\n"),
+    ] {
+        if body.contains(word) {
+            out.push_str(import);
+        }
+    }
+    let scalars = ["Blob", "Shown", "Timestamp"].into_iter();
+    let scalars: Vec<&str> = scalars.filter(|name| body.contains(name)).collect();
+    out.push_str(
+        "use serde::{Deserialize, Serialize};\n\n\
+         use super::shapes;\nuse crate::operation::{Input, Output};\nuse crate::shape::Shape;\n",
+    );
+    out + &format!("use crate::types::{{{}}};\n\n", scalars.join(", "))
+}
+
+fn structures(model: &Model) -> anyhow::Result<String> {
     let inputs = model.input_shapes();
     let outputs = model.output_shapes(true);
-    let mut out = String::from(
-        "//! The structures of Lambda's inputs and outputs. Every member is optional: what is required\n\
-         //! is the validator's knowledge (`shapes`). Enums are strings, so that an unknown value reaches\n\
-         //! the validator. Debug does not show sensitive members.\n\n\
-         use std::collections::BTreeMap;\nuse std::fmt;\n\n\
-         use bytes::Bytes;\nuse serde::{Deserialize, Serialize};\n\n\
-         use super::shapes;\nuse crate::operation::{Input, Output};\nuse crate::shape::Shape;\n\
-         use crate::types::{Blob, Shown, Timestamp};\n\n",
-    );
+    let mut out = String::new();
     for (name, shape) in &model.shapes {
         if shape.kind != "structure" || shape.exception || shape.eventstream {
             continue;

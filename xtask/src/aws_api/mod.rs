@@ -1,4 +1,4 @@
-//! `cargo xtask aws-api`: reads botocore's Lambda model and writes `aws-api/src/generated/lambda`.
+//! `cargo xtask aws-api`: reads botocore's models and writes `aws-api/src/generated`, a folder for each service.
 //! The model's documentation text never reaches the output. What the emitters write is in `emit_*`,
 //! how the model is found in `botocore`, its shape in `model`.
 
@@ -6,11 +6,13 @@ mod botocore;
 mod common_errors;
 mod emit_errors;
 mod emit_operations;
+mod emit_query;
 mod emit_shapes;
 mod emit_types;
 mod model;
 mod names;
 mod patterns;
+mod service;
 
 use std::fs;
 use std::io::Write as _;
@@ -19,13 +21,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
-use self::model::Model;
+use self::service::{Protocol, SERVICES, Service};
 
 /// The botocore release whose model the committed code comes from, written here alone. To move:
 /// change it, run `cargo xtask aws-api`, review the difference.
 const BOTOCORE_VERSION: &str = "1.44.5";
-const LAMBDA_MODEL: &str = "data/lambda/2015-03-31/service-2.json.gz";
-const OUTPUT: &str = "aws-api/src/generated/lambda";
+const OUTPUT: &str = "aws-api/src/generated";
 
 pub(crate) fn run(botocore: Option<PathBuf>, check: bool) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,18 +42,16 @@ pub(crate) fn run(botocore: Option<PathBuf>, check: bool) -> anyhow::Result<()> 
          BOTOCORE_VERSION in xtask/src/aws_api/mod.rs",
         package.display()
     );
-    let model = Model::load(&package.join(LAMBDA_MODEL))?;
-    let directory = root.join(OUTPUT);
     let mut stale = Vec::new();
-    for (name, text) in generate(&model)? {
-        let path = directory.join(name);
+    for (name, text) in generate(&package)? {
+        let path = root.join(OUTPUT).join(name);
         if check {
             let committed = fs::read_to_string(&path).unwrap_or_default();
             if committed != text {
                 stale.push(path.display().to_string());
             }
         } else {
-            fs::create_dir_all(&directory)?;
+            fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
             fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         }
     }
@@ -66,24 +65,47 @@ pub(crate) fn run(botocore: Option<PathBuf>, check: bool) -> anyhow::Result<()> 
 }
 
 /// The generated files, name and text, formatted.
-fn generate(model: &Model) -> anyhow::Result<Vec<(&'static str, String)>> {
-    let files = [
-        ("errors.rs", emit_errors::emit(model)?),
-        ("mod.rs", module_file()),
-        ("operations.rs", emit_operations::emit(model)?),
-        ("shapes.rs", emit_shapes::emit(model)?),
-        ("types.rs", emit_types::emit(model)?),
-    ];
-    files
-        .into_iter()
-        .map(|(name, body)| Ok((name, format_file(&body)?)))
-        .collect()
+fn generate(package: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    let mut queried = Vec::new();
+    for service in &SERVICES {
+        let model = service.load(package)?;
+        let (operations, more) = match service.protocol {
+            Protocol::RestJson => (emit_operations::emit(&model)?, ["errors"].as_slice()),
+            Protocol::Query => (emit_query::operations(&model, service)?, [].as_slice()),
+        };
+        let mut own = vec![
+            ("mod", module_file(service, more)),
+            ("operations", operations),
+            ("shapes", emit_shapes::emit(&model)?),
+            ("types", emit_types::emit(&model, service.title)?),
+        ];
+        match service.protocol {
+            Protocol::RestJson => own.push(("errors", emit_errors::emit(&model)?)),
+            Protocol::Query => queried.push(model),
+        }
+        for (file, body) in own {
+            files.push((format!("{}/{file}.rs", service.name), format_file(&body)?));
+        }
+    }
+    let errors = emit_query::errors(&queried)?;
+    files.push(("query_errors.rs".to_owned(), format_file(&errors)?));
+    Ok(files)
 }
 
-fn module_file() -> String {
-    "//! Everything the Lambda model says: operations, errors, constraints and types.\n\n\
-     pub(crate) mod errors;\npub(crate) mod operations;\npub(crate) mod shapes;\npub(crate) mod types;\n"
-        .to_owned()
+fn module_file(service: &Service, more: &[&str]) -> String {
+    let parts = more
+        .iter()
+        .copied()
+        .chain(["operations", "shapes", "types"]);
+    let modules: String = parts
+        .map(|part| format!("pub(crate) mod {part};\n"))
+        .collect();
+    let errors = if more.is_empty() { "" } else { " errors," };
+    format!(
+        "//! Everything the {} model says: operations,{errors} constraints and types.\n\n{modules}",
+        service.title
+    )
 }
 
 fn header() -> String {
@@ -126,11 +148,14 @@ mod tests {
             .join("..")
             .join(OUTPUT);
         for name in [
-            "errors.rs",
-            "mod.rs",
-            "operations.rs",
-            "shapes.rs",
-            "types.rs",
+            "iam/types.rs",
+            "lambda/errors.rs",
+            "lambda/mod.rs",
+            "lambda/operations.rs",
+            "lambda/shapes.rs",
+            "lambda/types.rs",
+            "query_errors.rs",
+            "sts/types.rs",
         ] {
             let text = fs::read_to_string(root.join(name)).unwrap();
             assert_eq!(text.lines().next(), Some(header().trim_end()), "{name}");

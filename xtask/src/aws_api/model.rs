@@ -13,8 +13,16 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Model {
+    pub(crate) metadata: Metadata,
     pub(crate) operations: BTreeMap<String, Operation>,
     pub(crate) shapes: BTreeMap<String, Shape>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Metadata {
+    pub(crate) api_version: String,
+    pub(crate) xml_namespace: Option<String>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -31,12 +39,20 @@ pub(crate) struct Operation {
 pub(crate) struct Http {
     pub(crate) method: String,
     pub(crate) request_uri: String,
+    #[serde(default = "ok")]
     pub(crate) response_code: u16,
 }
 
+/// Of a service that speaks the query protocol, which names none.
+fn ok() -> u16 {
+    200
+}
+
 #[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Reference {
     pub(crate) shape: String,
+    pub(crate) result_wrapper: Option<String>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -68,6 +84,7 @@ pub(crate) struct Shape {
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ErrorTrait {
+    pub(crate) code: Option<String>,
     pub(crate) http_status_code: u16,
     #[serde(default)]
     pub(crate) sender_fault: bool,

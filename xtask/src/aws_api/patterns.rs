@@ -58,7 +58,7 @@ pub(crate) fn matcher(java: &str) -> anyhow::Result<Matcher> {
     })
 }
 
-/// In Java `\d` and `\s` are ASCII, in the regex crate Unicode.
+/// In Java `\d`, `\s` and `\w` are ASCII, in the regex crate Unicode.
 fn ascii_classes(java: &str) -> String {
     let mut out = String::new();
     let mut in_class = false;
@@ -72,6 +72,8 @@ fn ascii_classes(java: &str) -> String {
         match (chars.next().unwrap_or('\\'), in_class) {
             ('d', false) => out.push_str("[0-9]"),
             ('d', true) => out.push_str("0-9"),
+            ('w', false) => out.push_str("[a-zA-Z0-9_]"),
+            ('w', true) => out.push_str("a-zA-Z0-9_"),
             // `[\s\S]` stays "any character" as long as the two are complements of each other.
             ('s', true) if !java.contains(r"\S") => out.push_str(r" \t\n\x0B\f\r"),
             (other, _) => {

@@ -91,7 +91,7 @@ fn java_type(shape: &Shape) -> &'static str {
 }
 
 /// A value that came as text, in the path, the query or a header.
-pub(super) fn from_text(shape: &'static Shape, text: &str) -> Result<Value, ApiError> {
+pub(crate) fn from_text(shape: &'static Shape, text: &str) -> Result<Value, ApiError> {
     let value = match shape.kind {
         Kind::Integer { .. } => text.parse::<i32>().ok().map(Value::from),
         Kind::Long { .. } => text.parse::<i64>().ok().map(Value::from),
