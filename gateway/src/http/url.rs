@@ -30,11 +30,13 @@ use super::body::{self, Limits};
 use super::service::{Handled, Refusal, ResponseBody, full};
 use super::trace;
 use crate::app::App;
+use crate::auth::Service;
+use crate::caller::Caller;
 use crate::catalog::Url;
 use crate::invoke::InvokeCall;
 use crate::lambda::invoke::{Invocation, prepare, run};
 use crate::lambda::running::Running;
-use crate::lambda::{Caller, too_busy};
+use crate::lambda::too_busy;
 use crate::url::address::{self, Address};
 use crate::url::event::{self, Asked, Signer};
 use crate::url::prelude::{self, Prelude};
@@ -138,7 +140,10 @@ impl Call<'_> {
         let claimed = match self.url.config.auth {
             UrlAuth::None => self.check_may_call(None).map(|()| None),
             UrlAuth::AwsIam => {
-                let begun = self.app.auth.begin(self.parts, self.app.unix_ms());
+                let begun = self
+                    .app
+                    .auth
+                    .begin(Service::Lambda, self.parts, self.app.unix_ms());
                 begun.map(Some).map_err(unsigned)
             }
         };

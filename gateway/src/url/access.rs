@@ -32,7 +32,7 @@ pub(crate) fn may_call(url: &Url, caller: Option<&AccountId>, region: &str, both
     let resource = url.function.arn(region);
     let allows = |action| {
         let request = Request {
-            caller: root.as_deref().unwrap_or(ANONYMOUS),
+            callers: &[root.as_deref().unwrap_or(ANONYMOUS)],
             action,
             resource: &resource,
             context: &context,
