@@ -2,6 +2,8 @@
 # PROFILE=release makes the tests run on the optimised build.
 
 SHELL := /bin/bash
+# Those of .cargo/config.toml, which these would replace.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 .SHELLFLAGS := -eu -o pipefail -c
 PROFILE ?= debug
 RUNTIMES = target/runtimes
