@@ -13,7 +13,8 @@ EVERY = dotnet8 python3.11 python3.13 nodejs20.x nodejs22.x nodejs24.x java17 ja
 PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q
 
 # One selection of packages for each profile, because features are those of all that is selected: with another selection most
-# dependencies are built once more. Tests have everything, with the checks of a debug build; what is measured and shipped has no simulation.
+# dependencies are built once more. Tests have everything, with the checks of a debug build; what is measured has no simulation. A demo is
+# to start soon, and builds the executable alone.
 DEBUG_BUILD = cargo build --locked --workspace --all-targets
 RELEASE_BUILD = cargo build --locked --release --package hearth --package hearth-worker --package hearth-tests --bins
 BUILD = $(if $(filter release,$(PROFILE)),$(RELEASE_BUILD),$(DEBUG_BUILD))

@@ -2,7 +2,8 @@
 //!
 //! The mount namespace says it first (read-only mounts, masks). This wall holds on its own: it is made by another part
 //! of the kernel, and it goes on refusing should a mount ever be writable or a mask be lifted. With it come, for the
-//! whole sandbox, no changes of mounts whatever the capabilities, no signals and no abstract sockets beyond it.
+//! whole sandbox, no changes of mounts whatever the capabilities, and no abstract sockets beyond it; for programs of the
+//! owner no signals either.
 
 use std::path::Path;
 
