@@ -11,17 +11,66 @@
 //!
 //! The second rule here is the lease under which a worker begins invocations. A worker that was stopped finds, when it
 //! goes on, frames that are old; another worker may do them sooner, or nobody waits any more. So a worker begins nothing
-//! unless the gateway answered a pulse that was sent within [`LEASE_MS`], and refuses what it reads without; what it
+//! unless the gateway answered a pulse that was sent within the lease, and refuses what it reads without; what it
 //! refused surely did not run. That no acknowledgement has come says nothing of the kind: it may be on its way.
+//!
+//! How often a worker shows itself is the gateway's wish, by how many workers it has ([`Pace`]): a thousand that pulse ten times a
+//! second keep a core busy with nothing else.
 
 use crate::ids::{MonotonicMs, NodeId};
 
-/// A worker sends a pulse to each gateway this often.
+/// A worker sends a pulse to a gateway this often until it is told otherwise, and never more often.
 pub const PULSE_MS: u64 = 100;
 
-/// A worker begins invocations of a gateway for so long after it sent the newest pulse that the gateway answered. Four
-/// pulses: a hiccup of the scheduler costs nothing.
-pub const LEASE_MS: u64 = 400;
+/// And never more seldom: a worker that is stopped is to lose its traffic within two seconds.
+const PULSE_MAX_MS: u64 = 500;
+
+/// A worker begins invocations for so many pulses after it sent the newest one that the gateway answered. Four: a hiccup of the
+/// scheduler costs nothing.
+const LEASE_PULSES: u64 = 4;
+
+/// The lease of the shortest pulse.
+pub const LEASE_MS: u64 = PULSE_MS * LEASE_PULSES;
+
+/// A gateway reads so many pulses a second at most, as long as they need not come more seldom than [`PULSE_MAX_MS`]: a tenth of a core,
+/// answers included.
+const PULSES_PER_S: u64 = 2_000;
+
+/// How often a worker shows itself to a gateway, and for how long an answer lets it begin invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Milliseconds between pulses.
+    pub pulse_ms: u64,
+    /// Milliseconds from a pulse on.
+    pub lease_ms: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::of_pulse(PULSE_MS)
+    }
+}
+
+impl Pace {
+    fn of_pulse(pulse_ms: u64) -> Self {
+        Self {
+            pulse_ms,
+            lease_ms: pulse_ms * LEASE_PULSES,
+        }
+    }
+
+    /// What a gateway with so many workers wishes.
+    pub fn of_workers(count: usize) -> Self {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let wished = count.saturating_mul(1_000) / PULSES_PER_S;
+        Self::of_pulse(wished.clamp(PULSE_MS, PULSE_MAX_MS))
+    }
+
+    /// As it was told: a gateway of an earlier release says nothing (0), and what is out of range is not done.
+    pub fn told(pulse_ms: u64) -> Self {
+        Self::of_pulse(pulse_ms.clamp(PULSE_MS, PULSE_MAX_MS))
+    }
+}
 
 /// Beyond the lease, what a gateway waits for clocks that run apart.
 const LEASE_MARGIN_MS: u64 = 100;
@@ -65,8 +114,10 @@ pub struct Answers {
     heard_at: MonotonicMs,
     /// None until the first pulse: a worker of an earlier release sends none and acknowledges nothing.
     pulse_at: Option<MonotonicMs>,
-    /// When the newest pulse was answered.
-    answered_at: MonotonicMs,
+    /// The longest lease that an answer gave ends here.
+    lease_until: MonotonicMs,
+    /// What the answers before and after the newest pulse told: the worker may do either.
+    paces: [Pace; 2],
     lateness: u64,
     taken: u64,
     /// Acknowledgements came since the last pulse.
@@ -79,7 +130,8 @@ impl Answers {
         Self {
             heard_at: now,
             pulse_at: None,
-            answered_at: now,
+            lease_until: now,
+            paces: [Pace::default(); 2],
             lateness: 0,
             taken: 0,
             is_sampled: false,
@@ -91,10 +143,10 @@ impl Answers {
         self.heard_at = now;
     }
 
-    /// A pulse came, and is answered at once.
-    pub fn on_pulse(&mut self, now: MonotonicMs) {
+    /// A pulse came, and is answered at once with the wish for this pace.
+    pub fn on_pulse(&mut self, pace: Pace, now: MonotonicMs) {
         if let Some(before) = self.pulse_at {
-            let late = now.since(before).saturating_sub(PULSE_MS);
+            let late = now.since(before).saturating_sub(self.pulse_ms());
             self.lateness = average(self.lateness, late, 4);
         }
         // What is not sent to is not measured, and old measurements fade.
@@ -102,7 +154,13 @@ impl Answers {
             self.taken = average(self.taken, 0, 4);
         }
         self.pulse_at = Some(now);
-        self.answered_at = now;
+        self.lease_until = self.lease_until.max(now.plus(pace.lease_ms));
+        self.paces = [self.paces[1], pace];
+    }
+
+    /// The longest that may lie between two pulses of a worker that is well.
+    fn pulse_ms(&self) -> u64 {
+        self.paces[0].pulse_ms.max(self.paces[1].pulse_ms)
     }
 
     /// An invocation was acknowledged so long after it was sent. Milliseconds.
@@ -119,7 +177,7 @@ impl Answers {
     /// Whether the worker begins nothing any more of what is still to be handed over to it: its lease is over, whatever
     /// became of it and of the network.
     pub fn is_lease_over(&self, now: MonotonicMs) -> bool {
-        self.is_pulsing() && now.since(self.answered_at) >= LEASE_MS + LEASE_MARGIN_MS
+        self.is_pulsing() && now.0 >= self.lease_until.plus(LEASE_MARGIN_MS).0
     }
 
     /// How far the worker lags behind what is expected of it. Milliseconds. `oldest_untaken_ms` is the age of the oldest
@@ -128,7 +186,7 @@ impl Answers {
         if !self.is_pulsing() {
             return 0;
         }
-        let silent = now.since(self.heard_at).saturating_sub(PULSE_MS);
+        let silent = now.since(self.heard_at).saturating_sub(self.pulse_ms());
         let averages = self.lateness.max(self.taken) / 16;
         oldest_untaken_ms.max(silent).max(averages)
     }
@@ -140,10 +198,20 @@ fn average(before: u64, sample_ms: u64, weight: u64) -> u64 {
     (before.saturating_mul(weight - 1)).saturating_add(sample) / weight
 }
 
-/// Whether a worker may begin an invocation that it reads at `now`, when the newest pulse that was answered left at
-/// `answered`. Both by the worker's clock.
-pub fn may_begin(answered: Option<MonotonicMs>, now: MonotonicMs) -> bool {
-    answered.is_some_and(|at| now.since(at) < LEASE_MS)
+/// What the answers of one gateway allow, by the worker's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease(Option<MonotonicMs>);
+
+impl Lease {
+    /// The gateway answered the pulse that left then.
+    pub fn on_answer(&mut self, sent_at: MonotonicMs, pace: Pace) {
+        self.0 = self.0.max(Some(sent_at.plus(pace.lease_ms)));
+    }
+
+    /// Whether an invocation that is read at `now` may be begun.
+    pub fn holds(self, now: MonotonicMs) -> bool {
+        self.0.is_some_and(|until| now.0 < until.0)
+    }
 }
 
 /// A worker's standing and how it came to it.
@@ -196,12 +264,9 @@ fn is_slow(lags: &[u64], index: usize) -> bool {
     if lag >= SLOW_MS {
         return true;
     }
-    let others: Vec<u64> = (0..lags.len())
-        .filter(|other| *other != index)
-        .map(|other| lags[other])
-        .collect();
-    // The better of the two in the middle: of two others one may be slow as well.
-    let Some(median) = others.get(others.len() / 2) else {
+    // The better of the two in the middle of the others: of two others one may be slow as well.
+    let middle = (lags.len() - 1) / 2;
+    let Some(median) = lags.get(if middle < index { middle } else { middle + 1 }) else {
         return false;
     };
     lag >= OUTLIER_MIN_MS && lag >= median.saturating_mul(OUTLIER_FACTOR)

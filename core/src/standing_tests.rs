@@ -115,7 +115,7 @@ fn every_relapse_doubles_the_rest_up_to_a_limit_and_good_conduct_is_rewarded() {
 fn a_stopped_worker_lags_within_a_moment_and_one_without_pulses_never() {
     let mut answers = Answers::new(MonotonicMs(0));
     assert_eq!(answers.lag_ms(9_000, MonotonicMs(9_000)), 0);
-    answers.on_pulse(MonotonicMs(1_000));
+    answers.on_pulse(Pace::default(), MonotonicMs(1_000));
     answers.on_heard(MonotonicMs(1_000));
     assert_eq!(answers.lag_ms(0, MonotonicMs(1_100)), 0);
     assert_eq!(answers.lag_ms(0, MonotonicMs(1_350)), SLOW_MS);
@@ -130,14 +130,14 @@ fn late_answers_show_in_the_averages_and_fade() {
     for _ in 0..20 {
         now = now.plus(PULSE_MS + 80);
         answers.on_heard(now);
-        answers.on_pulse(now);
+        answers.on_pulse(Pace::default(), now);
         answers.on_taken(120);
     }
     assert!((100..=120).contains(&answers.lag_ms(0, now)), "{answers:?}");
     for _ in 0..20 {
         now = now.plus(PULSE_MS);
         answers.on_heard(now);
-        answers.on_pulse(now);
+        answers.on_pulse(Pace::default(), now);
     }
     assert!(answers.lag_ms(0, now) < 5, "{answers:?}");
 }
@@ -163,32 +163,79 @@ proptest! {
         }
     }
 
-    /// The heart of it: whatever delays pulses, answers and frames, an invocation is not both given away and begun
-    /// later. Real time is the gateway's clock; the worker's runs with an offset.
+    /// The heart of it: whatever delays pulses, answers and frames, and whatever paces are wished, an invocation is not both given
+    /// away and begun later. Real time is the gateway's clock; the worker's runs with an offset.
     #[test]
     fn what_is_given_away_is_never_begun_afterwards(
         offset in 0_u64..1_000_000,
-        pulse_sent in 0_u64..5_000,
-        pulse_delay in 0_u64..2_000,
-        answer_delay in 0_u64..2_000,
-        given_away_after in 0_u64..3_000,
+        pulses in prop::collection::vec((0_u64..3_000, 0_u64..2_000, 0_u64..2_000, 0_usize..2_000), 1..4),
+        given_away_at in 0_u64..9_000,
         read_after in 0_u64..10_000,
     ) {
-        let pulse_came = pulse_sent + pulse_delay;
-        let mut answers = Answers::new(MonotonicMs(0));
-        answers.on_pulse(MonotonicMs(pulse_came));
-        let given_away = MonotonicMs(pulse_came + given_away_after);
-        let read = (pulse_came + answer_delay).max(given_away.0) + read_after;
-        if answers.is_lease_over(given_away) {
-            let at_worker = |real: u64| MonotonicMs(real + offset);
-            prop_assert!(!may_begin(Some(at_worker(pulse_sent)), at_worker(read)));
+        let given_away = MonotonicMs(given_away_at);
+        let read = MonotonicMs(given_away_at + read_after);
+        let (mut answers, mut lease) = (Answers::new(MonotonicMs(0)), Lease::default());
+        let (mut sent, mut came) = (0, 0);
+        for (gap, delay, answer_delay, workers) in pulses {
+            sent += gap;
+            // In order, as a stream has them.
+            came = came.max(sent + delay);
+            if came > given_away_at {
+                break;
+            }
+            let pace = Pace::of_workers(workers);
+            answers.on_pulse(pace, MonotonicMs(came));
+            if came + answer_delay <= read.0 {
+                lease.on_answer(MonotonicMs(sent + offset), Pace::told(pace.pulse_ms));
+            }
+        }
+        if answers.is_pulsing() && answers.is_lease_over(given_away) {
+            prop_assert!(!lease.holds(read.plus(offset)));
         }
     }
 }
 
 #[test]
 fn nothing_is_begun_before_a_pulse_was_answered() {
-    assert!(!may_begin(None, MonotonicMs(0)));
-    assert!(may_begin(Some(MonotonicMs(5)), MonotonicMs(4 + LEASE_MS)));
-    assert!(!may_begin(Some(MonotonicMs(5)), MonotonicMs(5 + LEASE_MS)));
+    let mut lease = Lease::default();
+    assert!(!lease.holds(MonotonicMs(0)));
+    lease.on_answer(MonotonicMs(5), Pace::default());
+    assert!(lease.holds(MonotonicMs(4 + LEASE_MS)));
+    assert!(!lease.holds(MonotonicMs(5 + LEASE_MS)));
+}
+
+#[test]
+fn table_of_paces() {
+    let pace = |pulse_ms| Pace {
+        pulse_ms,
+        lease_ms: 4 * pulse_ms,
+    };
+    for (workers, wanted) in [
+        (0, 100),
+        (1, 100),
+        (200, 100),
+        (600, 300),
+        (1_000, 500),
+        (9_000, 500),
+    ] {
+        assert_eq!(Pace::of_workers(workers), pace(wanted), "{workers}");
+    }
+    for (told, wanted) in [(0, 100), (100, 100), (300, 300), (u64::MAX, 500)] {
+        assert_eq!(Pace::told(told), pace(wanted), "{told}");
+    }
+}
+
+/// A slower pace is neither lateness nor silence, and a worker that is stopped is found out within the two seconds all the same.
+#[test]
+fn what_is_late_depends_on_the_pace() {
+    let slow = Pace::of_workers(1_000);
+    let mut answers = Answers::new(MonotonicMs(0));
+    let mut now = MonotonicMs(0);
+    for _ in 0..10 {
+        answers.on_heard(now);
+        answers.on_pulse(slow, now);
+        now = now.plus(slow.pulse_ms);
+        assert_eq!(answers.lag_ms(0, now), 0);
+    }
+    assert!(answers.lag_ms(0, now.plus(SLOW_MS)) >= SLOW_MS);
 }

@@ -224,7 +224,10 @@ impl Fixture {
             if let Hear::Pulse(pulse) = self.next_frame().await {
                 let sent_at_ms = pulse.sent_at_ms;
                 return self
-                    .tell(Tell::PulseAnswer(pb::PulseAnswer { sent_at_ms }))
+                    .tell(Tell::PulseAnswer(pb::PulseAnswer {
+                        sent_at_ms,
+                        pulse_ms: 0,
+                    }))
                     .await;
             }
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core::ids::{MonotonicMs, PoolKey, VersionKey};
-use hearth_core::standing::Answers;
+use hearth_core::standing::{Answers, Pace};
 use hearth_node::shutdown::Shutdown;
 use hearth_proto::convert::required_version;
 use hearth_proto::internal::v1 as pb;
@@ -105,7 +105,7 @@ fn on_frame(
     match frame {
         FromWorker::Taken(taken) => worker.on_taken(&taken.ids, now),
         FromWorker::Closing(_) => worker.on_closing(),
-        FromWorker::Pulse(pulse) => on_pulse(worker, pulse.sent_at_ms, now),
+        FromWorker::Pulse(pulse) => on_pulse(invoker, worker, pulse.sent_at_ms),
         FromWorker::Response(response) => worker.on_response(response, now),
         FromWorker::Chunk(chunk) => worker.on_chunk(&chunk, now),
         FromWorker::Part(part) => worker.on_part(part),
@@ -115,10 +115,14 @@ fn on_frame(
     }
 }
 
-fn on_pulse(worker: &Worker, sent_at_ms: u64, now: MonotonicMs) {
+fn on_pulse(invoker: &Invoker, worker: &Worker, sent_at_ms: u64) {
+    let pace = Pace::of_workers(invoker.workers.load().len());
     // The answer is noted before it can reach the worker, so that the lease is never longer than it is taken for.
-    worker.answers().on_pulse(now);
-    let answer = Frame::PulseAnswer(pb::PulseAnswer { sent_at_ms });
+    worker.answers().on_pulse(pace, invoker.now());
+    let answer = Frame::PulseAnswer(pb::PulseAnswer {
+        sent_at_ms,
+        pulse_ms: pace.pulse_ms,
+    });
     // A worker that takes no frames gets no lease either.
     let _ = worker.outbox.push(answer);
 }

@@ -20,7 +20,7 @@ use tonic::{Extensions, Streaming};
 use tracing::{debug, debug_span, warn};
 
 use super::outbox::{Free, Outbox, Received};
-use super::pulse::Lease;
+use super::pulse::Terms;
 use crate::catalog::function_of;
 use crate::pool::gates::HeldPermit;
 use crate::pool::invocation::{Invocation, Reply};
@@ -49,7 +49,7 @@ struct Assembling {
 struct Reader {
     engine: Arc<Engine>,
     outbox: Arc<Outbox>,
-    lease: Lease,
+    terms: Arc<Terms>,
     assembling: HashMap<u64, Assembling>,
     /// Places for starts that wait for what is to be started.
     learning: Arc<Semaphore>,
@@ -61,11 +61,12 @@ pub(super) async fn run(
     caller: &Extensions,
     mut frames: Streaming<pb::GatewayFrame>,
     outbox: Arc<Outbox>,
+    terms: Arc<Terms>,
 ) {
     let mut reader = Reader {
         engine,
         outbox,
-        lease: Lease::default(),
+        terms,
         assembling: HashMap::new(),
         learning: Arc::new(Semaphore::new(LEARNING_MAX)),
     };
@@ -109,9 +110,9 @@ impl Reader {
             Some(Frame::Start(start)) => self.on_start(start),
             Some(Frame::Hello(hello)) => {
                 debug!(gateway = hello.gateway_id, "gateway connected");
-                self.lease.is_needed = hello.answers_pulses;
+                self.terms.on_hello(hello.answers_pulses);
             }
-            Some(Frame::PulseAnswer(answer)) => self.lease.on_answer(answer.sent_at_ms),
+            Some(Frame::PulseAnswer(answer)) => self.terms.on_answer(&answer),
             // A frame of a newer gateway.
             None => {}
         }
@@ -233,7 +234,7 @@ impl Reader {
     }
 
     fn has_lease(&self) -> bool {
-        self.lease.holds(self.engine.seams.clock.monotonic_ms())
+        self.terms.allow(self.engine.seams.clock.monotonic_ms())
     }
 
     fn abandon(&mut self, id: u64) {

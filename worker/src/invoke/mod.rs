@@ -64,14 +64,15 @@ impl Invocations for InvocationService {
         let engine = Arc::clone(&self.engine);
         // First of all, so that its answer is here before the first invocation.
         pulse::say(&engine, &outbox);
+        let terms = Arc::new(pulse::Terms::default());
         let (token, to) = (self.token.clone(), Arc::clone(&outbox));
         self.tasks.spawn(async move {
             tokio::select! {
                 () = token.cancelled() => {}
-                () = exchange::run(Arc::clone(&engine), &caller, frames, Arc::clone(&to)) => {}
+                () = exchange::run(Arc::clone(&engine), &caller, frames, Arc::clone(&to), Arc::clone(&terms)) => {}
                 () = load::report(Arc::clone(&engine), Arc::clone(&to)) => {}
                 () = load::refusals(&engine, &to) => {}
-                () = pulse::send(&engine, &to) => {}
+                () = pulse::send(&engine, &to, &terms) => {}
             }
             // Nothing is read any more, and all that was begun has been told.
             to.say(pb::worker_frame::Frame::Closing(pb::Closing {}));

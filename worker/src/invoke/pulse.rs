@@ -1,13 +1,13 @@
 //! Shows one gateway that this worker keeps up, and holds the lease that its answers give: without one nothing of that
 //! gateway is begun, since it may have been given to another worker. The rule is `hearth_core::standing`.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hearth_core::ids::MonotonicMs;
-use hearth_core::standing::{PULSE_MS, may_begin};
+use hearth_core::standing::{Lease, Pace};
 use hearth_proto::internal::v1 as pb;
 use pb::worker_frame::Frame;
-use tokio::time::MissedTickBehavior;
 
 use super::outbox::Outbox;
 use crate::pool::Engine;
@@ -18,12 +18,10 @@ pub(super) fn say(engine: &Engine, outbox: &Outbox) {
     outbox.say(Frame::Pulse(pb::Pulse { sent_at_ms }));
 }
 
-/// Pulses for as long as the stream lives.
-pub(super) async fn send(engine: &Engine, outbox: &Outbox) {
-    let mut tick = tokio::time::interval(Duration::from_millis(PULSE_MS));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Pulses for as long as the stream lives, as often as the gateway wishes.
+pub(super) async fn send(engine: &Engine, outbox: &Outbox, terms: &Terms) {
     loop {
-        tick.tick().await;
+        tokio::time::sleep(terms.until_next()).await;
         // To a gateway that does not read they would only add up.
         if outbox.has_room() {
             say(engine, outbox);
@@ -31,23 +29,44 @@ pub(super) async fn send(engine: &Engine, outbox: &Outbox) {
     }
 }
 
-/// What the answers of one gateway allow.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lease {
+/// What one gateway wishes and its answers allow.
+#[derive(Debug, Default)]
+pub(super) struct Terms(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
     /// The gateway answers pulses; one of an earlier release does not, and gives nothing away either.
-    pub(super) is_needed: bool,
-    answered: Option<MonotonicMs>,
+    is_lease_needed: bool,
+    lease: Lease,
+    pace: Pace,
 }
 
-impl Lease {
-    /// The gateway got the pulse that was sent then.
-    pub(super) fn on_answer(&mut self, sent_at_ms: u64) {
-        self.answered = self.answered.max(Some(MonotonicMs(sent_at_ms)));
+impl Terms {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn until_next(&self) -> Duration {
+        Duration::from_millis(self.lock().pace.pulse_ms)
+    }
+
+    /// The gateway said who it is.
+    pub(super) fn on_hello(&self, answers_pulses: bool) {
+        self.lock().is_lease_needed = answers_pulses;
+    }
+
+    /// The gateway got a pulse.
+    pub(super) fn on_answer(&self, answer: &pb::PulseAnswer) {
+        let mut state = self.lock();
+        state.pace = Pace::told(answer.pulse_ms);
+        let pace = state.pace;
+        state.lease.on_answer(MonotonicMs(answer.sent_at_ms), pace);
     }
 
     /// Whether an invocation may be begun.
-    pub(super) fn holds(&self, now_ms: u64) -> bool {
-        !self.is_needed || may_begin(self.answered, MonotonicMs(now_ms))
+    pub(super) fn allow(&self, now_ms: u64) -> bool {
+        let state = self.lock();
+        !state.is_lease_needed || state.lease.holds(MonotonicMs(now_ms))
     }
 }
 
@@ -56,15 +75,31 @@ mod tests {
     use super::*;
     use hearth_core::standing::LEASE_MS;
 
+    fn answer(sent_at_ms: u64, pulse_ms: u64) -> pb::PulseAnswer {
+        pb::PulseAnswer {
+            sent_at_ms,
+            pulse_ms,
+        }
+    }
+
     #[test]
     fn a_lease_is_needed_where_pulses_are_answered_and_lasts_from_the_newest_answer() {
-        let mut lease = Lease::default();
-        assert!(lease.holds(9_999), "a gateway of an earlier release");
-        lease.is_needed = true;
-        assert!(!lease.holds(0), "no answer yet");
-        lease.on_answer(1_000);
-        lease.on_answer(900);
-        assert!(lease.holds(1_000 + LEASE_MS - 1));
-        assert!(!lease.holds(1_000 + LEASE_MS));
+        let terms = Terms::default();
+        assert!(terms.allow(9_999), "a gateway of an earlier release");
+        terms.on_hello(true);
+        assert!(!terms.allow(0), "no answer yet");
+        terms.on_answer(&answer(1_000, 0));
+        terms.on_answer(&answer(900, 0));
+        assert!(terms.allow(1_000 + LEASE_MS - 1));
+        assert!(!terms.allow(1_000 + LEASE_MS));
+    }
+
+    #[test]
+    fn a_gateway_of_many_workers_wishes_for_fewer_pulses_and_gives_longer_leases() {
+        let terms = Terms::default();
+        terms.on_hello(true);
+        terms.on_answer(&answer(0, 500));
+        assert_eq!(terms.lock().pace.pulse_ms, 500);
+        assert!(terms.allow(1_999) && !terms.allow(2_000));
     }
 }
