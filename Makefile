@@ -123,7 +123,7 @@ test-sim: SIM_PROFILE = dev
 test-sim: sim-build
 	$(SIM_BIN) known tests/sim/seeds.txt $(JOBS)
 	$(SIM_BIN) same 1 1 $(JOBS)
-	$(SIM_BIN) many 2 12 $(JOBS)
+	$(SIM_BIN) many 2 40 $(JOBS)
 
 # A binary of its own, with rules broken on purpose compiled in.
 sim-mutants:
