@@ -9,6 +9,7 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use tracing::debug;
 
+use super::audit::{self, Seen};
 use super::body::{self, Limits};
 use super::service::{Handled, full};
 use crate::app::App;
@@ -31,7 +32,7 @@ pub(super) async fn handle(
             let is_read = !asks_first && body::drain(body).await;
             return Handled {
                 response: refused(error.into()),
-                operation: None,
+                seen: seen(claim),
                 must_close: !is_read,
             };
         }
@@ -48,24 +49,33 @@ pub(super) async fn handle(
             let text = format!("Request must be smaller than {QUERY_REQUEST_MAX_BYTES} bytes");
             return Handled {
                 response: refused(error.answer(text).into()),
-                operation: None,
+                seen: seen(claim),
                 must_close: !is_read,
             };
         }
     };
-    let Served {
-        response,
-        operation,
-    } = match claimed.finish(&held.bytes) {
-        Ok(caller) => Box::pin(iam::serve(app, claim, caller, &held.bytes, request_id)).await,
-        Err(error) => Served {
-            response: encode_error(claim.service(), &error.into(), request_id),
-            operation: None,
-        },
+    let mut seen = seen(claim);
+    let response = match claimed.finish(&held.bytes) {
+        Ok(mut caller) => {
+            seen.caller = Some(caller.arn());
+            caller.source_ip = audit::source(&parts.extensions);
+            let serving = iam::serve(app, claim, caller, &held.bytes, request_id);
+            let served: Served = Box::pin(serving).await;
+            seen.operation = served.operation;
+            served.response
+        }
+        Err(error) => encode_error(claim.service(), &error.into(), request_id),
     };
     Handled {
         response: response.map(full),
-        operation,
+        seen,
         must_close: false,
+    }
+}
+
+fn seen(claim: Claim) -> Seen {
+    Seen {
+        service: claim.service().name,
+        ..Seen::default()
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tracing::debug;
 
+use super::audit::Peer;
 use super::patience::{InRequest, Patient};
 use super::service;
 use crate::app::App;
@@ -118,9 +119,11 @@ async fn connection(
     let in_request = InRequest::default();
     let is_http2 = Arc::new(AtomicBool::new(false));
     let speaks_http2 = Arc::clone(&is_http2);
+    let peer = Peer(stream.peer());
     let stream = Patient::new(stream, app.options.header_timeout.0, in_request.clone());
     let last_minute = app.options.shutdown_timeout.0;
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         if request.version() >= Version::HTTP_2 {
             speaks_http2.store(true, Ordering::Relaxed);
         }

@@ -8,7 +8,7 @@
 //! 6. The route: it says how large the body may be.
 //! 7. The body, within its limits, then its digest.
 //! 8. Decoding, validation and the handler (`lambda::dispatch`).
-//! 9. Metrics, and the connection closed if a body was left unread.
+//! 9. Metrics, the line of the audit log, and the connection closed if a body was left unread.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use tonic::service::Routes;
 use tower::Service;
 use tracing::{Instrument, debug, debug_span, info_span};
 
+use super::audit::{self, Seen};
 use super::body::{self, Limits};
 use super::{query, trace};
 use crate::app::App;
@@ -60,11 +61,14 @@ pub(super) async fn serve(
     if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
         hearth_node::telemetry::set_parent(&span, parent);
     }
+    let source = audit::source(request.extensions());
     let mut handled = handle(&app, request, &request_id).instrument(span).await;
     app.metrics.in_flight.dec();
+    let status = handled.response.status().as_u16();
+    audit::note(&handled.seen, &source, status, &request_id);
     let labels = RequestLabels {
-        operation: handled.operation.unwrap_or("unknown"),
-        status: handled.response.status().as_u16(),
+        operation: handled.seen.operation.unwrap_or("unknown"),
+        status,
     };
     app.metrics.requests.get_or_create(&labels).inc();
     app.metrics
@@ -91,7 +95,7 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 /// An answer and what the connection has to know of it.
 pub(super) struct Handled {
     pub(super) response: Response<ResponseBody>,
-    pub(super) operation: Option<&'static str>,
+    pub(super) seen: Seen,
     /// Bytes of this request's body may still come.
     pub(super) must_close: bool,
 }
@@ -101,7 +105,10 @@ async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) ->
     if parts.uri.path().starts_with(links::PREFIX) {
         return Handled {
             response: code(app, &parts, request_id).await.map(full),
-            operation: None,
+            seen: Seen {
+                service: "code",
+                ..Seen::default()
+            },
             must_close: false,
         };
     }
@@ -109,11 +116,14 @@ async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) ->
     if let Some(claim) = crate::iam::claim(&parts) {
         return query::handle(app, claim, &parts, &mut body, request_id).await;
     }
-    let mut operation = None;
-    match answer(app, parts, &mut body, request_id, &mut operation).await {
+    let mut seen = Seen {
+        service: "lambda",
+        ..Seen::default()
+    };
+    match answer(app, parts, &mut body, request_id, &mut seen).await {
         Ok(response) => Handled {
             response,
-            operation,
+            seen,
             must_close: false,
         },
         Err(Refusal { error, drain }) => {
@@ -128,7 +138,7 @@ async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) ->
             let is_read = drain && body::drain(&mut body).await;
             Handled {
                 response: encode_error(&error, request_id).map(full),
-                operation,
+                seen,
                 must_close: !is_read,
             }
         }
@@ -152,7 +162,7 @@ async fn answer(
     parts: Parts,
     body: &mut Incoming,
     request_id: &str,
-    operation: &mut Option<&'static str>,
+    seen: &mut Seen,
 ) -> Result<Response<ResponseBody>, Refusal> {
     // A client that asks before it sends its body is not told to go on for a request that is refused already.
     let asks_first = parts.headers.contains_key(EXPECT);
@@ -166,7 +176,7 @@ async fn answer(
     let route = debug_span!("route")
         .in_scope(|| lambda::route(&parts.method, &parts.uri))
         .map_err(unread)?;
-    *operation = Some(route.operation.name());
+    seen.operation = Some(route.operation.name());
     tracing::Span::current().record("operation", route.operation.name());
     let limits = limits(app, &route);
     let held = body::read(body, limits, &app.body_memory)
@@ -175,7 +185,13 @@ async fn answer(
             error: error.answer(too_large(&route)),
             drain: error.has_rest(),
         })?;
-    let caller = claimed.finish(&held.bytes)?;
+    let mut caller = claimed.finish(&held.bytes)?;
+    if !is_invoke(route.operation) {
+        seen.caller = Some(caller.arn());
+    }
+    if !caller.is_root() {
+        caller.source_ip = audit::source(&parts.extensions);
+    }
     let call = Call {
         caller,
         request_id: request_id.to_owned(),
@@ -183,6 +199,7 @@ async fn answer(
         parts,
         body: held.bytes.clone(),
     };
+    crate::lambda::authority::check(app, &call)?;
     // Boxed: the largest handler would otherwise make every request's future large.
     Ok(match Box::pin(dispatch(app, &call)).await? {
         Answered::Whole(response) => response.map(full),
