@@ -2,6 +2,8 @@
 # PROFILE=release makes the tests run on the optimised build.
 
 SHELL := /bin/bash
+# Those of .cargo/config.toml, which these would replace.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 .SHELLFLAGS := -eu -o pipefail -c
 PROFILE ?= debug
 RUNTIMES = target/runtimes
@@ -11,13 +13,14 @@ EVERY = dotnet8 python3.11 python3.13 nodejs20.x nodejs22.x nodejs24.x java17 ja
 PYTEST = HEARTH_PROFILE=$(PROFILE) .venv/bin/python -m pytest -p no:cacheprovider -q
 
 # One selection of packages for each profile, because features are those of all that is selected: with another selection most
-# dependencies are built once more. Tests have everything, with the checks of a debug build; what is measured and shipped has no simulation.
+# dependencies are built once more. Tests have everything, with the checks of a debug build; what is measured has no simulation. A demo is
+# to start soon, and builds the executable alone.
 DEBUG_BUILD = cargo build --locked --workspace --all-targets
 RELEASE_BUILD = cargo build --locked --release --package hearth --package hearth-worker --package hearth-tests --bins
 BUILD = $(if $(filter release,$(PROFILE)),$(RELEASE_BUILD),$(DEBUG_BUILD))
 BENCH = target/release/bench
 
-# Many seeds run in a build that is optimised a little; few take less time than the optimisation of all dependencies.
+# Many seeds run in a build that is optimised; few, in that of the other tests.
 SIM_PROFILE ?= sim
 SIM_BUILD = $(if $(filter dev,$(SIM_PROFILE)),$(DEBUG_BUILD),cargo build --locked --profile $(SIM_PROFILE) --package hearth-sim)
 SIM_BIN = target/$(if $(filter dev,$(SIM_PROFILE)),debug,$(SIM_PROFILE))/hearth-sim

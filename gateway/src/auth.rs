@@ -61,10 +61,16 @@ enum Found {
 #[must_use = "a caller is one when the body was checked"]
 pub(crate) struct Claimed {
     caller: Caller,
+    access_key_id: String,
     pending: Option<Pending>,
 }
 
 impl Claimed {
+    /// The access key that the request names; empty where none has to be.
+    pub(crate) fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
     /// The caller, if the body is the one that was signed.
     pub(crate) fn finish(self, body: &[u8]) -> Result<Caller, ApiError> {
         if let Some(pending) = self.pending {
@@ -111,16 +117,19 @@ impl Authenticator {
         unix_ms: u64,
     ) -> Result<Claimed, ApiError> {
         if self.mode == Auth::Any {
+            let access_key_id = named_key(parts);
             return Ok(Claimed {
-                caller: self.unchecked(parts),
+                caller: self.account_of(access_key_id),
+                access_key_id: access_key_id.to_owned(),
                 pending: None,
             });
         }
         let nanos = i128::from(unix_ms) * 1_000_000;
         let now =
             OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let mut found = Found::Nobody;
+        let (mut found, mut access_key_id) = (Found::Nobody, String::new());
         let lookup = |key: &str, token: Option<&str>| {
+            key.clone_into(&mut access_key_id);
             let secret;
             (found, secret) = self.find(key, token, unix_ms);
             secret
@@ -141,6 +150,7 @@ impl Authenticator {
         match found {
             Found::Caller(caller) => Ok(Claimed {
                 caller,
+                access_key_id,
                 pending: Some(pending),
             }),
             Found::Nobody | Found::Expired => Err(ApiError::unrecognized_client(
@@ -185,27 +195,12 @@ impl Authenticator {
                 id: user.entity.id.clone(),
                 is_session: false,
             },
-            source_ip: String::new(),
+            source: None,
         };
         (Found::Caller(caller), Some(SecretKey::new(secret)))
     }
 
     /// As emulators do: an access key of 12 digits is the account.
-    fn unchecked(&self, parts: &Parts) -> Caller {
-        let header = parts
-            .headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
-        let of_header = header
-            .and_then(|text| text.split_once("Credential="))
-            .map(|(_, rest)| rest);
-        let query = parts.uri.query().unwrap_or_default();
-        let of_query = query.split_once("X-Amz-Credential=").map(|(_, rest)| rest);
-        let credential = of_header.or(of_query).unwrap_or_default();
-        let key = credential.split(['/', '%']).next().unwrap_or_default();
-        self.account_of(key)
-    }
-
     fn account_of(&self, key: &str) -> Caller {
         Caller::root(key.parse().unwrap_or_else(|_| self.root.clone()))
     }
@@ -225,6 +220,21 @@ impl Authenticator {
             }
         }
     }
+}
+
+/// The access key of a signature that is not checked.
+fn named_key(parts: &Parts) -> &str {
+    let header = parts
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let of_header = header
+        .and_then(|text| text.split_once("Credential="))
+        .map(|(_, rest)| rest);
+    let query = parts.uri.query().unwrap_or_default();
+    let of_query = query.split_once("X-Amz-Credential=").map(|(_, rest)| rest);
+    let credential = of_header.or(of_query).unwrap_or_default();
+    credential.split(['/', '%']).next().unwrap_or_default()
 }
 
 #[cfg(test)]

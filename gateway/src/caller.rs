@@ -1,5 +1,6 @@
 //! Who calls, as far as it was proved. What a caller may do is `iam::authority`'s to say.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hearth_core::ids::AccountId;
@@ -10,8 +11,8 @@ use hearth_core::policy::Policy;
 pub(crate) struct Caller {
     pub(crate) account: AccountId,
     pub(crate) identity: Identity,
-    /// Where the request came from, for conditions and the audit log; empty if that is not known.
-    pub(crate) source_ip: String,
+    /// Where the request came from, for conditions; not known of gRPC.
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// What of the account a caller is.
@@ -52,7 +53,7 @@ impl Caller {
         Self {
             account,
             identity: Identity::Root,
-            source_ip: String::new(),
+            source: None,
         }
     }
 

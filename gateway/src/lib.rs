@@ -26,6 +26,7 @@ mod sharded;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod url;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -69,6 +69,8 @@ pub struct Options {
     pub secret_access_key: Secret,
     /// What addresses of functions (`<id>.lambda-url.<region>.<url_domain>`) end with. Empty: they are paths of the gateway.
     pub url_domain: String,
+    /// Whether requests at URLs need `lambda:InvokeFunction` as well as `lambda:InvokeFunctionUrl`.
+    pub url_needs_invoke: bool,
     /// Longest time for a request's head.
     pub header_timeout: HumanDuration,
     /// Longest silence within a request's body.
@@ -114,6 +116,7 @@ impl Default for Options {
             access_key_id: String::new(),
             secret_access_key: Secret::default(),
             url_domain: String::new(),
+            url_needs_invoke: false,
             header_timeout: HumanDuration::from_secs(10),
             body_idle_timeout: HumanDuration::from_secs(10),
             body_timeout: HumanDuration::from_secs(120),
@@ -158,6 +161,9 @@ access_key_id = ""
 secret_access_key = ""
 # What addresses of functions (<id>.lambda-url.<region>.<url_domain>) end with. Default "": they are paths of the gateway.
 url_domain = ""
+# Whether policies have to allow requests at URLs of functions both lambda:InvokeFunctionUrl and lambda:InvokeFunction, as AWS demands of
+# URLs made since October 2025; else the first is enough. Default false.
+url_needs_invoke = false
 # Longest time for a request's head. Default 10s.
 header_timeout = "10s"
 # Longest silence within a request's body. Default 10s.

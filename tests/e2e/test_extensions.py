@@ -455,22 +455,17 @@ def test_what_a_subscriber_does_not_take_is_counted_and_told(cluster, client, na
     assert sum(one["record"]["droppedRecords"] for one in dropped) < 6_010
 
 
-def test_an_internal_extension_sees_invocations_and_half_a_second_of_the_end(cluster, client, name):
-    # A whole CPU, and a few tries: a host that is busy elsewhere for half a second leaves nothing of it to be seen.
-    create(client, name, {"app.py": INTERNAL}, MemorySize=1769)
-    ends = lambda: [one for one in printed(cluster, name) if "signal" in one]
-    for _ in range(5):
-        first, second = [invoke(client, name)[1] for _ in range(2)]
-        assert second["registered"] == 200 and second["facts"]["functionName"] == name
-        assert first["id"] in second["seen"] and second["id"] in second["seen"]
-        late = second["late"]
-        assert (late[0], late[2]["errorType"]) == (403, "Extension.RegistrationClosed")
-        patience = time.monotonic() + 10
-        until(lambda: ends() or time.monotonic() > patience, "its end, or the end of patience")
-        if ends():
-            break
-    assert ends(), lines(cluster, name)
-    end = ends()[0]
+@pytest.mark.parametrize("log_level", [None, "INFO"])
+def test_an_internal_extension_sees_invocations_and_half_a_second_of_the_end(cluster, client, name, log_level):
+    """From a stem, once there is one, and from no stem, which has no such variable."""
+    variables = {"AWS_LAMBDA_LOG_LEVEL": log_level} if log_level else {}
+    create(client, name, {"app.py": INTERNAL}, MemorySize=1769, Environment={"Variables": variables})
+    first, second = [invoke(client, name)[1] for _ in range(2)]
+    assert second["registered"] == 200 and second["facts"]["functionName"] == name
+    assert first["id"] in second["seen"] and second["id"] in second["seen"]
+    late = second["late"]
+    assert (late[0], late[2]["errorType"]) == (403, "Extension.RegistrationClosed")
+    end = end_of(cluster, name, lambda one: "signal" in one)
     until(lambda: time.time() * 1000 > end["signal"] + 1_500, "its time is over")
     # A sandbox made for an invocation that was expected ends later, by itself.
     alive = [one["alive"] for one in printed(cluster, name) if "alive" in one and one["who"] == end["who"]]

@@ -5,6 +5,8 @@ mod sandbox_support;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use hearth_worker::sandbox::driver::{
         Driver, DriverError, ExitStatus, Mount, SandboxSpec, StartedSandbox,
     };
@@ -108,6 +110,37 @@ print(told.decode().split("\0"), os.listdir("/var/task"), os.listdir("/proc/self
             output.contains("['0', '1', '2', '3']"),
             "the last is the listing's own: {output}"
         );
+        bench.driver.shutdown().await;
+    }
+
+    /// Landlock takes a stem for a stranger to its init, which hands the signal on.
+    #[tokio::test]
+    async fn sigterm_reaches_programs_from_a_stem_and_from_none() {
+        if !is_root() {
+            return;
+        }
+        let bench = Bench::new().await;
+        let waits = "import os, signal, sys\n\
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n\
+            print('up', flush=True)\n\
+            while True: signal.pause()\n";
+        let stem = format!("import os\nos.write(3, b'r')\nwhile os.read(3, 65536): pass\n{waits}");
+        let python =
+            |script: &str| ["/usr/bin/python3", "-I", "-S", "-c", script].map(str::to_owned);
+        for (first, then) in [(Some(stem.as_str()), "unused"), (None, waits)] {
+            let first = first.map(python).into_iter().flatten().collect::<Vec<_>>();
+            let first: Vec<&str> = first.iter().map(String::as_str).collect();
+            let then = python(then);
+            let owner = owner(&bench, &then.each_ref().map(String::as_str));
+            let mut started = prepare_and_start(&bench, held(&bench, &first), owner)
+                .await
+                .unwrap();
+            await_output(&mut started, "up\n").await;
+            started.control.terminate().unwrap();
+            let end = tokio::time::timeout(Duration::from_secs(20), started.control.wait());
+            let report = end.await.expect("it was told");
+            assert_eq!(report.status, ExitStatus::Exited(7), "{first:?}");
+        }
         bench.driver.shutdown().await;
     }
 

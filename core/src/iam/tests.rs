@@ -64,10 +64,8 @@ fn ids_say_what_they_are_of_and_differ() {
 }
 
 fn all(entity: &mut IamEntity, changes: impl IntoIterator<Item = IamChange>) -> Result<()> {
-    let changes = changes.into_iter().zip(2..);
-    changes
-        .map(|(change, index)| entity.change(&change, &stamp(index)))
-        .collect()
+    let mut changes = changes.into_iter().zip(2..);
+    changes.try_for_each(|(change, index)| entity.change(&change, &stamp(index)))
 }
 
 #[test]

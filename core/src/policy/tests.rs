@@ -355,15 +355,20 @@ fn every_kind_of_condition_compares_as_iam_says() {
     }
 }
 
+fn document(statement: &str) -> String {
+    format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#)
+}
+
+fn malformed(text: &str) -> std::result::Result<(), (ErrorCode, String)> {
+    Err((ErrorCode::MalformedPolicy, text.to_owned()))
+}
+
 #[test]
 fn documents_of_identities_are_looked_at() {
-    let document =
-        |statement: &str| format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
     let identity = |statement: &str| {
         Policy::of_identity(&document(statement)).map_err(|e| (e.code, e.message))
     };
     assert!(identity(r#"{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::b"}"#).is_ok());
-    let bad = |text: &str| Err((ErrorCode::MalformedPolicy, text.to_owned()));
     for (statement, text) in [
         ("{", "This policy contains invalid Json"),
         ("1", "Syntax errors in policy."),
@@ -408,8 +413,16 @@ fn documents_of_identities_are_looked_at() {
             "Statement IDs (SID) in a single policy must be unique.",
         ),
     ] {
-        assert_eq!(identity(statement).map(drop), bad(text), "{statement}");
+        assert_eq!(
+            identity(statement).map(drop),
+            malformed(text),
+            "{statement}"
+        );
     }
+}
+
+#[test]
+fn documents_of_trust_are_looked_at() {
     let trust =
         |statement: &str| Policy::of_trust(&document(statement)).map_err(|e| (e.code, e.message));
     let lambda = r#"{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}"#;
@@ -441,6 +454,6 @@ fn documents_of_identities_are_looked_at() {
             "Allow with NotPrincipal is not allowed.",
         ),
     ] {
-        assert_eq!(trust(statement).map(drop), bad(text), "{statement}");
+        assert_eq!(trust(statement).map(drop), malformed(text), "{statement}");
     }
 }

@@ -1,14 +1,15 @@
 //! What is invocable: a copy of the cluster's functions, pushed by a controller and read without locks. What this
 //! gateway changed itself is merged at once, so that a client reads its own writes here. How the copy is kept current
-//! is in `watch`; what happens when a function is not in it, in `lookup`.
+//! is in `watch`; what happens when a function is not in it, in `lookup`; how a function is found by a URL of its, in `urls`.
 
 mod lookup;
+mod urls;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use hearth_core::attached::LATEST;
+use hearth_core::attached::{LATEST, UrlConfig};
 use hearth_core::error::{Error, ErrorCode};
 use hearth_core::function::{Function, FunctionVersion, State};
 use hearth_core::ids::{AccountId, Version, VersionKey};
@@ -21,6 +22,7 @@ use crate::invoke::{Quotas, Terms};
 use crate::sharded::Sharded;
 
 pub(crate) use lookup::Lookups;
+pub(crate) use urls::Url;
 pub(crate) use watch::{Watching, run as watch};
 
 /// Whose function.
@@ -88,6 +90,7 @@ pub(crate) struct Record {
     published: HashMap<u64, Arc<Entry>>,
     aliases: BTreeMap<String, Alias>,
     policies: BTreeMap<Qualifier, Policy>,
+    urls: BTreeMap<Qualifier, Arc<UrlConfig>>,
     /// Log index of the newest change that is in here.
     generation: u64,
 }
@@ -99,6 +102,7 @@ impl Record {
             Arc::new(Entry::new(function, version, state, (region, quotas)))
         };
         let published = function.versions.iter();
+        let urls = function.attached.urls.iter();
         Self {
             latest: entry(serving, &function.state),
             published: published
@@ -106,6 +110,9 @@ impl Record {
                 .collect(),
             aliases: function.aliases.clone(),
             policies: function.attached.policies.clone(),
+            urls: urls
+                .map(|(of, url)| (of.clone(), Arc::new(url.clone())))
+                .collect(),
             generation: function.news(),
         }
     }
@@ -141,8 +148,17 @@ impl Record {
             resource: &function.arn(region),
             context: &[("aws:principalaccount", caller.account.as_str())],
         };
-        self.policy(function.qualifier.as_ref())
-            .is_some_and(|policy| policy.allows(&request))
+        self.allows(function.qualifier.as_ref(), &request)
+    }
+
+    /// Whether the policy of a version or alias allows this.
+    pub(crate) fn allows(
+        &self,
+        qualifier: Option<&Qualifier>,
+        request: &policy::Request<'_>,
+    ) -> bool {
+        self.policy(qualifier)
+            .is_some_and(|policy| policy.allows(request))
     }
 
     fn version(&self, version: Version) -> Option<Arc<Entry>> {
@@ -179,6 +195,14 @@ impl Known {
     }
 }
 
+/// Ids of a function's URLs.
+fn urls_of(known: Option<&Known>, key: &FunctionKey) -> Vec<(String, FunctionKey)> {
+    match known {
+        Some(Known::Live(record)) => record.url_ids().map(|id| (id, key.clone())).collect(),
+        Some(Known::Deleted { .. }) | None => Vec::new(),
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Catalog {
@@ -186,6 +210,7 @@ pub(crate) struct Catalog {
     /// Rates of the functions in it.
     pub(crate) quotas: Quotas,
     functions: Sharded<FunctionKey, Known>,
+    urls: urls::Index,
 }
 
 impl Catalog {
@@ -194,6 +219,7 @@ impl Catalog {
             region,
             quotas: Quotas::default(),
             functions: Sharded::default(),
+            urls: urls::Index::default(),
         }
     }
 
@@ -231,39 +257,55 @@ impl Catalog {
                 Arc::new(Record::new(function, &self.region, &self.quotas)),
             )
         });
+        let mut touched = Vec::new();
         self.functions
             .update_many(items.collect(), |map, key, record| {
-                if map
-                    .get(&key)
-                    .is_none_or(|known| known.generation() <= record.generation)
-                {
+                let known = map.get(&key);
+                if known.is_none_or(|known| known.generation() <= record.generation) {
+                    touched.extend(urls_of(known, &key));
+                    touched.extend(record.url_ids().map(|id| (id, key.clone())));
                     map.insert(key, Known::Live(record));
                 }
             });
+        self.index_urls(touched);
     }
 
     /// This gateway deleted the function.
     pub(crate) fn deleted_here(&self, key: &FunctionKey) {
-        self.functions.update(key, |map| {
+        let touched = self.functions.update(key, |map| {
+            let touched = urls_of(map.get(key), key);
             if let Some(Known::Live(record)) = map.get(key) {
                 let generation = record.generation;
                 map.insert(key.clone(), Known::Deleted { generation });
             }
+            touched
         });
+        self.index_urls(touched);
     }
 
     /// A controller says that the functions are gone.
     fn forget(&self, keys: Vec<FunctionKey>) {
         let items = keys.into_iter().map(|key| (key, ())).collect();
+        let mut touched = Vec::new();
         self.functions
             .update_many(items, |map: &mut HashMap<_, _>, key, ()| {
-                map.remove(&key);
+                let removed = map.remove(&key);
+                touched.extend(urls_of(removed.as_ref(), &key));
             });
+        self.index_urls(touched);
     }
 
     /// A full picture is there: what it does not name is gone.
     fn completed(&self, named: impl Fn(&FunctionKey) -> bool) {
-        self.functions.retain(|key, _| named(key));
+        let mut touched = Vec::new();
+        self.functions.retain(|key, known| {
+            let stays = named(key);
+            if !stays {
+                touched.extend(urls_of(Some(known), key));
+            }
+            stays
+        });
+        self.index_urls(touched);
     }
 
     /// How many functions are known.

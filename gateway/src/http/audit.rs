@@ -1,9 +1,11 @@
 //! The audit log: a line for each request but invocations. Who asked for what, from where, and how it ended; never what was in it.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
-use http::Extensions;
 use tracing::info;
+
+use super::url;
+use crate::caller::Caller;
 
 /// What is known of a request by and by.
 #[derive(Debug, Default)]
@@ -12,28 +14,36 @@ pub(super) struct Seen {
     pub(super) service: &'static str,
     /// The operation, once it is found.
     pub(super) operation: Option<&'static str>,
-    /// ARN of the caller, once its signature stands.
+    /// ARN of the caller, once its signature stands; of invocations it is not noted.
     pub(super) caller: Option<String>,
 }
 
-/// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+impl Seen {
+    /// Who it is, for the line that is to be written.
+    pub(super) fn by(&mut self, caller: &Caller) {
+        if self.is_written() {
+            self.caller = Some(caller.arn());
+        }
+    }
 
-/// The address that a request came from; empty if it is not known.
-pub(super) fn source(extensions: &Extensions) -> String {
-    let peer = extensions.get::<Peer>();
-    peer.map(|peer| peer.0.ip().to_canonical().to_string())
-        .unwrap_or_default()
+    fn is_written(&self) -> bool {
+        !self
+            .operation
+            .is_some_and(|name| INVOCATIONS.contains(&name))
+    }
 }
 
 /// Operations that are not written down: they are the work itself.
-const INVOCATIONS: [&str; 3] = ["Invoke", "InvokeAsync", "InvokeWithResponseStream"];
+const INVOCATIONS: [&str; 4] = [
+    "Invoke",
+    "InvokeAsync",
+    "InvokeWithResponseStream",
+    url::OPERATION,
+];
 
 /// Writes the line.
-pub(super) fn note(seen: &Seen, source: &str, status: u16, request_id: &str) {
-    let operation = seen.operation.unwrap_or("unknown");
-    if INVOCATIONS.contains(&operation) {
+pub(super) fn note(seen: &Seen, source: IpAddr, status: u16, request_id: &str) {
+    if !seen.is_written() {
         return;
     }
     info!(
@@ -41,8 +51,8 @@ pub(super) fn note(seen: &Seen, source: &str, status: u16, request_id: &str) {
         request_id,
         caller = seen.caller.as_deref().unwrap_or("unknown"),
         service = seen.service,
-        operation,
-        source,
+        operation = seen.operation.unwrap_or("unknown"),
+        source = %source.to_canonical(),
         status,
         "control call"
     );

@@ -1,5 +1,6 @@
 //! What a request to IAM or STS goes through: the signature of the head, the body within its limit, its digest, then the handler.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hearth_aws_api::protocol::query::{QueryError, encode_error};
@@ -9,7 +10,7 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::audit::{self, Seen};
+use super::audit::Seen;
 use super::body::{self, Limits};
 use super::service::{Handled, full};
 use crate::app::App;
@@ -17,7 +18,7 @@ use crate::iam::{self, Claim, Served};
 
 pub(super) async fn handle(
     app: &Arc<App>,
-    claim: Claim,
+    (claim, peer): (Claim, IpAddr),
     parts: &Parts,
     body: &mut Incoming,
     request_id: &str,
@@ -57,8 +58,8 @@ pub(super) async fn handle(
     let mut seen = seen(claim);
     let response = match claimed.finish(&held.bytes) {
         Ok(mut caller) => {
-            seen.caller = Some(caller.arn());
-            caller.source_ip = audit::source(&parts.extensions);
+            caller.source = Some(peer);
+            seen.by(&caller);
             let serving = iam::serve(app, claim, caller, &held.bytes, request_id);
             let served: Served = Box::pin(serving).await;
             seen.operation = served.operation;

@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tracing::debug;
 
-use super::audit::Peer;
 use super::patience::{InRequest, Patient};
 use super::service;
 use crate::app::App;
@@ -119,18 +118,17 @@ async fn connection(
     let in_request = InRequest::default();
     let is_http2 = Arc::new(AtomicBool::new(false));
     let speaks_http2 = Arc::clone(&is_http2);
-    let peer = Peer(stream.peer());
+    let peer = stream.peer().ip();
     let stream = Patient::new(stream, app.options.header_timeout.0, in_request.clone());
     let last_minute = app.options.shutdown_timeout.0;
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+    let service = service_fn(move |request: Request<Incoming>| {
         if request.version() >= Version::HTTP_2 {
             speaks_http2.store(true, Ordering::Relaxed);
         }
         let (app, grpc, in_request) = (Arc::clone(&app), grpc.clone(), in_request.clone());
         async move {
             in_request.begin();
-            let response = service::serve(app, grpc, request).await;
+            let response = service::serve(app, grpc, request, peer).await;
             in_request.end();
             response
         }

@@ -1,6 +1,6 @@
 //! What a request to AWS's API goes through, in this order:
 //!
-//! 1. gRPC goes to its own services, by its content type.
+//! 1. Requests at URLs of functions (`url`) are told by their host or path; gRPC goes to its own services, by its content type.
 //! 2. A request id; everything after answers with it.
 //! 3. The limit on requests in flight: a flood is refused before it costs anything.
 //! 4. Signed links to code, which carry their own proof; requests to IAM and STS, which go their own way (`query`).
@@ -11,6 +11,7 @@
 //! 9. Metrics, the line of the audit log, and the connection closed if a body was left unread.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use tracing::{Instrument, debug, debug_span, info_span};
 
 use super::audit::{self, Seen};
 use super::body::{self, Limits};
-use super::{query, trace};
+use super::{query, trace, url};
 use crate::app::App;
 use crate::auth::Service as Signed;
 use crate::lambda::invoke_stream::Answered;
@@ -36,7 +37,7 @@ use crate::lambda::{Call, dispatch, too_busy};
 use crate::links::{self, BadLink};
 use crate::metrics::{RequestLabels, seconds};
 
-/// A body that is there, or one that comes: of gRPC, or an answer that is streamed.
+/// A body that is there, or one that comes: of gRPC, or an answer that is streamed. One that ends in an error cuts the connection.
 pub(super) type ResponseBody = Either<Full<Bytes>, tonic::body::Body>;
 
 /// Answers one request.
@@ -44,8 +45,10 @@ pub(super) async fn serve(
     app: Arc<App>,
     mut grpc: Routes,
     request: Request<Incoming>,
+    peer: IpAddr,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    if is_grpc(&request) {
+    let at_url = url::address(&app, &request);
+    if at_url.is_none() && is_grpc(&request) {
         return Ok(grpc.call(request).await?.map(Either::Right));
     }
     let started = app.now();
@@ -61,11 +64,20 @@ pub(super) async fn serve(
     if let Some(parent) = parent.and_then(|value| value.to_str().ok()) {
         hearth_node::telemetry::set_parent(&span, parent);
     }
-    let source = audit::source(request.extensions());
-    let mut handled = handle(&app, request, &request_id).instrument(span).await;
+    let mut handled = async {
+        match at_url {
+            // Boxed: few requests are for URLs, and its state would make that of all larger.
+            Some(address) => {
+                Box::pin(url::handle(&app, (address, peer), request, &request_id)).await
+            }
+            None => handle(&app, peer, request, &request_id).await,
+        }
+    }
+    .instrument(span)
+    .await;
     app.metrics.in_flight.dec();
     let status = handled.response.status().as_u16();
-    audit::note(&handled.seen, &source, status, &request_id);
+    audit::note(&handled.seen, peer, status, &request_id);
     let labels = RequestLabels {
         operation: handled.seen.operation.unwrap_or("unknown"),
         status,
@@ -100,7 +112,12 @@ pub(super) struct Handled {
     pub(super) must_close: bool,
 }
 
-async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) -> Handled {
+async fn handle(
+    app: &Arc<App>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    request_id: &str,
+) -> Handled {
     let (mut parts, mut body) = request.into_parts();
     if parts.uri.path().starts_with(links::PREFIX) {
         return Handled {
@@ -114,41 +131,54 @@ async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) ->
     }
     trace::ensure_trace_id(&mut parts.headers, &app.seams);
     if let Some(claim) = crate::iam::claim(&parts) {
-        return query::handle(app, claim, &parts, &mut body, request_id).await;
+        return query::handle(app, (claim, peer), &parts, &mut body, request_id).await;
     }
     let mut seen = Seen {
         service: "lambda",
         ..Seen::default()
     };
-    match answer(app, parts, &mut body, request_id, &mut seen).await {
+    match answer(app, (peer, parts), &mut body, request_id, &mut seen).await {
         Ok(response) => Handled {
             response,
             seen,
             must_close: false,
         },
-        Err(Refusal { error, drain }) => {
-            debug!(
-                code = error.code().shape().code,
-                message = error.message(),
-                "request refused"
-            );
-            if let Some(source) = std::error::Error::source(&error) {
-                debug!(source = %source, "cause of the refusal");
-            }
-            let is_read = drain && body::drain(&mut body).await;
+        Err(refusal) => {
+            let (response, must_close) = refusal.answer(&mut body, request_id).await;
             Handled {
-                response: encode_error(&error, request_id).map(full),
+                response,
                 seen,
-                must_close: !is_read,
+                must_close,
             }
         }
     }
 }
 
 /// An error, and whether the rest of the body is worth reading for its sake.
-struct Refusal {
-    error: ApiError,
-    drain: bool,
+pub(super) struct Refusal {
+    pub(super) error: ApiError,
+    pub(super) drain: bool,
+}
+
+impl Refusal {
+    /// The answer, and whether bytes of the body may still come.
+    pub(super) async fn answer(
+        self,
+        body: &mut Incoming,
+        request_id: &str,
+    ) -> (Response<ResponseBody>, bool) {
+        let Self { error, drain } = self;
+        debug!(
+            code = error.code().shape().code,
+            message = error.message(),
+            "request refused"
+        );
+        if let Some(source) = std::error::Error::source(&error) {
+            debug!(source = %source, "cause of the refusal");
+        }
+        let is_read = drain && body::drain(body).await;
+        (encode_error(&error, request_id).map(full), !is_read)
+    }
 }
 
 impl From<ApiError> for Refusal {
@@ -159,7 +189,7 @@ impl From<ApiError> for Refusal {
 
 async fn answer(
     app: &Arc<App>,
-    parts: Parts,
+    (peer, parts): (IpAddr, Parts),
     body: &mut Incoming,
     request_id: &str,
     seen: &mut Seen,
@@ -186,12 +216,8 @@ async fn answer(
             drain: error.has_rest(),
         })?;
     let mut caller = claimed.finish(&held.bytes)?;
-    if !is_invoke(route.operation) {
-        seen.caller = Some(caller.arn());
-    }
-    if !caller.is_root() {
-        caller.source_ip = audit::source(&parts.extensions);
-    }
+    caller.source = Some(peer);
+    seen.by(&caller);
     let call = Call {
         caller,
         request_id: request_id.to_owned(),

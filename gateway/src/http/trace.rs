@@ -4,7 +4,7 @@ use hearth_node::Seams;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+pub(super) const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// Puts a trace id where the client sent none, in AWS's form: `Root=1-<seconds, hex>-<96 bits, hex>`.
 pub(super) fn ensure_trace_id(headers: &mut HeaderMap, seams: &Seams) {

@@ -130,6 +130,7 @@ struct Facts {
     principal: String,
     time: String,
     epoch: String,
+    source: Option<String>,
 }
 
 impl Facts {
@@ -144,6 +145,7 @@ impl Facts {
                 .and_then(|time| time.format(&Rfc3339).ok())
                 .unwrap_or_default(),
             epoch: seconds.to_string(),
+            source: caller.source.map(|ip| ip.to_canonical().to_string()),
         }
     }
 
@@ -156,9 +158,8 @@ impl Facts {
             ("aws:epochtime", &self.epoch),
             ("aws:securetransport", "false"),
         ];
-        if !caller.source_ip.is_empty() {
-            context.push(("aws:sourceip", &caller.source_ip));
-        }
+        let source = self.source.as_deref();
+        context.extend(source.map(|ip| ("aws:sourceip", ip)));
         match &caller.identity {
             Identity::Root => context.push(("aws:principaltype", "Account")),
             Identity::User { name, .. } => {

@@ -149,7 +149,7 @@ impl Session {
         Some(Caller {
             account: self.account.clone(),
             identity,
-            source_ip: String::new(),
+            source: None,
         })
     }
 }

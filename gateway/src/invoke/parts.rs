@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
-use hearth_proto::internal::v1::{Credit, gateway_frame::Frame};
+use hearth_proto::internal::v1::{self as pb, Credit, gateway_frame::Frame};
 
 use super::outbox::Outbox;
 
@@ -29,6 +29,8 @@ struct State {
     parts: VecDeque<Part>,
     /// Bytes in them; a window at most.
     held: usize,
+    /// Of the response, told with its first part.
+    content_type: String,
 }
 
 #[derive(Debug, Default)]
@@ -64,8 +66,16 @@ pub(crate) fn channel() -> (Sink, Source) {
 
 impl Sink {
     /// A part came. False when the worker sent more than it may.
-    pub(super) fn push(&self, payload: Bytes, outbox: &Arc<Outbox>, id: u64) -> bool {
+    pub(super) fn push(&self, part: pb::Part, outbox: &Arc<Outbox>) -> bool {
+        let pb::Part {
+            id,
+            payload,
+            content_type,
+        } = part;
         let mut state = self.0.state();
+        if !content_type.is_empty() {
+            state.content_type = content_type;
+        }
         if payload.is_empty() || state.held + payload.len() > WINDOW_BYTES as usize {
             return payload.is_empty();
         }
@@ -93,6 +103,11 @@ impl Source {
         drop(state);
         self.passed_on(&part);
         Poll::Ready(part.payload)
+    }
+
+    /// What the worker said the response is; empty before its first part.
+    pub(crate) fn content_type(&self) -> String {
+        self.shared.state().content_type.clone()
     }
 
     fn passed_on(&mut self, part: &Part) {
@@ -128,18 +143,24 @@ mod tests {
         let (sink, mut source) = channel();
         let half = WINDOW_BYTES as usize / 2;
         let mut context = Context::from_waker(Waker::noop());
-        let part = Bytes::from(vec![7; half]);
-        assert!(sink.push(part.slice(1..), &outbox, 3));
-        assert!(sink.push(part.clone(), &outbox, 3));
+        let payload = Bytes::from(vec![7; half]);
+        let part = |payload| pb::Part {
+            id: 3,
+            payload,
+            content_type: "text/plain".into(),
+        };
+        assert!(sink.push(part(payload.slice(1..)), &outbox));
+        assert!(sink.push(part(payload.clone()), &outbox));
         assert!(source.poll_next(&mut context).is_ready());
         assert!(frames.next().now_or_never().is_none(), "too little to tell");
         assert!(source.poll_next(&mut context).is_ready());
         assert!(source.poll_next(&mut context).is_pending());
+        assert_eq!(source.content_type(), "text/plain");
         let told = frames.next().now_or_never().unwrap().unwrap().frame;
         let bytes = WINDOW_BYTES - 1;
         assert_eq!(told, Some(Frame::Credit(Credit { id: 3, bytes })));
-        assert!(sink.push(part.clone(), &outbox, 3));
-        assert!(sink.push(part.clone(), &outbox, 3));
-        assert!(!sink.push(part.slice(..1), &outbox, 3));
+        assert!(sink.push(part(payload.clone()), &outbox));
+        assert!(sink.push(part(payload.clone()), &outbox));
+        assert!(!sink.push(part(payload.slice(..1)), &outbox));
     }
 }

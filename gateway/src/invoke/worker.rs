@@ -243,16 +243,17 @@ impl Worker {
 
     /// A part of a response that is streamed.
     pub(super) fn on_part(&self, part: pb::Part) {
-        let keeps_to_protocol = match self.in_flight().get(&part.id) {
+        let id = part.id;
+        let keeps_to_protocol = match self.in_flight().get(&id) {
             None => true,
             Some(pending) => pending
                 .parts
                 .as_ref()
-                .is_some_and(|parts| parts.push(part.payload, &self.outbox, part.id)),
+                .is_some_and(|parts| parts.push(part, &self.outbox)),
         };
         if !keeps_to_protocol {
-            self.outbox.cancel(part.id);
-            self.fail(part.id, AttemptFailure::LostAfterTaken);
+            self.outbox.cancel(id);
+            self.fail(id, AttemptFailure::LostAfterTaken);
         }
     }
 

@@ -2,11 +2,10 @@
 //! ARN of what the operation is about are looked for in their policies.
 
 use hearth_aws_api::ApiError;
-use hearth_aws_api::lambda::Operation;
+use hearth_aws_api::lambda::{self, Operation};
 use hearth_core::iam::IamKey;
 use hearth_core::name::FunctionRef;
-use percent_encoding::percent_decode_str;
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Call, named};
 use crate::app::App;
@@ -16,27 +15,14 @@ use crate::iam::authority::{self, Wish};
 /// Whom a function's role has to trust.
 const LAMBDA: &str = "lambda.amazonaws.com";
 
-/// What of a body says what an operation is about.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Named {
-    function_name: Option<String>,
-    role: Option<String>,
-}
-
 pub(crate) fn check(app: &App, call: &Call) -> Result<(), ApiError> {
     if call.caller.is_root() {
         return Ok(());
     }
+    // As the handler reads them, so that what is asked for is what is done.
+    let members = lambda::members(&call.route, &call.parts, &call.body)?;
     let operation = call.route.operation;
-    let in_body = match operation {
-        Operation::CreateFunction | Operation::UpdateFunctionConfiguration => {
-            // What cannot be read is refused by who reads all of it.
-            serde_json::from_slice(&call.body).unwrap_or_default()
-        }
-        _ => Named::default(),
-    };
-    let function = function(app, call, &in_body);
+    let function = function(app, call, &members);
     let record = function.as_ref().and_then(|function| {
         app.catalog.find(&FunctionKey {
             account: function.account.clone(),
@@ -47,7 +33,7 @@ pub(crate) fn check(app: &App, call: &Call) -> Result<(), ApiError> {
     let policy = policy.and_then(|(record, function)| record.policy(function.qualifier.as_ref()));
     let resource = match &function {
         Some(function) => function.arn(&app.catalog.region),
-        None => other(app, call),
+        None => other(app, call, &members),
     };
     let action = format!("lambda:{}", action(operation));
     let wish = Wish {
@@ -61,7 +47,7 @@ pub(crate) fn check(app: &App, call: &Call) -> Result<(), ApiError> {
         unix_ms: app.unix_ms(),
     };
     may(app, call, &wish)?;
-    let Some(role) = in_body.role else {
+    let Some(role) = text(&members, "Role") else {
         return Ok(());
     };
     may(
@@ -69,7 +55,7 @@ pub(crate) fn check(app: &App, call: &Call) -> Result<(), ApiError> {
         call,
         &Wish {
             action: "iam:PassRole",
-            resource: &role,
+            resource: role,
             policy: None,
             is_own: true,
             context: &[("iam:passedtoservice", LAMBDA)],
@@ -77,6 +63,8 @@ pub(crate) fn check(app: &App, call: &Call) -> Result<(), ApiError> {
         },
     )
 }
+
+type Members = serde_json::Map<String, Value>;
 
 fn may(app: &App, call: &Call, wish: &Wish<'_>) -> Result<(), ApiError> {
     let checked = authority::check(&app.iam.directory, &call.caller, wish);
@@ -92,41 +80,39 @@ fn action(operation: Operation) -> &'static str {
     }
 }
 
-fn label<'c>(call: &'c Call, name: &str) -> Option<&'c str> {
-    let mut labels = call.route.labels.iter();
-    let found = labels.find(|(known, _)| *known == name);
-    found.map(|(_, value)| value.as_str())
+fn text<'m>(members: &'m Members, name: &str) -> Option<&'m str> {
+    members.get(name).and_then(Value::as_str)
 }
 
-fn function(app: &App, call: &Call, in_body: &Named) -> Option<FunctionRef> {
-    let name = label(call, "FunctionName").or(in_body.function_name.as_deref())?;
-    let query = call.parts.uri.query().unwrap_or_default();
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let qualifier = pairs.find(|(name, _)| *name == "Qualifier");
-    let qualifier = qualifier.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy());
-    named(app, &call.caller, name, qualifier.as_deref()).ok()
+fn function(app: &App, call: &Call, members: &Members) -> Option<FunctionRef> {
+    if call.route.operation.name().contains("EventSourceMapping") {
+        // These are about the mapping, or about none.
+        return None;
+    }
+    let name = text(members, "FunctionName")?;
+    named(app, &call.caller, name, text(members, "Qualifier")).ok()
 }
 
 /// The ARN of what is no function; `*` of lists and of what is yet to be made.
-fn other(app: &App, call: &Call) -> String {
+fn other(app: &App, call: &Call, members: &Members) -> String {
     let (region, account) = (&app.catalog.region, call.caller.account.as_str());
     let own = |kind: &str, name: &str| format!("arn:aws:lambda:{region}:{account}:{kind}:{name}");
-    let arns = ["Resource", "ARN", "ResourceArn", "CodeSigningConfigArn"];
-    if let Some(arn) = arns.iter().find_map(|name| label(call, name)) {
+    let arns = ["Resource", "Arn", "ResourceArn", "CodeSigningConfigArn"];
+    if let Some(arn) = arns.iter().find_map(|name| text(members, name)) {
         return arn.to_owned();
     }
-    if let Some(layer) = label(call, "LayerName") {
+    if let Some(layer) = text(members, "LayerName") {
         let arn = if layer.starts_with("arn:") {
             layer.to_owned()
         } else {
             own("layer", layer)
         };
-        return match label(call, "VersionNumber") {
+        return match members.get("VersionNumber").and_then(Value::as_u64) {
             Some(version) => format!("{arn}:{version}"),
             None => arn,
         };
     }
-    label(call, "UUID").map_or_else(|| "*".to_owned(), |id| own("event-source-mapping", id))
+    text(members, "UUID").map_or_else(|| "*".to_owned(), |id| own("event-source-mapping", id))
 }
 
 /// Whether a function may have this role, where the operator wants to know: it is there, and trusts Lambda.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures::future::{BoxFuture, poll_fn};
+use futures::future::poll_fn;
 use hearth_aws_api::lambda::{
     InvokeWithResponseStreamCompleteEvent as Complete, InvokeWithResponseStreamRequest,
 };
@@ -18,27 +18,16 @@ use http::{Response, StatusCode};
 use hyper::body::{Body, Frame};
 
 use super::errors::unsupported;
-use super::invoke::{EXECUTED_VERSION, Invocation, insert, prepare, respond, run};
+use super::invoke::{EXECUTED_VERSION, Invocation, insert, prepare, respond};
+use super::running::{End, Running};
 use super::{Call, too_busy};
 use crate::app::App;
-use crate::budget::Share;
-use crate::invoke::parts::{self, Source};
-use crate::invoke::{InvokeCall, InvokeOutcome};
-
-type Running = BoxFuture<'static, Result<InvokeOutcome, ApiError>>;
+use crate::invoke::InvokeOutcome;
 
 /// The answer while the invocation runs. Dropping it cancels the invocation.
 pub(crate) struct EventStream {
-    /// Until it has ended.
-    running: Option<Running>,
-    parts: Source,
-    /// A part that was taken out already.
-    first: Option<Bytes>,
-    /// How it ended, until that is told.
-    ended: Option<Result<InvokeOutcome, ApiError>>,
+    running: Running,
     log_tail: bool,
-    /// It counts as a request in flight.
-    _place: Share,
 }
 
 /// An answer, there or on its way.
@@ -70,8 +59,10 @@ pub(crate) async fn handle(app: &Arc<App>, call: &Call) -> Result<Answered, ApiE
     }
     let version = ready.entry.key.version.to_string();
     let place = app.requests.take(1).ok_or_else(too_busy)?;
-    let mut stream = EventStream::begin(Arc::clone(app), ready, place);
-    poll_fn(|cx| stream.poll_begun(cx)).await?;
+    let log_tail = ready.log_tail;
+    let mut running = Running::begin(Arc::clone(app), ready, place);
+    poll_fn(|cx| running.poll_begun(cx)).await?;
+    let stream = EventStream { running, log_tail };
     let mut response = respond(StatusCode::OK, &call.request_id, stream);
     let headers = response.headers_mut();
     headers.insert(
@@ -83,53 +74,8 @@ pub(crate) async fn handle(app: &Arc<App>, call: &Call) -> Result<Answered, ApiE
 }
 
 impl EventStream {
-    fn begin(app: Arc<App>, mut call: InvokeCall, place: Share) -> Self {
-        let (sink, source) = parts::channel();
-        let log_tail = call.log_tail;
-        call.parts = Some(sink);
-        Self {
-            running: Some(Box::pin(async move { run(&app, call).await })),
-            parts: source,
-            first: None,
-            ended: None,
-            log_tail,
-            _place: place,
-        }
-    }
-
-    /// Ready when there is something to answer with.
-    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ApiError>> {
-        self.first = std::task::ready!(self.poll_part(cx));
-        match self.ended.take() {
-            Some(Err(error)) if self.first.is_none() => Poll::Ready(Err(error)),
-            ended => {
-                self.ended = ended;
-                Poll::Ready(Ok(()))
-            }
-        }
-    }
-
-    /// The next part; `None` when there will be no more, and how it ended is known.
-    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(first));
-        }
-        if let Poll::Ready(part) = self.parts.poll_next(cx) {
-            return Poll::Ready(Some(part));
-        }
-        if let Some(running) = &mut self.running {
-            self.ended = Some(std::task::ready!(running.as_mut().poll(cx)));
-            self.running = None;
-            // All parts came before the end, but maybe after they were looked for.
-            if let Poll::Ready(part) = self.parts.poll_next(cx) {
-                return Poll::Ready(Some(part));
-            }
-        }
-        Poll::Ready(None)
-    }
-
     /// The messages that tell how it ended.
-    fn last_messages(&self, ended: Result<InvokeOutcome, ApiError>) -> Bytes {
+    fn last_messages(&self, ended: End) -> Bytes {
         let mut complete = Complete::default();
         let mut messages = Vec::new();
         match ended {
@@ -173,9 +119,12 @@ impl Body for EventStream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
-        let message = match std::task::ready!(this.poll_part(cx)) {
+        let message = match std::task::ready!(this.running.poll_part(cx)) {
             Some(part) => Some(chunk(&part)),
-            None => this.ended.take().map(|ended| this.last_messages(ended)),
+            None => {
+                let ended = this.running.take_end();
+                ended.map(|ended| this.last_messages(ended))
+            }
         };
         Poll::Ready(message.map(|bytes| Ok(Frame::data(bytes))))
     }

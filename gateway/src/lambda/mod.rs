@@ -23,6 +23,7 @@ mod page;
 mod permissions;
 mod provisioned;
 mod resources;
+pub(crate) mod running;
 mod runtime_config;
 mod signing;
 mod tags;

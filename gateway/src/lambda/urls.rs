@@ -20,9 +20,7 @@ use time::macros::format_description;
 use super::attached::{change, if_missing, read_or};
 use super::{Answer, Call, page, unsigned};
 use crate::app::App;
-
-/// Where addresses without a domain of their own begin; no path of AWS's does.
-const PREFIX: &str = "/_hearth/url/";
+use crate::url::address::PREFIX;
 
 pub(super) async fn create(app: &App, call: &Call) -> Answer {
     let input: CreateFunctionUrlConfigRequest = call.input()?;

@@ -162,24 +162,16 @@ impl Bench {
     /// The gateway has a stream to every worker.
     async fn gateway_is_ready(&mut self) -> anyhow::Result<()> {
         let wanted = self.scale.workers.to_string();
-        let begin = now_ms();
-        loop {
+        until("the gateway hears all workers", async || {
             self.nodes.all_run()?;
             let metrics = self.nodes.gateway_metrics().await.unwrap_or_default();
             let streams = metrics.lines().find_map(|line| {
                 let (name, value) = line.split_once(' ')?;
                 name.ends_with("worker_streams").then_some(value)
             });
-            if streams == Some(wanted.as_str()) {
-                return Ok(());
-            }
-            ensure!(
-                now_ms() - begin < PATIENCE_MS,
-                "the gateway hears {} of {wanted} workers",
-                streams.unwrap_or("none")
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            Ok(streams == Some(wanted.as_str()))
+        })
+        .await
     }
 
     /// Share of one core that the leader needs to hear its workers.
@@ -411,7 +403,7 @@ fn now_ms() -> u64 {
 
 async fn until(
     what: &str,
-    condition: impl AsyncFn() -> anyhow::Result<bool>,
+    mut condition: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let begin = now_ms();
     while !condition().await? {

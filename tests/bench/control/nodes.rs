@@ -31,7 +31,7 @@ pub(crate) struct Nodes {
     pub(crate) controllers: BTreeMap<u64, (u32, String)>,
     pub(crate) fleet_pid: u32,
     pub(crate) gateway_pid: u32,
-    /// Where the gateway serves, and where its metrics are.
+    /// Where the gateway serves, and where its metrics are; means nothing before it is started.
     gateway_addrs: [SocketAddr; 2],
     /// The gateway, as the HTTP client of the tests wants it.
     pub(crate) ready: Ready,

@@ -2,7 +2,8 @@
 //!
 //! The mount namespace says it first (read-only mounts, masks). This wall holds on its own: it is made by another part
 //! of the kernel, and it goes on refusing should a mount ever be writable or a mask be lifted. With it come, for the
-//! whole sandbox, no changes of mounts whatever the capabilities, no signals and no abstract sockets beyond it.
+//! whole sandbox, no changes of mounts whatever the capabilities, and no abstract sockets beyond it; for programs of the
+//! owner no signals either.
 
 use std::path::Path;
 
@@ -40,19 +41,38 @@ pub(super) fn is_available() -> bool {
     created.is_ok()
 }
 
+/// Whom the confined may signal, besides what comes from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signals {
+    Nobody,
+    /// Who is in the same pid namespace. A stem was confined before its init was: to Landlock it is a stranger, to whom
+    /// init could not hand on a SIGTERM.
+    Namespace,
+}
+
 /// Confines the calling thread and all that comes from it; `writable` are mounts of the sandbox besides the usual.
 /// False on a kernel without Landlock.
-pub(super) fn confine<'a>(writable: impl Iterator<Item = &'a Path>) -> Result<bool, StepError> {
-    restrict(writable).map_err(|error| StepError {
+pub(super) fn confine<'a>(
+    writable: impl Iterator<Item = &'a Path>,
+    signals: Signals,
+) -> Result<bool, StepError> {
+    restrict(writable, signals).map_err(|error| StepError {
         step: format!("confine by Landlock: {error}"),
         errno: Errno::EIO as i32,
     })
 }
 
-fn restrict<'a>(writable: impl Iterator<Item = &'a Path>) -> Result<bool, ConfineError> {
+fn restrict<'a>(
+    writable: impl Iterator<Item = &'a Path>,
+    signals: Signals,
+) -> Result<bool, ConfineError> {
+    let scope = match signals {
+        Signals::Nobody => Scope::from_all(WRITTEN_FOR),
+        Signals::Namespace => Scope::from_all(WRITTEN_FOR) & !Scope::Signal,
+    };
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(WRITTEN_FOR))?
-        .scope(Scope::from_all(WRITTEN_FOR))?
+        .scope(scope)?
         .create()?
         .add_rule(PathBeneath::new(PathFd::new("/")?, reading()))?
         // Null and its like; /proc has no such rule, so no sysctl is ever opened for writing.

@@ -18,6 +18,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, read, write};
 
+use super::access::Signals;
 use super::init::{
     Plan, confine, confine_user, die_with_spawner, fail, prepare_program, report, surrender, watch,
 };
@@ -51,7 +52,11 @@ pub(super) fn run(plan: &Plan, worker: OwnedFd, socket: OwnedFd) -> ! {
     }
     report(&socket, &InitReport::Started);
     let (order, trees) = await_order(&worker, stem.as_ref());
-    let obeyed = attach(&order, trees).and_then(|()| surrender(plan, &socket));
+    let signals = match stem {
+        Some(_) => Signals::Namespace,
+        None => Signals::Nobody,
+    };
+    let obeyed = attach(&order, trees).and_then(|()| surrender(plan, &socket, signals));
     if let Err(error) = obeyed {
         give_up(&worker, error)
     }
@@ -96,7 +101,7 @@ fn become_stem(plan: &Plan, inside: OwnedFd) -> Result<(), StepError> {
     if inside.as_raw_fd() != CHANNEL {
         return Ok(());
     }
-    confine_user(plan)?;
+    confine_user(plan, Signals::Nobody)?;
     seccompiler::apply_filter(&plan.filter).map_err(|error| StepError {
         step: format!("install the seccomp filter: {error}"),
         errno: Errno::last_raw(),

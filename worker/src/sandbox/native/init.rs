@@ -28,7 +28,7 @@ use nix::unistd::{
     setresuid, setsid, write,
 };
 
-use super::access;
+use super::access::{self, Signals};
 use super::held;
 use super::rootfs::{self, Trees};
 use super::step::{Named, StepError};
@@ -79,7 +79,7 @@ pub(crate) fn run(mut plan: Plan, socket: OwnedFd) -> ! {
     if let Some(worker) = plan.held.take() {
         held::run(&plan, worker, socket)
     }
-    if let Err(error) = surrender(&plan, &socket) {
+    if let Err(error) = surrender(&plan, &socket, Signals::Nobody) {
         fail(&socket, error.step, error.errno)
     }
     if let Some(supervised) = plan.supervised.take() {
@@ -145,16 +145,16 @@ fn build(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
 }
 
 /// Gives up everything that a function may not have.
-pub(super) fn surrender(plan: &Plan, socket: &OwnedFd) -> Result<(), StepError> {
-    confine_user(plan)?;
+pub(super) fn surrender(plan: &Plan, socket: &OwnedFd, signals: Signals) -> Result<(), StepError> {
+    confine_user(plan, signals)?;
     prctl::set_dumpable(false).step(|| "become undumpable".to_owned())?;
     prctl::set_name(c"hearth-init").step(|| "set the process name".to_owned())?;
     die_with_spawner(socket)
 }
 
 /// Of that, what programs inherit.
-pub(super) fn confine_user(plan: &Plan) -> Result<(), StepError> {
-    access::confine(plan.trees.writable())?;
+pub(super) fn confine_user(plan: &Plan, signals: Signals) -> Result<(), StepError> {
+    access::confine(plan.trees.writable(), signals)?;
     // Only now: of a spawner of many sandboxes this process inherits more descriptors than a function may have.
     for (resource, most) in LIMITS {
         limit(resource, most).step(|| format!("limit {resource:?}"))?;
