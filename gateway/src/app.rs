@@ -12,6 +12,7 @@ use crate::budget::Budget;
 use crate::catalog::{Catalog, Lookups};
 use crate::controllers::Controllers;
 use crate::drain::Drain;
+use crate::iam::Iam;
 use crate::invoke::Invoker;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -25,6 +26,7 @@ pub(crate) struct App {
     pub(crate) auth: Authenticator,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) lookups: Lookups,
+    pub(crate) iam: Arc<Iam>,
     pub(crate) controllers: Arc<Controllers>,
     pub(crate) blobs: Blobs,
     pub(crate) links: Links,

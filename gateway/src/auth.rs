@@ -1,5 +1,7 @@
 //! Who calls: AWS's signatures on HTTP, the same credentials as Basic authorization on gRPC, or anyone on a
-//! development machine. What a caller may do is not decided here.
+//! development machine. What a caller may do is not decided here. gRPC knows the operator's credentials alone.
+
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +13,9 @@ use http::request::Parts;
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Identity};
+use crate::iam::session::Session;
+use crate::iam::{Iam, access_key_purpose};
 use crate::options::{Auth, Options};
 
 /// See the module's text.
@@ -23,6 +27,7 @@ pub(crate) struct Authenticator {
     secret: SecretKey,
     /// `access_key_id:secret`, as gRPC clients send it.
     basic: BasicCredentials,
+    iam: Arc<Iam>,
     /// One for each service: of the others' signatures no key is derived.
     verifiers: [Verifier; 3],
 }
@@ -41,6 +46,14 @@ impl std::fmt::Debug for BasicCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
+}
+
+/// What is known of an access key.
+enum Found {
+    Nobody,
+    /// A session that is over.
+    Expired,
+    Caller(Caller),
 }
 
 /// A caller whose request's body is still to be checked.
@@ -74,13 +87,14 @@ impl Claimed {
 
 impl Authenticator {
     /// The options were validated.
-    pub(crate) fn new(options: &Options, root: AccountId) -> Self {
+    pub(crate) fn new(options: &Options, root: AccountId, iam: Arc<Iam>) -> Self {
         let secret = &options.secret_access_key.0;
         Self {
             mode: options.auth,
             root,
             access_key_id: options.access_key_id.clone(),
             secret: SecretKey::new(secret.clone()),
+            iam,
             basic: BasicCredentials(format!("{}:{secret}", options.access_key_id).into_bytes()),
             verifiers: [
                 ("lambda", Some(options.region.clone())),
@@ -113,9 +127,12 @@ impl Authenticator {
         let nanos = i128::from(unix_ms) * 1_000_000;
         let now =
             OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let lookup = |key: &str, _token: Option<&str>| {
-            let is_root = key.as_bytes().ct_eq(self.access_key_id.as_bytes());
-            bool::from(is_root).then(|| self.secret.clone())
+        let (mut found, mut access_key_id) = (Found::Nobody, String::new());
+        let lookup = |key: &str, token: Option<&str>| {
+            key.clone_into(&mut access_key_id);
+            let secret;
+            (found, secret) = self.find(key, token, unix_ms);
+            secret
         };
         let [lambda, iam, sts] = &self.verifiers;
         let verifier = match service {
@@ -123,21 +140,69 @@ impl Authenticator {
             Service::Iam => iam,
             Service::Sts => sts,
         };
-        let pending = verifier.begin(parts, lookup, now)?;
-        Ok(Claimed {
-            caller: Caller {
-                account: self.root.clone(),
+        let pending = verifier.begin(parts, lookup, now);
+        let pending = pending.map_err(|error| match found {
+            Found::Expired => {
+                ApiError::expired_token("The security token included in the request is expired")
+            }
+            Found::Nobody | Found::Caller(_) => error,
+        })?;
+        match found {
+            Found::Caller(caller) => Ok(Claimed {
+                caller,
+                access_key_id,
+                pending: Some(pending),
+            }),
+            Found::Nobody | Found::Expired => Err(ApiError::unrecognized_client(
+                "The security token included in the request is invalid.",
+            )),
+        }
+    }
+
+    /// Who has these credentials, and their secret.
+    fn find(&self, key: &str, token: Option<&str>, unix_ms: u64) -> (Found, Option<SecretKey>) {
+        let (directory, vault) = (&self.iam.directory, &self.iam.vault);
+        if let Some(token) = token {
+            let Some(session) = Session::open(key, token, vault) else {
+                return (Found::Nobody, None);
+            };
+            if session.expires_ms <= unix_ms {
+                return (Found::Expired, None);
+            }
+            let secret = SecretKey::new(session.secret());
+            return match session.caller(directory) {
+                Some(caller) => (Found::Caller(caller), Some(secret)),
+                None => (Found::Nobody, None),
+            };
+        }
+        let is_root = key.as_bytes().ct_eq(self.access_key_id.as_bytes());
+        if bool::from(is_root) {
+            let caller = Caller::root(self.root.clone());
+            return (Found::Caller(caller), Some(self.secret.clone()));
+        }
+        let Some((account, user, sealed)) = directory.user_of(key) else {
+            return (Found::Nobody, None);
+        };
+        let secret = vault.open(&access_key_purpose(&account, key), &sealed);
+        let Some(secret) = secret.and_then(|bytes| String::from_utf8(bytes).ok()) else {
+            return (Found::Nobody, None);
+        };
+        let caller = Caller {
+            account,
+            identity: Identity::User {
+                name: user.entity.name.clone(),
+                path: user.entity.path.clone(),
+                id: user.entity.id.clone(),
+                is_session: false,
             },
-            access_key_id: self.access_key_id.clone(),
-            pending: Some(pending),
-        })
+            source: None,
+        };
+        (Found::Caller(caller), Some(SecretKey::new(secret)))
     }
 
     /// As emulators do: an access key of 12 digits is the account.
     fn account_of(&self, key: &str) -> Caller {
-        Caller {
-            account: key.parse().unwrap_or_else(|_| self.root.clone()),
-        }
+        Caller::root(key.parse().unwrap_or_else(|_| self.root.clone()))
     }
 
     /// The caller of a gRPC method, by the value of `authorization`.
@@ -151,9 +216,7 @@ impl Authenticator {
             }
             Auth::Sigv4 => {
                 let is_root = given?.ct_eq(&self.basic.0);
-                bool::from(is_root).then(|| Caller {
-                    account: self.root.clone(),
-                })
+                bool::from(is_root).then(|| Caller::root(self.root.clone()))
             }
         }
     }
@@ -186,7 +249,11 @@ mod tests {
             secret_access_key: Secret("hush".into()),
             ..Options::default()
         };
-        Authenticator::new(&options, "000000000000".parse().unwrap())
+        let iam = Arc::new(Iam {
+            directory: Arc::default(),
+            vault: crate::iam::vault::Vault::new(["k"], "c"),
+        });
+        Authenticator::new(&options, "000000000000".parse().unwrap(), iam)
     }
 
     fn parts(authorization: &str) -> Parts {

@@ -52,11 +52,13 @@ use crate::catalog::{Catalog, Lookups};
 use crate::channel::Dialer;
 use crate::controllers::Controllers;
 use crate::drain::Drain;
+use crate::iam::Iam;
+use crate::iam::vault::Vault;
 use crate::invoke::{Capacity, Invoker, InvokerParts};
 use crate::links::Links;
 use crate::metrics::Metrics;
 
-pub use crate::options::{Auth, Options, OptionsError, Secret};
+pub use crate::options::{Auth, IamOptions, Options, OptionsError, Secret};
 
 /// Lines of versions that nobody invokes any more are swept this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -186,6 +188,7 @@ fn follow(app: &Arc<App>, health: &Health, addr: SocketAddr, shutdown: &Shutdown
     let watching = catalog::watch(
         catalog::Watching {
             catalog: Arc::clone(&app.catalog),
+            directory: Arc::clone(&app.iam.directory),
             controllers: Arc::clone(&app.controllers),
             invoker: Arc::clone(&app.invoker),
             health: health.clone(),
@@ -249,8 +252,10 @@ fn assemble(
         capacity: Capacity::new(Arc::clone(&controllers)),
         catalog: Arc::clone(&catalog),
     });
+    let iam = iam(options, seams);
     Ok(App {
-        auth: Authenticator::new(options, root),
+        auth: Authenticator::new(options, root, Arc::clone(&iam)),
+        iam,
         lookups: Lookups::new(Arc::clone(&catalog), Arc::clone(&controllers)),
         registry: Registry::new(options.registries.clone()),
         blobs: Blobs::new(Arc::clone(&controllers), options.cluster_id.clone()),
@@ -267,7 +272,20 @@ fn assemble(
     })
 }
 
-/// Without credentials (`auth = "any"`) links are good at this gateway and until it ends.
+fn iam(options: &Options, seams: &Seams) -> Arc<Iam> {
+    let key = match options.iam.key.0.as_str() {
+        "" => link_secret(options, seams),
+        key => key.to_owned(),
+    };
+    let old = options.iam.old_keys.iter().map(|key| key.0.as_str());
+    let secrets = std::iter::once(key.as_str()).chain(old);
+    Arc::new(Iam {
+        directory: Arc::default(),
+        vault: Vault::new(secrets, &options.cluster_id),
+    })
+}
+
+/// Without credentials (`auth = "any"`) links, and what is sealed, are good at this gateway and until it ends.
 fn link_secret(options: &Options, seams: &Seams) -> String {
     match options.secret_access_key.0.as_str() {
         "" => hex::encode(seams.random.bytes(32)),

@@ -31,6 +31,18 @@ pub enum Auth {
     Any,
 }
 
+/// What a gateway does about IAM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IamOptions {
+    /// What secrets of access keys and session tokens are sealed with; the same at all gateways. Empty: the root credentials' secret.
+    pub key: Secret,
+    /// Keys before that one: what they sealed still opens.
+    pub old_keys: Vec<Secret>,
+    /// Functions are made only with roles that there are and that trust Lambda.
+    pub enforce_roles: bool,
+}
+
 /// Options of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -80,6 +92,8 @@ pub struct Options {
     pub max_connections: u32,
     /// Bytes of request bodies held at once; requests beyond are refused.
     pub max_body_memory: HumanSize,
+    /// IAM and STS.
+    pub iam: IamOptions,
     /// Where container images come from.
     pub registries: RegistryOptions,
     /// Who this gateway proves to be to other nodes, and whom it believes. Not for its clients.
@@ -113,6 +127,7 @@ impl Default for Options {
             max_requests: 10_000,
             max_connections: 10_000,
             max_body_memory: HumanSize::from_mib(1_024),
+            iam: IamOptions::default(),
             registries: RegistryOptions::default(),
             tls: TlsOptions::default(),
             telemetry: TelemetryOptions::default(),
@@ -170,6 +185,14 @@ max_requests = 10000
 max_connections = 10000
 # Bytes of request bodies held at once; requests beyond are refused. Default 1GiB.
 max_body_memory = "1GiB"
+
+[iam]
+# What secrets of access keys and session tokens are sealed with; the same at all gateways. Default "": the root credentials' secret.
+key = ""
+# Keys before that one: what they sealed still opens. Default none.
+old_keys = []
+# Functions are made only with roles that there are and that trust Lambda. Default false: with any role.
+enforce_roles = false
 
 # Container registries, where references to images are resolved; the same on workers, which pull.
 [registries]

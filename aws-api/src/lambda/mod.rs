@@ -58,6 +58,21 @@ pub fn decode<T: Input>(route: &Route, parts: &Parts, body: &Bytes) -> Result<T,
     Ok(input)
 }
 
+/// The members of a request's input as [`decode`] sees them, nothing checked: to say what a request is about before it is looked at.
+pub fn members(
+    route: &Route,
+    parts: &Parts,
+    body: &Bytes,
+) -> Result<serde_json::Map<String, Value>, ApiError> {
+    let Some(shape) = route.operation.spec().input else {
+        return Ok(serde_json::Map::new());
+    };
+    match rest_json::assemble(shape, &route.labels, parts, body)? {
+        (Value::Object(members), _) => Ok(members),
+        _ => Ok(serde_json::Map::new()),
+    }
+}
+
 /// Checks assembled members as Lambda does: the model's constraints, then Lambda's own.
 fn check(
     operation: Operation,

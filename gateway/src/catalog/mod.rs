@@ -17,6 +17,7 @@ use hearth_core::name::{FunctionName, FunctionRef, Qualifier, function_arn};
 use hearth_core::policy::{self, Policy};
 use hearth_core::versions::Alias;
 
+use crate::caller::Caller;
 use crate::invoke::{Quotas, Terms};
 use crate::sharded::Sharded;
 
@@ -126,19 +127,26 @@ impl Record {
         self.version(version)
     }
 
-    /// Whether a policy lets another account do this: that of the version or alias that it names.
+    /// The policy of the version or alias that a qualifier names.
+    pub(crate) fn policy(&self, qualifier: Option<&Qualifier>) -> Option<&Policy> {
+        self.policies.get(qualifier.unwrap_or(&LATEST))
+    }
+
+    /// Whether a policy lets somebody of another account do this: that of the version or alias that it names.
     pub(crate) fn lets(
         &self,
-        caller: &AccountId,
+        caller: &Caller,
         action: &str,
         function: &FunctionRef,
         region: &str,
     ) -> bool {
+        let (arn, role_arn) = (caller.arn(), caller.role_arn());
+        let callers: Vec<&str> = std::iter::once(&*arn).chain(role_arn.as_deref()).collect();
         let request = policy::Request {
-            callers: &[&format!("arn:aws:iam::{caller}:root")],
+            callers: &callers,
             action,
             resource: &function.arn(region),
-            context: &[("aws:principalaccount", caller.as_str())],
+            context: &[("aws:principalaccount", caller.account.as_str())],
         };
         self.allows(function.qualifier.as_ref(), &request)
     }
@@ -149,8 +157,8 @@ impl Record {
         qualifier: Option<&Qualifier>,
         request: &policy::Request<'_>,
     ) -> bool {
-        let policy = self.policies.get(qualifier.unwrap_or(&LATEST));
-        policy.is_some_and(|policy| policy.allows(request))
+        self.policy(qualifier)
+            .is_some_and(|policy| policy.allows(request))
     }
 
     fn version(&self, version: Version) -> Option<Arc<Entry>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hearth_core::function::Function;
+use hearth_core::iam::IamNews;
 use hearth_core::ids::{Incarnation, NodeId};
 use hearth_node::health::Health;
 use hearth_proto::convert::decode_function;
@@ -17,6 +18,7 @@ use tracing::{debug, warn};
 use super::{Catalog, FunctionKey};
 use crate::controllers::Controllers;
 use crate::drain::Drain;
+use crate::iam::directory::{Directory, Place};
 use crate::invoke::{Invoker, WorkerAddress};
 
 /// "an update without content every second so that silence means loss": three of them missing.
@@ -30,12 +32,14 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 struct Picture {
     functions: HashSet<FunctionKey>,
     workers: HashSet<NodeId>,
+    entities: HashSet<Place>,
 }
 
 /// What the watch works with.
 #[derive(Debug)]
 pub(crate) struct Watching {
     pub(crate) catalog: Arc<Catalog>,
+    pub(crate) directory: Arc<Directory>,
     pub(crate) controllers: Arc<Controllers>,
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) health: Health,
@@ -112,11 +116,39 @@ impl Watching {
                 drain = update.drain.unwrap_or(drain);
                 self.drain.wish(drain);
             }
+            take_iam(&self.directory, &mut picture, &update);
             take(&self.catalog, &self.invoker, &mut picture, update);
             if was_complete {
                 self.health.set_ready("catalog", true, "complete");
             }
         }
+    }
+}
+
+/// Before the rest: when an update completes a picture, what that names is known.
+fn take_iam(directory: &Directory, picture: &mut Picture, update: &pb::CatalogUpdate) {
+    if update.restart {
+        picture.entities.clear();
+    }
+    let all = update.iam.iter();
+    let news = all.filter_map(|bytes| {
+        serde_json::from_slice::<IamNews>(bytes)
+            .inspect_err(|error| warn!(%error, "news of IAM in the catalog cannot be read"))
+            .ok()
+    });
+    let news: Vec<IamNews> = news.collect();
+    for one in &news {
+        let place = Place::new(&one.account, &one.key);
+        if one.entity.is_some() {
+            picture.entities.insert(place);
+        } else {
+            picture.entities.remove(&place);
+        }
+    }
+    directory.merge(news);
+    if update.complete {
+        let named = std::mem::take(&mut picture.entities);
+        directory.completed(|place| named.contains(place));
     }
 }
 
@@ -127,7 +159,8 @@ fn take(
     update: pb::CatalogUpdate,
 ) {
     if update.restart {
-        *picture = Picture::default();
+        picture.functions.clear();
+        picture.workers.clear();
     }
     if let Some(limits) = &update.account_limits {
         catalog.quotas.set_limits(limits);

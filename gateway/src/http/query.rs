@@ -1,5 +1,6 @@
 //! What a request to IAM or STS goes through: the signature of the head, the body within its limit, its digest, then the handler.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hearth_aws_api::protocol::query::{QueryError, encode_error};
@@ -9,6 +10,7 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use tracing::debug;
 
+use super::audit::Seen;
 use super::body::{self, Limits};
 use super::service::{Handled, full};
 use crate::app::App;
@@ -16,7 +18,7 @@ use crate::iam::{self, Claim, Served};
 
 pub(super) async fn handle(
     app: &Arc<App>,
-    claim: Claim,
+    (claim, peer): (Claim, IpAddr),
     parts: &Parts,
     body: &mut Incoming,
     request_id: &str,
@@ -31,7 +33,7 @@ pub(super) async fn handle(
             let is_read = !asks_first && body::drain(body).await;
             return Handled {
                 response: refused(error.into()),
-                operation: None,
+                seen: seen(claim),
                 must_close: !is_read,
             };
         }
@@ -48,24 +50,33 @@ pub(super) async fn handle(
             let text = format!("Request must be smaller than {QUERY_REQUEST_MAX_BYTES} bytes");
             return Handled {
                 response: refused(error.answer(text).into()),
-                operation: None,
+                seen: seen(claim),
                 must_close: !is_read,
             };
         }
     };
-    let Served {
-        response,
-        operation,
-    } = match claimed.finish(&held.bytes) {
-        Ok(caller) => Box::pin(iam::serve(app, claim, caller, &held.bytes, request_id)).await,
-        Err(error) => Served {
-            response: encode_error(claim.service(), &error.into(), request_id),
-            operation: None,
-        },
+    let mut seen = seen(claim);
+    let response = match claimed.finish(&held.bytes) {
+        Ok(mut caller) => {
+            caller.source = Some(peer);
+            seen.by(&caller);
+            let serving = iam::serve(app, claim, caller, &held.bytes, request_id);
+            let served: Served = Box::pin(serving).await;
+            seen.operation = served.operation;
+            served.response
+        }
+        Err(error) => encode_error(claim.service(), &error.into(), request_id),
     };
     Handled {
         response: response.map(full),
-        operation,
+        seen,
         must_close: false,
+    }
+}
+
+fn seen(claim: Claim) -> Seen {
+    Seen {
+        service: claim.service().name,
+        ..Seen::default()
     }
 }

@@ -8,7 +8,7 @@
 //! 6. The route: it says how large the body may be.
 //! 7. The body, within its limits, then its digest.
 //! 8. Decoding, validation and the handler (`lambda::dispatch`).
-//! 9. Metrics, and the connection closed if a body was left unread.
+//! 9. Metrics, the line of the audit log, and the connection closed if a body was left unread.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -27,6 +27,7 @@ use tonic::service::Routes;
 use tower::Service;
 use tracing::{Instrument, debug, debug_span, info_span};
 
+use super::audit::{self, Seen};
 use super::body::{self, Limits};
 use super::{query, trace, url};
 use crate::app::App;
@@ -69,15 +70,17 @@ pub(super) async fn serve(
             Some(address) => {
                 Box::pin(url::handle(&app, (address, peer), request, &request_id)).await
             }
-            None => handle(&app, request, &request_id).await,
+            None => handle(&app, peer, request, &request_id).await,
         }
     }
     .instrument(span)
     .await;
     app.metrics.in_flight.dec();
+    let status = handled.response.status().as_u16();
+    audit::note(&handled.seen, peer, status, &request_id);
     let labels = RequestLabels {
-        operation: handled.operation.unwrap_or("unknown"),
-        status: handled.response.status().as_u16(),
+        operation: handled.seen.operation.unwrap_or("unknown"),
+        status,
     };
     app.metrics.requests.get_or_create(&labels).inc();
     app.metrics
@@ -104,37 +107,47 @@ fn is_grpc(request: &Request<Incoming>) -> bool {
 /// An answer and what the connection has to know of it.
 pub(super) struct Handled {
     pub(super) response: Response<ResponseBody>,
-    /// Its name.
-    pub(super) operation: Option<&'static str>,
+    pub(super) seen: Seen,
     /// Bytes of this request's body may still come.
     pub(super) must_close: bool,
 }
 
-async fn handle(app: &Arc<App>, request: Request<Incoming>, request_id: &str) -> Handled {
+async fn handle(
+    app: &Arc<App>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    request_id: &str,
+) -> Handled {
     let (mut parts, mut body) = request.into_parts();
     if parts.uri.path().starts_with(links::PREFIX) {
         return Handled {
             response: code(app, &parts, request_id).await.map(full),
-            operation: None,
+            seen: Seen {
+                service: "code",
+                ..Seen::default()
+            },
             must_close: false,
         };
     }
     trace::ensure_trace_id(&mut parts.headers, &app.seams);
     if let Some(claim) = crate::iam::claim(&parts) {
-        return query::handle(app, claim, &parts, &mut body, request_id).await;
+        return query::handle(app, (claim, peer), &parts, &mut body, request_id).await;
     }
-    let mut operation = None;
-    match answer(app, parts, &mut body, request_id, &mut operation).await {
+    let mut seen = Seen {
+        service: "lambda",
+        ..Seen::default()
+    };
+    match answer(app, (peer, parts), &mut body, request_id, &mut seen).await {
         Ok(response) => Handled {
             response,
-            operation,
+            seen,
             must_close: false,
         },
         Err(refusal) => {
             let (response, must_close) = refusal.answer(&mut body, request_id).await;
             Handled {
                 response,
-                operation,
+                seen,
                 must_close,
             }
         }
@@ -176,10 +189,10 @@ impl From<ApiError> for Refusal {
 
 async fn answer(
     app: &Arc<App>,
-    parts: Parts,
+    (peer, parts): (IpAddr, Parts),
     body: &mut Incoming,
     request_id: &str,
-    operation: &mut Option<&'static str>,
+    seen: &mut Seen,
 ) -> Result<Response<ResponseBody>, Refusal> {
     // A client that asks before it sends its body is not told to go on for a request that is refused already.
     let asks_first = parts.headers.contains_key(EXPECT);
@@ -193,7 +206,7 @@ async fn answer(
     let route = debug_span!("route")
         .in_scope(|| lambda::route(&parts.method, &parts.uri))
         .map_err(unread)?;
-    *operation = Some(route.operation.name());
+    seen.operation = Some(route.operation.name());
     tracing::Span::current().record("operation", route.operation.name());
     let limits = limits(app, &route);
     let held = body::read(body, limits, &app.body_memory)
@@ -202,7 +215,9 @@ async fn answer(
             error: error.answer(too_large(&route)),
             drain: error.has_rest(),
         })?;
-    let caller = claimed.finish(&held.bytes)?;
+    let mut caller = claimed.finish(&held.bytes)?;
+    caller.source = Some(peer);
+    seen.by(&caller);
     let call = Call {
         caller,
         request_id: request_id.to_owned(),
@@ -210,6 +225,7 @@ async fn answer(
         parts,
         body: held.bytes.clone(),
     };
+    crate::lambda::authority::check(app, &call)?;
     // Boxed: the largest handler would otherwise make every request's future large.
     Ok(match Box::pin(dispatch(app, &call)).await? {
         Answered::Whole(response) => response.map(full),

@@ -26,6 +26,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Either;
 use hyper::body::{Body, Frame, Incoming};
 
+use super::audit::Seen;
 use super::body::{self, Limits};
 use super::service::{Handled, Refusal, ResponseBody, full};
 use super::trace;
@@ -37,14 +38,15 @@ use crate::invoke::InvokeCall;
 use crate::lambda::invoke::{Invocation, prepare, run};
 use crate::lambda::running::Running;
 use crate::lambda::too_busy;
+use crate::url::access::{self, Rules};
 use crate::url::address::{self, Address};
+use crate::url::cors;
 use crate::url::event::{self, Asked, Signer};
 use crate::url::prelude::{self, Prelude};
 use crate::url::reply::{Head, Malformed, Reply};
-use crate::url::{access, cors};
 
 /// What metrics and traces call these requests; AWS's name of the permission.
-const OPERATION: &str = "InvokeFunctionUrl";
+pub(super) const OPERATION: &str = "InvokeFunctionUrl";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 /// AWS's texts.
 const FORBIDDEN: &str = "Forbidden. For troubleshooting Function URL authorization issues, see: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html";
@@ -107,7 +109,11 @@ pub(super) async fn handle(
     }
     Handled {
         response,
-        operation: Some(OPERATION),
+        seen: Seen {
+            service: "lambda",
+            operation: Some(OPERATION),
+            caller: None,
+        },
         must_close,
     }
 }
@@ -164,10 +170,11 @@ impl Call<'_> {
             None => None,
             Some(claimed) => {
                 let access_key_id = claimed.access_key_id().to_owned();
-                let account = claimed.finish(&held.bytes)?.account;
-                self.check_may_call(Some(&account))?;
+                let mut caller = claimed.finish(&held.bytes)?;
+                caller.source = Some(self.peer);
+                self.check_may_call(Some(&caller))?;
                 Some(Signer {
-                    account,
+                    caller,
                     access_key_id,
                 })
             }
@@ -183,9 +190,15 @@ impl Call<'_> {
     }
 
     /// `caller` is who signed.
-    fn check_may_call(&self, caller: Option<&hearth_core::ids::AccountId>) -> Result<(), ApiError> {
-        let (region, both) = (&self.app.catalog.region, self.app.options.url_needs_invoke);
-        if access::may_call(self.url, caller, region, both) {
+    fn check_may_call(&self, caller: Option<&Caller>) -> Result<(), ApiError> {
+        let app = self.app;
+        let rules = Rules {
+            region: &app.catalog.region,
+            both: app.options.url_needs_invoke,
+            directory: &app.iam.directory,
+            unix_ms: app.unix_ms(),
+        };
+        if access::may_call(self.url, caller, &rules) {
             return Ok(());
         }
         Err(ApiError::access_denied(FORBIDDEN))
@@ -206,9 +219,7 @@ impl Call<'_> {
     /// As the function's owner: whether the caller may was decided.
     async fn ready(&self, payload: Bytes) -> Result<InvokeCall, ApiError> {
         let function = &self.url.function;
-        let owner = Caller {
-            account: function.account.clone(),
-        };
+        let owner = Caller::root(function.account.clone());
         let qualifier = function.qualifier.as_ref().map(ToString::to_string);
         let invocation = Invocation {
             caller: &owner,

@@ -4,18 +4,20 @@ use hearth_aws_api::iam::Operation;
 use hearth_aws_api::protocol::query::{QueryError, QueryErrorCode};
 use hearth_aws_api::sts;
 
-use super::{Answer, Call, groups, policies, rights, roles, tags, users};
+use super::{Answer, Call, groups, keys, policies, rights, roles, tags, users};
 use crate::app::App;
 
 /// Runs the handler of a request to IAM.
 pub(super) async fn iam(app: &App, call: &Call, operation: Operation) -> Answer {
     match operation {
         Operation::AddUserToGroup => groups::join(app, call).await,
+        Operation::CreateAccessKey => keys::create(app, call).await,
         Operation::CreateGroup => groups::create(app, call).await,
         Operation::CreatePolicy => policies::create(app, call).await,
         Operation::CreatePolicyVersion => policies::create_version(app, call).await,
         Operation::CreateRole => roles::create(app, call).await,
         Operation::CreateUser => users::create(app, call).await,
+        Operation::DeleteAccessKey => keys::delete(app, call).await,
         Operation::DeleteGroup => groups::delete(app, call).await,
         Operation::DeletePolicy => policies::delete(app, call).await,
         Operation::DeletePolicyVersion => policies::delete_version(app, call).await,
@@ -26,6 +28,7 @@ pub(super) async fn iam(app: &App, call: &Call, operation: Operation) -> Answer 
         Operation::GetPolicyVersion => policies::get_version(app, call).await,
         Operation::GetRole => roles::get(app, call).await,
         Operation::GetUser => users::get(app, call).await,
+        Operation::ListAccessKeys => keys::list(app, call).await,
         Operation::ListEntitiesForPolicy => policies::entities(app, call).await,
         Operation::ListGroups => groups::list(app, call).await,
         Operation::ListGroupsForUser => users::groups(app, call).await,
@@ -36,6 +39,7 @@ pub(super) async fn iam(app: &App, call: &Call, operation: Operation) -> Answer 
         Operation::ListUsers => users::list(app, call).await,
         Operation::RemoveUserFromGroup => groups::leave(app, call).await,
         Operation::SetDefaultPolicyVersion => policies::set_default(app, call).await,
+        Operation::UpdateAccessKey => keys::update(app, call).await,
         Operation::UpdateAssumeRolePolicy => roles::update_trust(app, call).await,
         Operation::UpdateRole => roles::update(app, call).await,
         Operation::UpdateRoleDescription => roles::update_description(app, call).await,
@@ -82,21 +86,18 @@ async fn shared(app: &App, call: &Call, operation: Operation) -> Answer {
         Operation::UntagPolicy | Operation::UntagRole | Operation::UntagUser => {
             tags::untag(app, call).await
         }
-        other => Err(refused(other.name())),
-    }
-}
-
-/// Runs the handler of a request to STS.
-pub(super) fn sts(call: &Call, operation: sts::Operation) -> Answer {
-    match operation {
-        sts::Operation::GetCallerIdentity => super::sts::caller_identity(call),
-        sts::Operation::AssumeRole | sts::Operation::GetSessionToken => {
-            Err(refused(operation.name()))
+        other => {
+            let text = format!("Hearth does not implement {} yet.", other.name());
+            Err(QueryError::new(QueryErrorCode::NotImplemented, text))
         }
     }
 }
 
-fn refused(name: &str) -> QueryError {
-    let text = format!("Hearth does not implement {name} yet.");
-    QueryError::new(QueryErrorCode::NotImplemented, text)
+/// Runs the handler of a request to STS.
+pub(super) fn sts(app: &App, call: &Call, operation: sts::Operation) -> Answer {
+    match operation {
+        sts::Operation::AssumeRole => super::sts::assume_role(app, call),
+        sts::Operation::GetCallerIdentity => super::sts::caller_identity(call),
+        sts::Operation::GetSessionToken => super::sts::session_token(app, call),
+    }
 }

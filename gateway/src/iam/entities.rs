@@ -2,7 +2,7 @@
 
 use hearth_aws_api::protocol::query::QueryError;
 use hearth_core::control::{ControlReply, ControlRequest};
-use hearth_core::iam::{IamChange, IamEntity, IamKey, IamPage, IamQuery};
+use hearth_core::iam::{IamChange, IamEntity, IamKey, IamNews, IamPage, IamQuery};
 use hearth_core::policy::Policy;
 
 use super::errors::{query_error, unexpected};
@@ -24,7 +24,13 @@ pub(super) async fn change(
     match reply.map_err(query_error)? {
         ControlReply::Iam(page) => {
             let first = page.entities.into_iter().next();
-            first.ok_or_else(unexpected)
+            let entity = first.ok_or_else(unexpected)?;
+            app.iam.directory.merge([IamNews {
+                account: call.caller.account.clone(),
+                key: entity.key(),
+                entity: Some(entity.clone()),
+            }]);
+            Ok(entity)
         }
         // Carried out before, by a request whose answer was lost, and gone since.
         ControlReply::Done => Err(no_such_entity("The entity is gone by now.")),
@@ -36,11 +42,14 @@ pub(super) async fn change(
 pub(super) async fn delete(app: &App, call: &Call, key: IamKey) -> Result<(), QueryError> {
     let request = ControlRequest::ChangeIam {
         account: call.caller.account.clone(),
-        change: Box::new(IamChange::Delete { key }),
+        change: Box::new(IamChange::Delete { key: key.clone() }),
     };
     let reply = app.controllers.execute(&request).await;
     match reply.map_err(query_error)? {
-        ControlReply::Iam(_) | ControlReply::Done => Ok(()),
+        ControlReply::Iam(_) | ControlReply::Done => {
+            app.iam.directory.deleted_here(&call.caller.account, &key);
+            Ok(())
+        }
         _ => Err(unexpected()),
     }
 }

@@ -1,29 +1,52 @@
 //! IAM's and STS's API: one file per family of operations. Here: what a handler is given, what it asks of the controllers, and how
 //! it answers. Forms, XML and statuses are `hearth_aws_api`'s, what changes make of entities `hearth_core::iam`'s.
 
+pub(crate) mod authority;
+pub(crate) mod directory;
 mod dispatch;
 mod entities;
 mod errors;
 mod groups;
+mod keys;
 mod page;
 mod policies;
+mod resource;
 mod rights;
 mod roles;
 mod serve;
+pub(crate) mod session;
 mod show;
 mod sts;
 mod tags;
 mod users;
+pub(crate) mod vault;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hearth_aws_api::operation::{Input, Output, QueryService, QuerySpec};
 use hearth_aws_api::protocol::query::{self, Form, QueryError, QueryErrorCode};
+use hearth_core::ids::AccountId;
 use http::Response;
 use serde_json::{Map, Value};
 
 use crate::caller::Caller;
+use directory::Directory;
+use vault::Vault;
 
 pub(crate) use serve::{Claim, Served, claim, serve};
+
+/// What a gateway knows and holds for IAM.
+#[derive(Debug)]
+pub(crate) struct Iam {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) vault: Vault,
+}
+
+/// What the secret of an access key is sealed for.
+pub(crate) fn access_key_purpose(account: &AccountId, id: &str) -> String {
+    format!("access key\n{}\n{id}", account.as_str())
+}
 
 /// One request, its signature checked and its form read.
 #[derive(Debug)]

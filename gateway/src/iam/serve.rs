@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Method, Response};
 use tracing::debug;
 
-use super::{Call, dispatch};
+use super::{Call, dispatch, resource};
 use crate::app::App;
 use crate::auth::Service;
 use crate::caller::Caller;
@@ -122,8 +122,9 @@ async fn answer(
     };
     *operation = Some(call.spec.name);
     if std::ptr::eq(*service, &raw const sts::SERVICE) {
-        dispatch::sts(&call, sts::Operation::ALL[index])
+        dispatch::sts(app, &call, sts::Operation::ALL[index])
     } else {
+        resource::check(app, &call)?;
         dispatch::iam(app, &call, iam::Operation::ALL[index]).await
     }
 }

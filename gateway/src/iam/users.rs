@@ -11,6 +11,7 @@ use super::page::page;
 use super::tags::from_model;
 use super::{Answer, Call, show};
 use crate::app::App;
+use crate::caller::Identity;
 
 pub(super) async fn create(app: &App, call: &Call) -> Answer {
     let input: CreateUserRequest = call.input()?;
@@ -32,7 +33,11 @@ pub(super) async fn create(app: &App, call: &Call) -> Answer {
 /// "If you do not specify a user name, IAM determines the user name implicitly": the root has none.
 pub(super) async fn get(app: &App, call: &Call) -> Answer {
     let input: GetUserRequest = call.input()?;
-    let Some(name) = input.user_name else {
+    let own = match &call.caller.identity {
+        Identity::User { name, .. } => Some(name.clone()),
+        Identity::Root | Identity::Role { .. } => None,
+    };
+    let Some(name) = input.user_name.or(own) else {
         let caller = &call.caller;
         return call.output(&GetUserResponse {
             user: Some(User {

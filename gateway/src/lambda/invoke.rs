@@ -128,7 +128,7 @@ pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<Inv
     let record = app.lookups.find(&function, app.now()).await;
     // Whether another account's function exists is not told to who may not invoke it.
     let is_own = function.account == invocation.caller.account;
-    let may = |record: &Record| record.lets(&invocation.caller.account, ACTION, &function, region);
+    let may = |record: &Record| record.lets(invocation.caller, ACTION, &function, region);
     if !is_own && !record.as_ref().is_ok_and(|record| may(record)) {
         return Err(denied(app, invocation.caller, &function, "InvokeFunction"));
     }

@@ -4,6 +4,7 @@
 mod account;
 mod aliases;
 mod attached;
+pub(crate) mod authority;
 mod code;
 mod concurrency;
 mod configuration;
@@ -129,8 +130,8 @@ pub(crate) fn named(
 /// The function's policy does not let another account do this.
 fn denied(app: &App, caller: &Caller, function: &FunctionRef, action: &str) -> ApiError {
     ApiError::access_denied(format!(
-        "User: arn:aws:iam::{}:root is not authorized to perform: lambda:{action} on resource: {} because no resource-based policy allows the lambda:{action} action",
-        caller.account,
+        "User: {} is not authorized to perform: lambda:{action} on resource: {} because no resource-based policy allows the lambda:{action} action",
+        caller.arn(),
         function.arn(&app.catalog.region),
     ))
 }

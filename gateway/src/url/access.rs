@@ -3,43 +3,79 @@
 //! Source: <https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html>
 
 use hearth_core::attached::UrlAuth;
-use hearth_core::ids::AccountId;
 use hearth_core::policy::Request;
 
+use crate::caller::Caller;
 use crate::catalog::Url;
+use crate::iam::authority::{self, Wish};
+use crate::iam::directory::Directory;
 
 const CALL_URL: &str = "lambda:InvokeFunctionUrl";
 const INVOKE: &str = "lambda:InvokeFunction";
 /// Who did not sign, in a policy's eyes: nobody's account, so that only `*` is about them.
 const ANONYMOUS: &str = "arn:aws:iam::anonymous:anonymous";
 
-/// Whether the caller may call; `None` is somebody who did not sign. `both`: "new function URLs will require both
-/// `lambda:InvokeFunctionUrl` and `lambda:InvokeFunction` permissions".
-pub(crate) fn may_call(url: &Url, caller: Option<&AccountId>, region: &str, both: bool) -> bool {
-    let (auth, account) = match (url.config.auth, caller) {
+/// What the decision needs to know beside the URL and the caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    pub(crate) region: &'a str,
+    /// "new function URLs will require both `lambda:InvokeFunctionUrl` and `lambda:InvokeFunction` permissions".
+    pub(crate) both: bool,
+    pub(crate) directory: &'a Directory,
+    pub(crate) unix_ms: u64,
+}
+
+/// Whether the caller may call; `None` is somebody who did not sign.
+pub(crate) fn may_call(url: &Url, caller: Option<&Caller>, rules: &Rules<'_>) -> bool {
+    let (auth, caller) = match (url.config.auth, caller) {
         (UrlAuth::None, _) => ("NONE", None),
-        // Its own root may do everything, as ever.
-        (UrlAuth::AwsIam, Some(account)) if *account == url.function.account => return true,
-        (UrlAuth::AwsIam, Some(account)) => ("AWS_IAM", Some(account)),
+        (UrlAuth::AwsIam, Some(caller)) => ("AWS_IAM", Some(caller)),
         (UrlAuth::AwsIam, None) => return false,
     };
-    let mut context = vec![
+    let context = [
         ("lambda:functionurlauthtype", auth),
         ("lambda:invokedviafunctionurl", "true"),
     ];
-    context.extend(account.map(|account| ("aws:principalaccount", account.as_str())));
-    let root = account.map(|account| format!("arn:aws:iam::{account}:root"));
-    let resource = url.function.arn(region);
-    let allows = |action| {
-        let request = Request {
-            callers: &[root.as_deref().unwrap_or(ANONYMOUS)],
-            action,
-            resource: &resource,
-            context: &context,
-        };
-        url.record.allows(url.function.qualifier.as_ref(), &request)
+    let may = |action| match caller {
+        None => stranger_may(url, (ANONYMOUS, None), action, &context, rules.region),
+        // Its own root may do everything, as ever; for another's the function's policy says so.
+        Some(caller) if caller.is_root() && caller.account != url.function.account => {
+            let account = caller.account.as_str();
+            let who = (&*caller.arn(), Some(account));
+            stranger_may(url, who, action, &context, rules.region)
+        }
+        Some(caller) => {
+            let wish = Wish {
+                action,
+                resource: &url.function.arn(rules.region),
+                policy: url.record.policy(url.function.qualifier.as_ref()),
+                is_own: caller.account == url.function.account,
+                context: &context,
+                unix_ms: rules.unix_ms,
+            };
+            authority::check(rules.directory, caller, &wish).is_ok()
+        }
     };
-    allows(CALL_URL) && (!both || allows(INVOKE))
+    may(CALL_URL) && (!rules.both || may(INVOKE))
+}
+
+/// Whether the function's policy lets somebody who has no identity here, of an account or of none.
+fn stranger_may(
+    url: &Url,
+    (arn, account): (&str, Option<&str>),
+    action: &str,
+    context: &[(&str, &str)],
+    region: &str,
+) -> bool {
+    let mut context = context.to_vec();
+    context.extend(account.map(|account| ("aws:principalaccount", account)));
+    let request = Request {
+        callers: &[arn],
+        action,
+        resource: &url.function.arn(region),
+        context: &context,
+    };
+    url.record.allows(url.function.qualifier.as_ref(), &request)
 }
 
 #[cfg(test)]
@@ -49,9 +85,20 @@ mod tests {
     use hearth_core::policy::{Permission, Policy};
 
     use super::*;
+    use crate::caller::Identity;
     use crate::catalog::Catalog;
 
     const REGION: &str = "us-east-1";
+
+    fn may(url: &Url, caller: Option<&Caller>, both: bool) -> bool {
+        let rules = Rules {
+            region: REGION,
+            both,
+            directory: &Directory::default(),
+            unix_ms: 0,
+        };
+        may_call(url, caller, &rules)
+    }
 
     /// A URL of `f` whose policy has these statements: action, principal, auth type, whether through a URL.
     fn url(auth: UrlAuth, said: &[(&str, &str, Option<&str>, Option<bool>)]) -> Url {
@@ -91,7 +138,7 @@ mod tests {
 
     #[test]
     fn everybody_may_call_what_a_statement_about_everybody_lets() {
-        let both = |url: &Url| [false, true].map(|both| may_call(url, None, REGION, both));
+        let both = |url: &Url| [false, true].map(|both| may(url, None, both));
         let public = (CALL_URL, "*", Some("NONE"), None);
         for (said, expected) in [
             (vec![], [false, false]),
@@ -110,11 +157,32 @@ mod tests {
         }
     }
 
+    /// Of the function's account, but without a policy of its own.
+    #[test]
+    fn a_user_needs_a_policy_of_its_own_or_of_the_function() {
+        let user = Caller {
+            account: "000000000000".parse().unwrap(),
+            identity: Identity::User {
+                name: "u".into(),
+                path: "/".into(),
+                id: "AIDAU".into(),
+                is_session: false,
+            },
+            source: None,
+        };
+        assert!(!may(&url(UrlAuth::AwsIam, &[]), Some(&user), false));
+        let arn = user.arn();
+        let lets = |auth| url(UrlAuth::AwsIam, &[(CALL_URL, &arn, Some(auth), None)]);
+        assert!(may(&lets("AWS_IAM"), Some(&user), false));
+        assert!(!may(&lets("NONE"), Some(&user), false));
+        assert!(!may(&lets("AWS_IAM"), Some(&user), true));
+    }
+
     #[test]
     fn who_signed_is_the_owner_or_of_an_account_that_a_statement_lets() {
-        let owner: AccountId = "000000000000".parse().unwrap();
-        let other: AccountId = "210987654321".parse().unwrap();
-        let may = |url: &Url, caller| may_call(url, caller, REGION, false);
+        let root = |account: &str| Caller::root(account.parse().unwrap());
+        let (owner, other) = (root("000000000000"), root("210987654321"));
+        let may = |url: &Url, caller| may(url, caller, false);
         let closed = url(UrlAuth::AwsIam, &[]);
         assert!(may(&closed, Some(&owner)));
         assert!(!may(&closed, Some(&other)) && !may(&closed, None));
@@ -123,7 +191,7 @@ mod tests {
             &[(CALL_URL, "210987654321", Some("AWS_IAM"), None)],
         );
         assert!(may(&open, Some(&other)) && !may(&open, None));
-        assert!(!may_call(&open, Some(&other), REGION, true));
+        assert!(!super::tests::may(&open, Some(&other), true));
         let anonymous = url(UrlAuth::AwsIam, &[(CALL_URL, "*", Some("NONE"), None)]);
         assert!(
             !may(&anonymous, Some(&other)),

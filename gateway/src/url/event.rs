@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hearth_core::ids::AccountId;
 use http::header::{CONTENT_TYPE, COOKIE, HeaderName, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Version};
@@ -19,6 +18,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::address::Address;
+use crate::caller::Caller;
 
 /// A placeholder: "Function URLs don't use this parameter."
 const DEFAULT: &str = "$default";
@@ -40,7 +40,7 @@ const FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// Who signed the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signer {
-    pub(crate) account: AccountId,
+    pub(crate) caller: Caller,
     pub(crate) access_key_id: String,
 }
 
@@ -102,17 +102,17 @@ struct Authorizer<'a> {
     iam: Iam<'a>,
 }
 
-/// Root is the only user there is; its ids are its account, as on AWS.
+/// Of the root its ids are its account, as on AWS.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Iam<'a> {
     access_key: &'a str,
     account_id: &'a str,
-    caller_id: &'a str,
+    caller_id: String,
     cognito_identity: (),
     principal_org_id: (),
     user_arn: String,
-    user_id: &'a str,
+    user_id: String,
 }
 
 #[derive(Serialize)]
@@ -154,7 +154,7 @@ fn context<'a>(asked: &Asked<'a>) -> Context<'a> {
         ..
     } = asked;
     Context {
-        account_id: signer.map_or("anonymous", |signer| signer.account.as_str()),
+        account_id: signer.map_or("anonymous", |signer| signer.caller.account.as_str()),
         api_id: &address.id,
         authentication: signer.map(|_| ()),
         authorizer: signer.map(|signer| Authorizer { iam: iam(signer) }),
@@ -180,15 +180,15 @@ fn context<'a>(asked: &Asked<'a>) -> Context<'a> {
 }
 
 fn iam(signer: &Signer) -> Iam<'_> {
-    let account = signer.account.as_str();
+    let caller = &signer.caller;
     Iam {
         access_key: &signer.access_key_id,
-        account_id: account,
-        caller_id: account,
+        account_id: caller.account.as_str(),
+        caller_id: caller.user_id(),
         cognito_identity: (),
         principal_org_id: (),
-        user_arn: format!("arn:aws:iam::{account}:root"),
-        user_id: account,
+        user_arn: caller.arn(),
+        user_id: caller.user_id(),
     }
 }
 

@@ -106,7 +106,7 @@ fn what_is_not_there_is_absent_and_proxies_are_kept() {
 #[test]
 fn who_signed_is_told() {
     let signer = Signer {
-        account: "123456789012".parse().unwrap(),
+        caller: crate::caller::Caller::root("123456789012".parse().unwrap()),
         access_key_id: "AKID".into(),
     };
     let event = event(&parts(Request::get("/")), b"", Some(&signer));

@@ -12,6 +12,7 @@ use super::super::{
     Answer, Call, code, configuration, control_function, documents, image, owned, signing, tags,
 };
 use crate::app::App;
+use crate::lambda::authority;
 
 pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
     let mut input: CreateFunctionRequest = call.input()?;
@@ -29,6 +30,7 @@ pub(in crate::lambda) async fn handle(app: &App, call: &Call) -> Answer {
     tags::check_count(tags.len())?;
     let code_signing = input.code_signing_config_arn.take();
     let config = configuration::of_create(input)?;
+    authority::check_role(app, call, &config.role)?;
     if code_signing.is_some() && config.package_type == PackageType::Image {
         return Err(signing::not_for_images());
     }

@@ -14,6 +14,7 @@ use super::super::{
     read, unqualified,
 };
 use crate::app::App;
+use crate::lambda::authority;
 
 pub(in crate::lambda) async fn code(app: &App, call: &Call) -> Answer {
     let mut input: UpdateFunctionCodeRequest = call.input()?;
@@ -93,6 +94,9 @@ pub(in crate::lambda) async fn configuration(app: &App, call: &Call) -> Answer {
         configurations::check_image_config(config.package_type)?;
     }
     let patch = configurations::of_update(input)?;
+    if let Some(role) = &patch.role {
+        authority::check_role(app, call, role)?;
+    }
     let (account, name) = owned(&function);
     let request = ControlRequest::UpdateFunctionConfiguration {
         account,
