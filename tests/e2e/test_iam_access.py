@@ -4,8 +4,12 @@ import json
 import uuid
 
 import boto3
+import botocore.auth
+import botocore.awsrequest
 import pytest
+import urllib3
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from harness import Cluster, until, zipped
@@ -111,6 +115,44 @@ def test_a_function_is_made_and_invoked_by_those_who_may(cluster, client, iam, u
     client.delete_function(FunctionName=function)
 
 
+def asked(cluster, key, method, path, body=b""):
+    """Status and text of a request that no client would write."""
+    url = cluster.info["endpoint"] + path
+    request = botocore.awsrequest.AWSRequest(method, url, data=body)
+    keys = Credentials(key["AccessKeyId"], key["SecretAccessKey"])
+    botocore.auth.SigV4Auth(keys, "lambda", cluster.info["region"]).add_auth(request)
+    answer = urllib3.request(method, url, body=body, headers=dict(request.headers), retries=False)
+    return answer.status, answer.data.decode()
+
+
+def test_what_is_asked_for_is_what_is_done(cluster, client, iam, user, unique):
+    """A request that says a thing twice, or escaped, is about what its handler takes it for."""
+    name, key = user
+    function = f"f-{unique}"
+    own = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{function}"
+    role = f"arn:aws:iam::{ACCOUNT}:role/let"
+    client.create_function(FunctionName=function, Role=role, Runtime="python3.11", Handler="f.handler", Code={"ZipFile": zipped(HANDLER)})
+    client.get_waiter("function_active_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})
+    client.publish_version(FunctionName=function)
+    iam.put_user_policy(
+        UserName=name, PolicyName="p", PolicyDocument=document(allow("lambda:*", [own, f"{own}:two"]), allow("iam:PassRole", role))
+    )
+    configuration = f"/2015-03-31/functions/{function}/configuration"
+    invocations = f"/2015-03-31/functions/{function}/invocations"
+    twice = json.dumps({"Role": role})[:-1] + f', "Role": "{role}-not"}}'
+    status, text = asked(cluster, key, "PUT", configuration, twice.encode())
+    assert status == 403 and f"iam:PassRole on resource: {role}-not because" in text
+    # Escaped, or said twice: the first counts.
+    for query in ["Qualifier=1", "Qualifier=%31", "Qualifier=1&Qualifier=two"]:
+        status, text = asked(cluster, key, "POST", f"{invocations}?{query}")
+        assert status == 403 and f"lambda:InvokeFunction on resource: {own}:1 because" in text, query
+    # An operation that knows no qualifier is about the function.
+    iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=document(allow("lambda:*", f"{own}:two")))
+    status, text = asked(cluster, key, "PUT", f"{configuration}?Qualifier=two", b"{}")
+    assert status == 403 and f"lambda:UpdateFunctionConfiguration on resource: {own} because" in text
+    client.delete_function(FunctionName=function)
+
+
 def test_groups_give_and_boundaries_take(cluster, iam, user, unique):
     name, key = user
     group = f"g-{unique}"
@@ -147,15 +189,15 @@ def test_a_role_is_assumed_by_those_it_trusts(cluster, iam, user, unique):
     me = f"arn:aws:iam::{ACCOUNT}:user/{name}"
     role = iam.create_role(RoleName=f"r-{unique}", AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"}))["Role"]
     sts = as_somebody(cluster, "sts", key)
-    assume = dict(RoleArn=role["Arn"], RoleSessionName="s")
+    assume = dict(RoleArn=role["Arn"], RoleSessionName="one")
     text = f"User: {me} is not authorized to perform: sts:AssumeRole on resource: {role['Arn']}"
     assert refused(sts.assume_role, **assume) == ("AccessDenied", text, 403)
     iam.update_assume_role_policy(RoleName=role["RoleName"], PolicyDocument=trust({"AWS": me}))
     iam.put_role_policy(RoleName=role["RoleName"], PolicyName="p", PolicyDocument=document(allow("lambda:List*")))
     assumed = sts.assume_role(**assume)
     session = assumed["Credentials"]
-    assert assumed["AssumedRoleUser"]["AssumedRoleId"] == f"{role['RoleId']}:s" and session["AccessKeyId"].startswith("ASIA")
-    arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role['RoleName']}/s"
+    assert assumed["AssumedRoleUser"]["AssumedRoleId"] == f"{role['RoleId']}:one" and session["AccessKeyId"].startswith("ASIA")
+    arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role['RoleName']}/one"
     assert as_somebody(cluster, "sts", session).get_caller_identity()["Arn"] == arn
     functions = as_somebody(cluster, "lambda", session)
     functions.list_functions()
