@@ -68,6 +68,8 @@ pub struct Invocation {
 pub struct Written {
     /// What was written.
     pub value: u64,
+    /// The value of the other version, of an alias with weights.
+    pub also: Option<u64>,
     /// When it was sent.
     pub began_ms: u64,
     /// When it was known to be done; `None`: perhaps it was not.

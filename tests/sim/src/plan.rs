@@ -28,6 +28,8 @@ pub struct FunctionPlan {
     /// Whether it is invoked through [`ALIAS`], which clients move from version to version, and whose sandboxes they
     /// have kept (provisioned concurrency).
     pub is_aliased: bool,
+    /// Whether that alias points to two versions with weights; sandboxes of such a one cannot be kept.
+    pub is_weighted: bool,
 }
 
 /// What is broken.
@@ -333,12 +335,16 @@ fn functions(chance: &mut Chance) -> Vec<FunctionPlan> {
         timeout_s: chance.between(1, 3),
         init_ms: *chance.pick(&[5, 50, 300]),
         is_aliased: false,
+        is_weighted: false,
     };
     let [one, two] = ACCOUNTS;
     let mut aliased = function(one, "aliased", Some(5), false, false);
     aliased.is_aliased = true;
+    let mut weighted = function(one, "weighted", None, false, false);
+    (weighted.is_aliased, weighted.is_weighted) = (true, true);
     vec![
         aliased,
+        weighted,
         function(one, "single", Some(1), false, false),
         function(one, "few", Some(4), false, true),
         function(one, "varied", Some(6), true, false),

@@ -44,19 +44,22 @@ impl Disturbed {
     }
 }
 
-/// Whether a value may have been serving between two moments.
+/// Whether a value may have been serving between two moments: by any write that gave it.
 fn may_serve(values: &[Written], value: u64, from_ms: u64, to_ms: u64) -> bool {
-    let Some(index) = values.iter().position(|w| w.value == value) else {
-        return false;
-    };
-    let began = values[index].began_ms <= to_ms;
+    let mut giving = values
+        .iter()
+        .filter(|written| written.value == value || written.also == Some(value));
+    giving.any(|written| may_count(values, written, from_ms, to_ms))
+}
+
+/// Whether a write may have been in effect between two moments.
+fn may_count(values: &[Written], written: &Written, from_ms: u64, to_ms: u64) -> bool {
     // Surely replaced: a later write was known to be done before the call, and this one was sent before that.
-    let replaced = values.iter().any(|later| {
-        let known_ms = values[index].acked_ms;
-        later.began_ms > known_ms.unwrap_or(values[index].began_ms + OPEN_MS)
-            && later.acked_ms.is_some_and(|at| at < from_ms)
-    });
-    began && !replaced
+    let known_ms = written.acked_ms.unwrap_or(written.began_ms + OPEN_MS);
+    let replaced = values
+        .iter()
+        .any(|later| later.began_ms > known_ms && later.acked_ms.is_some_and(|at| at < from_ms));
+    written.began_ms <= to_ms && !replaced
 }
 
 /// Looks at an invocation that has ended. `known_since_ms`: when the nodes it went through were last surely told of
@@ -85,6 +88,7 @@ mod tests {
     fn a_value_serves_from_its_sending_until_a_later_one_is_known_to_be_done() {
         let written = |value, began_ms, acked_ms| Written {
             value,
+            also: None,
             began_ms,
             acked_ms,
         };
@@ -104,6 +108,23 @@ mod tests {
             written(2, OPEN_MS + 1, Some(OPEN_MS + 2)),
         ];
         assert!(!may_serve(&late, 1, OPEN_MS + 3, OPEN_MS + 4));
+    }
+
+    #[test]
+    fn of_an_alias_with_weights_both_values_serve() {
+        let written = |value, also, began_ms| Written {
+            value,
+            also,
+            began_ms,
+            acked_ms: Some(began_ms + 10),
+        };
+        let values = [
+            written(1, None, 0),
+            written(2, Some(1), 100),
+            written(3, None, 200),
+        ];
+        assert!(may_serve(&values, 1, 150, 160) && may_serve(&values, 2, 150, 160));
+        assert!(!may_serve(&values, 1, 250, 260) && !may_serve(&values, 2, 250, 260));
     }
 
     #[test]

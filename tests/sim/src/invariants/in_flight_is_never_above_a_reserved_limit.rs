@@ -43,6 +43,7 @@ mod tests {
     fn written(value: u64, began_ms: u64, acked_ms: Option<u64>) -> Written {
         Written {
             value,
+            also: None,
             began_ms,
             acked_ms,
         }

@@ -77,6 +77,8 @@ impl Users {
             if function.is_aliased {
                 let varying = self.clone().vary_alias(function.clone(), chance.fork());
                 tokio::spawn(varying);
+            }
+            if function.is_aliased && !function.is_weighted {
                 let varying = self.clone();
                 let varying = varying.vary_provisioned(function.clone(), chance.fork());
                 tokio::spawn(varying);
@@ -123,7 +125,7 @@ impl Users {
             }
         }
         for f in self.plan.functions.iter().filter(|f| f.is_aliased) {
-            while !self.move_alias(f, 1, &mut chance).await {
+            while self.move_alias(f, (1, None), &mut chance).await.is_none() {
                 pause(200).await;
             }
         }
@@ -147,9 +149,21 @@ impl Users {
     }
 
     pub(crate) fn note_value(&self, key: &Key, value: u64, began_ms: u64, acked_ms: Option<u64>) {
+        self.note_values(key, (value, None), began_ms, acked_ms);
+    }
+
+    /// `also` serves beside the value.
+    pub(crate) fn note_values(
+        &self,
+        key: &Key,
+        (value, also): (u64, Option<u64>),
+        began_ms: u64,
+        acked_ms: Option<u64>,
+    ) {
         let mut seen = self.ledger.seen();
         let written = Written {
             value,
+            also,
             began_ms,
             acked_ms,
         };
@@ -161,6 +175,7 @@ impl Users {
         let mut seen = self.ledger.seen();
         let written = Written {
             value,
+            also: None,
             began_ms,
             acked_ms,
         };

@@ -38,7 +38,12 @@ pub(crate) async fn run(users: &Users) {
             }
         }
     }
-    for function in users.plan.functions.iter().filter(|f| f.is_aliased) {
+    for function in users
+        .plan
+        .functions
+        .iter()
+        .filter(|f| f.is_aliased && !f.is_weighted)
+    {
         let until = until.max(now_ms() + KEPT_WITHIN_MS);
         if !users
             .kept_sandboxes_are_ready(function, until, &mut chance)

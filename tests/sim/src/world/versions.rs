@@ -16,6 +16,13 @@ const TRIES: u32 = 20;
 /// Sandboxes kept at the end.
 pub(crate) const LAST_KEPT: u64 = 2;
 
+/// A version that was published.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    value: u64,
+    version: String,
+}
+
 fn provisioned_path(name: &str) -> String {
     format!("/2019-09-30/functions/{name}/provisioned-concurrency?Qualifier={ALIAS}")
 }
@@ -33,8 +40,10 @@ impl Users {
         client::call(&gateway, f.account, method, path, body).await
     }
 
-    /// Publishes versions and moves the alias to each, one after the other.
+    /// Publishes versions and moves the alias to each, one after the other; one with weights keeps a part of the calls on the one
+    /// before, or gives all to the new one.
     pub(crate) async fn vary_alias(self, f: FunctionPlan, mut chance: Chance) {
+        let mut before = None;
         let path = format!("{}/configuration", client::function_path(f.name));
         for value in 2.. {
             pause(chance.between(500, 4_000)).await;
@@ -44,26 +53,34 @@ impl Users {
             let environment = client::environment(f.account, f.name, value, f.init_ms);
             let body = json!({ "Environment": environment });
             if self.put(f.account, &path, &body, &mut chance).await {
-                self.move_alias(&f, value, &mut chance).await;
+                let also = before
+                    .take()
+                    .filter(|_| f.is_weighted && chance.below(3) > 0);
+                before = self.move_alias(&f, (value, also), &mut chance).await;
             }
         }
     }
 
-    /// Publishes what the function is now, and points the alias to it; whether that is known to be done.
+    /// Publishes what the function is now, and points the alias to it and to another version; the new one if that is known to be
+    /// done.
     pub(crate) async fn move_alias(
         &self,
         f: &FunctionPlan,
-        value: u64,
+        (value, also): (u64, Option<Published>),
         chance: &mut Chance,
-    ) -> bool {
-        let Some(version) = self.publish(f, value, chance).await else {
-            return false;
-        };
+    ) -> Option<Published> {
+        let version = self.publish(f, value, chance).await?;
         let aliases = format!("{}/aliases", client::function_path(f.name));
         let key = qualified(&(f.account.to_owned(), f.name.to_owned()), ALIAS);
         let began = now_ms();
-        self.note_value(&key, value, began, None);
-        let mut body = json!({ "FunctionVersion": version });
+        let values = (value, also.as_ref().map(|also| also.value));
+        self.note_values(&key, values, began, None);
+        let weights = also.map(|also| json!({ also.version: 0.5 }));
+        let weights = weights.unwrap_or_else(|| json!({}));
+        let mut body = json!({
+            "FunctionVersion": version,
+            "RoutingConfig": { "AdditionalVersionWeights": weights },
+        });
         let is_done = if value == 1 {
             body["Name"] = ALIAS.into();
             let made = self.ask_any(f, "POST", &aliases, &body, chance).await;
@@ -72,21 +89,22 @@ impl Users {
             let path = format!("{aliases}/{ALIAS}");
             self.put(f.account, &path, &body, chance).await
         };
-        if is_done {
-            self.note_value(&key, value, began, Some(now_ms()));
-        }
-        is_done
+        is_done.then(|| {
+            self.note_values(&key, values, began, Some(now_ms()));
+            Published { value, version }
+        })
     }
 
     /// The number of the version that has this value.
-    async fn publish(&self, f: &FunctionPlan, value: u64, chance: &mut Chance) -> Option<Value> {
+    async fn publish(&self, f: &FunctionPlan, value: u64, chance: &mut Chance) -> Option<String> {
         let path = format!("{}/versions", client::function_path(f.name));
         for _ in 0..TRIES {
             let answer = self.ask_any(f, "POST", &path, &json!({}), chance).await?;
             if answer.status == 201 {
                 let document = answer.json();
                 let is_it = client::value_of(&document) == Some(value);
-                return is_it.then(|| document["Version"].clone());
+                let version = document["Version"].as_str().map(str::to_owned);
+                return version.filter(|_| is_it);
             }
             pause(200).await;
         }
