@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use hearth_core::limits;
-use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize};
+use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize, Secret};
 use hearth_node::grpc::{ChannelOptions, ServerOptions};
 use hearth_node::listen;
 use hearth_node::telemetry::TelemetryOptions;
@@ -44,6 +44,8 @@ pub struct Options {
     pub workers: WorkerOptions,
     /// The Raft log.
     pub raft: RaftOptions,
+    /// IAM.
+    pub iam: IamOptions,
     /// Who this node proves to be, and whom it believes.
     pub tls: TlsOptions,
     /// How this node is called.
@@ -126,6 +128,15 @@ pub struct WorkerOptions {
     pub silent_after: HumanDuration,
 }
 
+/// What a controller does about IAM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IamOptions {
+    /// What session tokens are sealed with; the same at all gateways and controllers. Default empty: functions get no credentials of
+    /// their roles.
+    pub session_key: Secret,
+}
+
 /// The Raft log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -153,6 +164,7 @@ impl Default for Options {
             blobs: BlobOptions::default(),
             workers: WorkerOptions::default(),
             raft: RaftOptions::default(),
+            iam: IamOptions::default(),
             tls: TlsOptions::default(),
             server: ServerOptions::default(),
             channel: ChannelOptions::default(),

@@ -39,6 +39,18 @@ pub struct KeptCounts {
     pub starting: u32,
 }
 
+/// What is given to a sandbox at its start, and ends, has to last for its last invocation: of 15 minutes, and some. Milliseconds.
+const LAST_MS: u64 = 20 * 60_000;
+/// Sandboxes that were given the same retire over so long, so that not all are made anew at once. Milliseconds.
+const RETIRING_MS: u64 = 100 * 60_000;
+
+/// When a sandbox begins its last invocation, if what it was given ends in `left_ms`. `chance` is any number.
+pub fn retirement(now: MonotonicMs, left_ms: u64, chance: u64) -> MonotonicMs {
+    let latest = left_ms.saturating_sub(LAST_MS);
+    let spread = RETIRING_MS.min(latest / 2);
+    now.plus(latest - chance.checked_rem(spread).unwrap_or(0))
+}
+
 /// See the module's text. A sandbox is in exactly one of the four sets.
 #[derive(Clone, Debug, Default)]
 pub struct WarmPool {
@@ -125,6 +137,11 @@ impl WarmPool {
 
     fn len(&self) -> usize {
         self.idle.len() + self.failed.len() + self.starting.len() + self.busy.len()
+    }
+
+    /// Those that wait for an event.
+    pub fn idle(&self) -> impl Iterator<Item = SandboxId> + '_ {
+        self.idle.iter().map(|(_, id)| *id)
     }
 
     /// Whether nothing is left to keep the pool for.
@@ -248,6 +265,18 @@ mod tests {
             idle_ms,
             idle_limit_ms: 1_000,
         }
+    }
+
+    #[test]
+    fn retirement_leaves_time_for_a_last_invocation_and_is_spread() {
+        let at = |hours: u64, chance| retirement(MonotonicMs(5), hours * 3_600_000, chance).0 - 5;
+        assert_eq!(at(6, 0), 6 * 3_600_000 - LAST_MS);
+        assert_eq!(
+            at(6, RETIRING_MS - 1),
+            6 * 3_600_000 - LAST_MS - RETIRING_MS + 1
+        );
+        assert!(at(1, u64::MAX) >= (3_600_000 - LAST_MS) / 2);
+        assert_eq!(at(0, 7), 0);
     }
 
     #[test]

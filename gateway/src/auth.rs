@@ -8,14 +8,14 @@ use base64::engine::general_purpose::STANDARD;
 use hearth_aws_api::ApiError;
 use hearth_aws_api::sigv4::{self, Pending, Scope, SecretKey, Verifier};
 use hearth_core::ids::AccountId;
+use hearth_node::credentials::Session;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 
 use crate::caller::{Caller, Identity};
-use crate::iam::session::Session;
-use crate::iam::{Iam, access_key_purpose};
+use crate::iam::{Iam, access_key_purpose, session};
 use crate::options::{Auth, Options};
 
 /// See the module's text.
@@ -163,14 +163,14 @@ impl Authenticator {
     fn find(&self, key: &str, token: Option<&str>, unix_ms: u64) -> (Found, Option<SecretKey>) {
         let (directory, vault) = (&self.iam.directory, &self.iam.vault);
         if let Some(token) = token {
-            let Some(session) = Session::open(key, token, vault) else {
+            let Some(session) = Session::open(key, token, &self.iam.sessions) else {
                 return (Found::Nobody, None);
             };
             if session.expires_ms <= unix_ms {
                 return (Found::Expired, None);
             }
             let secret = SecretKey::new(session.secret());
-            return match session.caller(directory) {
+            return match session::caller(&session, directory) {
                 Some(caller) => (Found::Caller(caller), Some(secret)),
                 None => (Found::Nobody, None),
             };
@@ -240,7 +240,8 @@ fn named_key(parts: &Parts) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Secret;
+    use hearth_node::config::Secret;
+    use hearth_node::credentials::Vault;
 
     fn authenticator(auth: Auth) -> Authenticator {
         let options = Options {
@@ -251,7 +252,8 @@ mod tests {
         };
         let iam = Arc::new(Iam {
             directory: Arc::default(),
-            vault: crate::iam::vault::Vault::new(["k"], "c"),
+            vault: Vault::new(["k"], "c"),
+            sessions: Vault::new(["k"], "c"),
         });
         Authenticator::new(&options, "000000000000".parse().unwrap(), iam)
     }

@@ -35,6 +35,7 @@ use std::time::Duration;
 use hearth_core::ids::NodeId;
 use hearth_node::Seams;
 use hearth_node::admin::Admin;
+use hearth_node::credentials::{self, Vault};
 use hearth_node::grpc::ClusterIdentity;
 use hearth_node::health::Health;
 use hearth_node::listen::ListenError;
@@ -53,12 +54,12 @@ use crate::channel::Dialer;
 use crate::controllers::Controllers;
 use crate::drain::Drain;
 use crate::iam::Iam;
-use crate::iam::vault::Vault;
 use crate::invoke::{Capacity, Invoker, InvokerParts};
 use crate::links::Links;
 use crate::metrics::Metrics;
 
-pub use crate::options::{Auth, IamOptions, Options, OptionsError, Secret};
+pub use crate::options::{Auth, IamOptions, Options, OptionsError};
+pub use hearth_node::config::Secret;
 
 /// Lines of versions that nobody invokes any more are swept this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
@@ -277,11 +278,18 @@ fn iam(options: &Options, seams: &Seams) -> Arc<Iam> {
         "" => link_secret(options, seams),
         key => key.to_owned(),
     };
-    let old = options.iam.old_keys.iter().map(|key| key.0.as_str());
-    let secrets = std::iter::once(key.as_str()).chain(old);
+    let session_key = match options.iam.session_key.0.as_str() {
+        "" => credentials::session_key(&key),
+        own => own.to_owned(),
+    };
+    let old = || options.iam.old_keys.iter().map(|key| key.0.clone());
+    let old_sessions = old().map(|key| credentials::session_key(&key));
+    let vault =
+        |keys: Vec<String>| Vault::new(keys.iter().map(String::as_str), &options.cluster_id);
     Arc::new(Iam {
         directory: Arc::default(),
-        vault: Vault::new(secrets, &options.cluster_id),
+        vault: vault(std::iter::once(key).chain(old()).collect()),
+        sessions: vault(std::iter::once(session_key).chain(old_sessions).collect()),
     })
 }
 

@@ -1,24 +1,12 @@
 //! Everything an operator may set for a gateway, with defaults and units. What the options do is in their users.
 
-use std::fmt;
 use std::net::SocketAddr;
 
-use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize};
+use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize, Secret};
 use hearth_node::telemetry::TelemetryOptions;
 use hearth_node::tls::TlsOptions;
 use hearth_registry::{RegistryOptions, RegistryOptionsError};
 use serde::{Deserialize, Serialize};
-
-/// A secret in a file of options; Debug does not show it.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "(none)" } else { "***" })
-    }
-}
 
 /// How callers prove who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +23,10 @@ pub enum Auth {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IamOptions {
-    /// What secrets of access keys and session tokens are sealed with; the same at all gateways. Empty: the root credentials' secret.
+    /// What secrets of access keys are sealed with; the same at all gateways. Empty: the root credentials' secret.
     pub key: Secret,
+    /// What session tokens are sealed with; the same at all gateways and controllers. Empty: one made of `key`.
+    pub session_key: Secret,
     /// Keys before that one: what they sealed still opens.
     pub old_keys: Vec<Secret>,
     /// Functions are made only with roles that there are and that trust Lambda.
@@ -187,8 +177,10 @@ max_connections = 10000
 max_body_memory = "1GiB"
 
 [iam]
-# What secrets of access keys and session tokens are sealed with; the same at all gateways. Default "": the root credentials' secret.
+# What secrets of access keys are sealed with; the same at all gateways. Default "": the root credentials' secret.
 key = ""
+# What session tokens are sealed with; the same at all gateways and controllers. Default "": one made of key.
+session_key = ""
 # Keys before that one: what they sealed still opens. Default none.
 old_keys = []
 # Functions are made only with roles that there are and that trust Lambda. Default false: with any role.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use hearth_node::Seams;
+use hearth_node::config::Secret;
 use hearth_node::data_dir::write_atomic;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,16 @@ use serde::{Deserialize, Serialize};
 pub(crate) const ACCESS_KEY_VAR: &str = "HEARTH_ACCESS_KEY_ID";
 /// Environment variable with the secret.
 pub(crate) const SECRET_VAR: &str = "HEARTH_SECRET_ACCESS_KEY";
+
+/// Environment variable with the key that session tokens are sealed with.
+pub(crate) const SESSION_KEY_VAR: &str = "HEARTH_SESSION_KEY";
+
+/// Takes that key from the environment, where the options have none.
+pub(crate) fn fill_session_key(key: &mut Secret) {
+    if key.0.is_empty() {
+        key.0 = std::env::var(SESSION_KEY_VAR).unwrap_or_default();
+    }
+}
 
 /// The root user's key pair.
 #[derive(Clone, Serialize, Deserialize)]

@@ -31,6 +31,7 @@ pub(crate) async fn controller(args: RoleArgs) -> anyhow::Result<()> {
     let Some(mut options) = load::<hearth_controller::Options>(&args)? else {
         return Ok(());
     };
+    credentials::fill_session_key(&mut options.iam.session_key);
     let telemetry = begin("controller", options.node_id, &mut options.telemetry)?;
     let keeper = keep_controller(&options, &Seams::system()).await?;
     let controller = hearth_controller::start(options, Seams::system()).await?;
@@ -74,6 +75,7 @@ pub(crate) async fn gateway(args: RoleArgs) -> anyhow::Result<()> {
         options.access_key_id = root.access_key_id;
         options.secret_access_key = hearth_gateway::Secret(root.secret_access_key);
     }
+    credentials::fill_session_key(&mut options.iam.session_key);
     let telemetry = begin("gateway", options.node_id, &mut options.telemetry)?;
     let keeper = keep_gateway(&options, &Seams::system()).await?;
     let gateway = hearth_gateway::start(options, Seams::system()).await?;

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod blocking;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod data_dir;
 pub mod grpc;
 pub mod health;

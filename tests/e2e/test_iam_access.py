@@ -215,6 +215,54 @@ def test_a_role_is_assumed_by_those_it_trusts(cluster, iam, user, unique):
     assert refused(as_somebody(cluster, "sts", session).get_caller_identity)[0] == "InvalidClientTokenId"
 
 
+ENVIRONMENT = {
+    "f.py": """import os
+NAMES = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+def handler(event, context):
+    return [os.environ.get(name) for name in NAMES]
+"""
+}
+
+
+def found(client, name):
+    """The credentials that a function finds, as boto3 takes them."""
+    keys = json.load(client.invoke(FunctionName=name)["Payload"])
+    return dict(zip(["AccessKeyId", "SecretAccessKey", "SessionToken"], keys))
+
+
+def test_a_function_finds_credentials_of_its_role(cluster, client, iam, unique):
+    service = trust({"Service": "lambda.amazonaws.com"})
+    role = iam.create_role(RoleName=f"r-{unique}", AssumeRolePolicyDocument=service)["Role"]
+    name = f"f-{unique}"
+    client.create_function(FunctionName=name, Role=role["Arn"], Runtime="python3.11", Handler="f.handler", Code={"ZipFile": zipped(ENVIRONMENT)})
+    client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    keys = found(client, name)
+    assert keys["AccessKeyId"].startswith("ASIA")
+    arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role['RoleName']}/{name}"
+    assert as_somebody(cluster, "sts", keys).get_caller_identity()["Arn"] == arn
+    functions = as_somebody(cluster, "lambda", keys)
+    assert f"User: {arn} is not authorized" in refused(functions.list_functions)[1]
+    iam.put_role_policy(RoleName=role["RoleName"], PolicyName="p", PolicyDocument=document(allow("lambda:ListFunctions")))
+    functions.list_functions()
+    client.delete_function(FunctionName=name)
+
+
+def test_a_role_that_comes_later_counts_for_sandboxes_that_start_later(client, iam, unique):
+    name, role = f"f-{unique}", f"arn:aws:iam::{ACCOUNT}:role/late-{unique}"
+    client.create_function(FunctionName=name, Role=role, Runtime="python3.11", Handler="f.handler", Code={"ZipFile": zipped(ENVIRONMENT)})
+    client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    assert found(client, name) == dict.fromkeys(["AccessKeyId", "SecretAccessKey", "SessionToken"])
+    iam.create_role(RoleName=f"late-{unique}", AssumeRolePolicyDocument=trust({"Service": "lambda.amazonaws.com"}))
+
+    def anew():
+        client.update_function_configuration(FunctionName=name, Description=uuid.uuid4().hex)
+        client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+        return found(client, name)["AccessKeyId"]
+
+    assert until(anew, "credentials").startswith("ASIA")
+    client.delete_function(FunctionName=name)
+
+
 def test_a_session_of_a_user_is_the_user(cluster, user):
     name, key = user
     session = as_somebody(cluster, "sts", key).get_session_token(DurationSeconds=900)["Credentials"]

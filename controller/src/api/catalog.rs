@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::follow::{self, Followers};
 use super::readers::Readers;
+use super::roles::Issuer;
 use crate::document::Document;
 use crate::machine::{Change, ReplicatedState};
 use crate::metrics::ControllerMetrics;
@@ -49,6 +50,7 @@ pub(crate) struct CatalogService {
     pub(crate) stop: CancellationToken,
     pub(crate) readers: Readers,
     pub(crate) followers: Followers,
+    pub(crate) issuer: Arc<Issuer>,
 }
 
 #[tonic::async_trait]
@@ -103,6 +105,7 @@ impl Catalog for CatalogService {
         let feed = follow::Feed {
             consensus: self.consensus.clone(),
             followers: self.followers.clone(),
+            issuer: Arc::clone(&self.issuer),
             updates: updates.clone(),
         };
         let stop = self.stop.clone();

@@ -3,11 +3,12 @@
 //! so that a slow reader skips what was overtaken and never goes back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hearth_core::ids::AccountId;
+use hearth_core::ids::{AccountId, MonotonicMs};
 use hearth_core::name::FunctionName;
 use hearth_proto::convert;
 use hearth_proto::internal::v1 as pb;
@@ -18,6 +19,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::roles::{AllGiven, Issuer};
 use crate::machine::{Change, ReplicatedState};
 use crate::raft::Consensus;
 
@@ -29,6 +31,8 @@ const UPDATE_BYTES: usize = 256 * 1024;
 pub(super) const UPDATES_MAX: usize = 4;
 /// "An update without content every second."
 const IDLE: Duration = Duration::from_secs(1);
+/// Credentials that are to be renewed are looked for this often, milliseconds.
+const ROLES_EVERY_MS: u64 = 60_000;
 
 type Key = (AccountId, FunctionName);
 
@@ -79,6 +83,8 @@ impl Index {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Followers {
     index: Arc<Mutex<Index>>,
+    /// Grows when a role may have come, changed or gone.
+    iam_changes: Arc<AtomicU64>,
 }
 
 impl Followers {
@@ -93,6 +99,11 @@ impl Followers {
                 follower.due.add([key.clone()]);
             }
         }
+    }
+
+    /// Readers look at the roles of what they follow when they next have nothing to do.
+    fn on_iam_change(&self) {
+        self.iam_changes.fetch_add(1, Ordering::Release);
     }
 
     /// Changes were missed: everybody looks at everything.
@@ -115,9 +126,13 @@ impl Followers {
             };
             match change {
                 Ok(Change::Function { account, name, .. }) => self.on_change(&(account, name)),
+                Ok(Change::Iam { .. }) => self.on_iam_change(),
                 // Workers are not told of each other.
-                Ok(Change::Iam { .. } | Change::Worker { .. } | Change::Drain { .. }) => {}
-                Ok(Change::Restored) | Err(RecvError::Lagged(_)) => self.on_missed(),
+                Ok(Change::Worker { .. } | Change::Drain { .. }) => {}
+                Ok(Change::Restored) | Err(RecvError::Lagged(_)) => {
+                    self.on_iam_change();
+                    self.on_missed();
+                }
                 Err(RecvError::Closed) => return,
             }
         }
@@ -198,6 +213,7 @@ impl Drop for Following {
 pub(super) struct Feed {
     pub(super) consensus: Consensus<ReplicatedState>,
     pub(super) followers: Followers,
+    pub(super) issuer: Arc<Issuer>,
     pub(super) updates: mpsc::Sender<Result<pb::FollowUpdate, Status>>,
 }
 
@@ -207,6 +223,10 @@ struct Told {
     controllers: Vec<String>,
     /// Digests of the documents it has.
     documents: BTreeMap<Key, Vec<u8>>,
+    /// Credentials that it was given, of functions that it follows.
+    roles: BTreeMap<Key, AllGiven>,
+    /// When all roles were last looked at: the count of IAM's changes, and the time.
+    roles_looked_at: (u64, MonotonicMs),
 }
 
 /// What is said of one function.
@@ -257,6 +277,7 @@ impl Feed {
         let mut update = self.empty();
         if is_idle {
             self.note_controllers(told, &mut update);
+            self.renew_roles(told, &mut update);
         }
         let mut due = std::mem::take(&mut *following.due.keys());
         let mut bytes = 0;
@@ -265,7 +286,7 @@ impl Feed {
                 continue;
             }
             match self.word(&key, told) {
-                Word::Known => {}
+                Word::Known => self.note_roles(&key, told, &mut update),
                 Word::Absent => update.absent.push(pb::FunctionKey {
                     account: key.0.as_str().to_owned(),
                     name: key.1.as_str().to_owned(),
@@ -273,6 +294,7 @@ impl Feed {
                 Word::Document(document) => {
                     bytes += document.len();
                     update.functions.push(document);
+                    self.note_roles(&key, told, &mut update);
                 }
             }
             if bytes >= UPDATE_BYTES {
@@ -281,7 +303,8 @@ impl Feed {
                 self.send(full).await?;
             }
         }
-        let has_news = !update.functions.is_empty() || !update.absent.is_empty();
+        let has_news =
+            !update.functions.is_empty() || !update.absent.is_empty() || !update.roles.is_empty();
         if has_news || is_idle {
             self.send(update).await?;
         }
@@ -307,6 +330,7 @@ impl Feed {
         });
         let Some(document) = document else {
             told.documents.remove(key);
+            told.roles.remove(key);
             return Word::Absent;
         };
         let digest = Sha256::digest(&document).to_vec();
@@ -315,6 +339,34 @@ impl Feed {
         }
         told.documents.insert(key.clone(), digest);
         Word::Document(document)
+    }
+
+    /// Adds credentials of a function's roles, if the reader is to have new ones.
+    fn note_roles(&self, key: &Key, told: &mut Told, update: &mut pb::FollowUpdate) {
+        if !self.issuer.is_on() {
+            return;
+        }
+        let given = told.roles.entry(key.clone()).or_default();
+        let due = self.consensus.read(|m| {
+            let function = m.state().functions.function(&key.0, &key.1)?;
+            Some(self.issuer.due(function, &m.state().iam, given))
+        });
+        update.roles.extend(due.unwrap_or_default());
+    }
+
+    /// The same of all that the reader follows: when roles have changed, and now and then.
+    fn renew_roles(&self, told: &mut Told, update: &mut pb::FollowUpdate) {
+        let changes = self.followers.iam_changes.load(Ordering::Acquire);
+        let (seen, at) = told.roles_looked_at;
+        let now = MonotonicMs(self.issuer.now_ms());
+        if seen == changes && now.since(at) < ROLES_EVERY_MS {
+            return;
+        }
+        told.roles_looked_at = (changes, now);
+        let keys: Vec<Key> = told.roles.keys().cloned().collect();
+        for key in keys {
+            self.note_roles(&key, told, update);
+        }
     }
 
     /// Adds where controllers are, if that has changed.
@@ -340,6 +392,7 @@ fn on_request(
     let leave: Vec<Key> = request.leave.iter().filter_map(key).collect();
     for key in &leave {
         told.documents.remove(key);
+        told.roles.remove(key);
     }
     following.leave(&leave);
     let mut follow = Vec::new();

@@ -11,4 +11,5 @@ pub(crate) mod forward;
 pub(crate) mod operations;
 pub(crate) mod readers;
 pub(crate) mod registry;
+pub(crate) mod roles;
 pub(crate) mod trust;

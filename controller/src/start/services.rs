@@ -16,6 +16,7 @@ use crate::api::forward::Controllers;
 use crate::api::operations::Operations;
 use crate::api::readers::Readers;
 use crate::api::registry::RegistryService;
+use crate::api::roles::Issuer;
 use crate::api::trust::TrustService;
 use crate::blobs::BlobPeerService;
 use crate::leader;
@@ -51,6 +52,11 @@ impl Parts {
             stop: self.shutdown.token(),
             readers: readers.clone(),
             followers: self.followers(),
+            issuer: Arc::new(Issuer::new(
+                &self.options.iam.session_key.0,
+                &self.options.cluster_id,
+                self.seams.clone(),
+            )),
         };
         let registry = RegistryService::new(
             self.consensus.clone(),

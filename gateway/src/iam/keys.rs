@@ -7,11 +7,11 @@ use hearth_aws_api::iam::{
 };
 use hearth_aws_api::protocol::query::{QueryError, QueryErrorCode};
 use hearth_core::iam::{IamChange, IamEntity, IamKey, IamKind};
+use hearth_node::credentials::{new_key_id, new_secret};
 
 use super::entities::{change, read};
 use super::errors::unexpected;
 use super::page::page;
-use super::session::{new_key_id, new_secret};
 use super::{Answer, Call, access_key_purpose, show};
 use crate::app::App;
 use crate::caller::Identity;

@@ -19,7 +19,6 @@ mod show;
 mod sts;
 mod tags;
 mod users;
-pub(crate) mod vault;
 
 use std::sync::Arc;
 
@@ -27,12 +26,12 @@ use bytes::Bytes;
 use hearth_aws_api::operation::{Input, Output, QueryService, QuerySpec};
 use hearth_aws_api::protocol::query::{self, Form, QueryError, QueryErrorCode};
 use hearth_core::ids::AccountId;
+use hearth_node::credentials::Vault;
 use http::Response;
 use serde_json::{Map, Value};
 
 use crate::caller::Caller;
 use directory::Directory;
-use vault::Vault;
 
 pub(crate) use serve::{Claim, Served, claim, serve};
 
@@ -40,7 +39,10 @@ pub(crate) use serve::{Claim, Served, claim, serve};
 #[derive(Debug)]
 pub(crate) struct Iam {
     pub(crate) directory: Arc<Directory>,
+    /// Of secrets of access keys.
     pub(crate) vault: Vault,
+    /// Of session tokens.
+    pub(crate) sessions: Vault,
 }
 
 /// What the secret of an access key is sealed for.

@@ -10,10 +10,10 @@ use hearth_core::iam::{IamKey, IamKind};
 use hearth_core::ids::AccountId;
 use hearth_core::limits::{SESSION_DEFAULT_S, SESSION_MAX_S, SESSION_POLICY_MAX_CHARS};
 use hearth_core::policy::Policy;
+use hearth_node::credentials::{Issued, Session, Whose};
 
 use super::authority::{self, Wish};
 use super::errors::{query_error, unexpected};
-use super::session::{Issued, Session, Whose};
 use super::{Answer, Call, unsigned};
 use crate::app::App;
 use crate::caller::{Caller, Identity};
@@ -95,7 +95,7 @@ pub(super) fn assume_role(app: &App, call: &Call) -> Answer {
         policy: checked_policy(input.policy)?,
         arns: arns.filter_map(|policy| policy.arn).collect(),
     };
-    let issued = issue(app, (account.clone(), whose), lifetime_s)?;
+    let issued = issue(app, (account.to_string(), whose), lifetime_s)?;
     let name = &role.entity.name;
     call.output(&AssumeRoleResponse {
         credentials: Some(shown(issued)),
@@ -138,9 +138,9 @@ fn checked_policy(policy: Option<String>) -> Result<Option<String>, QueryError> 
     Ok(policy)
 }
 
-fn issue(app: &App, whose: (AccountId, Whose), lifetime_s: u32) -> Result<Issued, QueryError> {
+fn issue(app: &App, whose: (String, Whose), lifetime_s: u32) -> Result<Issued, QueryError> {
     let expires_ms = app.unix_ms().saturating_add(u64::from(lifetime_s) * 1_000);
-    let issued = Session::issue(whose, expires_ms, &app.iam.vault, &app.seams.random);
+    let issued = Session::issue(whose, expires_ms, &app.iam.sessions, &app.seams.random);
     issued.ok_or_else(unexpected)
 }
 
@@ -180,7 +180,7 @@ pub(super) fn session_token(app: &App, call: &Call) -> Answer {
         Whose::User { .. } | Whose::Role { .. } => asked_s.unwrap_or(SESSION_MAX_S),
     };
     let account = call.caller.account.clone();
-    let issued = issue(app, (account, whose), lifetime_s)?;
+    let issued = issue(app, (account.to_string(), whose), lifetime_s)?;
     call.output(&GetSessionTokenResponse {
         credentials: Some(shown(issued)),
         ..GetSessionTokenResponse::default()

@@ -2,6 +2,8 @@
 
 use anyhow::Context as _;
 use hearth_node::Seams;
+use hearth_node::config::Secret;
+use hearth_node::credentials::session_key;
 use tracing::{info, warn};
 
 use super::plan::{Cluster, Node, Role};
@@ -26,7 +28,14 @@ pub(crate) async fn run(
             .find(|node| node.role == role)
             .context("a cluster has a node of each role")
     };
-    let options = configs::controller(args, cluster, node(Role::Controller)?)?;
+    let mut options = configs::controller(args, cluster, node(Role::Controller)?)?;
+    let sessions = session_key(&credentials.secret_access_key);
+    let fill = |key: &mut Secret| {
+        if key.0.is_empty() {
+            key.0.clone_from(&sessions);
+        }
+    };
+    fill(&mut options.iam.session_key);
     let keep_controller = role::keep_controller(&options, seams).await?;
     let controller = hearth_controller::start(options, seams.clone())
         .await
@@ -34,7 +43,8 @@ pub(crate) async fn run(
     let options = configs::worker(args, cluster, node(Role::Worker)?)?;
     let keep_worker = role::keep_worker(&options, seams).await?;
     let worker = role::start_worker(options, seams).await?;
-    let options = configs::gateway(args, cluster, node(Role::Gateway)?, Some(credentials))?;
+    let mut options = configs::gateway(args, cluster, node(Role::Gateway)?, Some(credentials))?;
+    fill(&mut options.iam.session_key);
     let keep_gateway = role::keep_gateway(&options, seams).await?;
     let gateway = hearth_gateway::start(options, seams.clone())
         .await

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hearth_node::Seams;
+use hearth_node::credentials::session_key;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::plan::{Node, Role};
-use crate::credentials::{ACCESS_KEY_VAR, Credentials, SECRET_VAR};
+use crate::credentials::{ACCESS_KEY_VAR, Credentials, SECRET_VAR, SESSION_KEY_VAR};
 
 /// Threads of a node's async runtime; tokio reads it.
 const THREADS_VAR: &str = "TOKIO_WORKER_THREADS";
@@ -205,6 +206,11 @@ impl Keeper {
             command
                 .env(ACCESS_KEY_VAR, &self.credentials.access_key_id)
                 .env(SECRET_VAR, &self.credentials.secret_access_key);
+        }
+        let has_sessions = matches!(self.node.node.role, Role::Controller | Role::Gateway);
+        if has_sessions && std::env::var_os(SESSION_KEY_VAR).is_none() {
+            let key = session_key(&self.credentials.secret_access_key);
+            command.env(SESSION_KEY_VAR, key);
         }
         command
             .spawn()

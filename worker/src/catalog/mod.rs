@@ -4,9 +4,10 @@
 //! `hearth_core::function`; nothing here decides whether it may run.
 
 mod follow;
+mod roles;
 mod wishes;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 pub(crate) use follow::run as follow;
+pub(crate) use roles::RoleCredentials;
 use wishes::Wishes;
 
 /// Functions kept: documents of some kilobytes each. Beyond it those that run nothing are let go, the longest unused first.
@@ -82,6 +84,8 @@ struct Known {
     wanted_at: MonotonicMs,
     /// A controller has told how it is, or that there is none.
     is_told: bool,
+    /// Credentials of its roles, by their ARNs.
+    roles: BTreeMap<String, Arc<RoleCredentials>>,
 }
 
 /// Whose function a version is of.
@@ -231,6 +235,9 @@ impl Catalog {
                 Err(error) => warn!(%error, "function of the catalog skipped"),
             }
         }
+        for role in &update.roles {
+            state.take_role(role);
+        }
         for absent in &update.absent {
             if let (Ok(account), Ok(name)) = (absent.account.parse(), absent.name.parse()) {
                 state.take_absence(&(account, name), update.index);
@@ -281,7 +288,13 @@ impl State {
             self.put_version(&key, version, function.pools(key.version), &wishes);
             now.push(key);
         }
+        let roles: HashSet<&str> = now
+            .iter()
+            .filter_map(|key| self.runnable.get(key))
+            .map(|runnable| runnable.version.config.role.as_str())
+            .collect();
         let known = self.functions.entry(name).or_default();
+        known.roles.retain(|role, _| roles.contains(role.as_str()));
         known.news = function.news();
         if known.now != now {
             let older =
@@ -334,6 +347,7 @@ impl State {
                 self.runnable.remove(&key);
             }
             known.digest.clear();
+            known.roles.clear();
         }
     }
 }

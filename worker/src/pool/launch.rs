@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_core::ids::MonotonicMs;
 use hearth_core::limits::SANDBOX_PIDS;
+use hearth_core::pool::retirement;
 use hearth_node::random::SharedRandom;
 use hearth_node::telemetry::set_parent;
 use hearth_proto::internal::v1 as pb;
@@ -181,6 +183,13 @@ async fn specify(
     }
     let day = day(engine.seams.clock.unix_ms());
     let instance = engine.seams.random.uuid().replace('-', "");
+    let credentials = engine.catalog.credentials(key, &config.role);
+    if let Some(credentials) = &credentials {
+        let seams = &engine.seams;
+        let left_ms = credentials.expires_ms.saturating_sub(seams.clock.unix_ms());
+        let now = MonotonicMs(seams.clock.monotonic_ms());
+        sandbox.retire_at(retirement(now, left_ms, seams.random.u64()));
+    }
     let facts = Facts {
         key,
         version,
@@ -188,6 +197,7 @@ async fn specify(
         day: &day,
         is_provisioned: sandbox.is_provisioned,
         instance: &instance,
+        credentials: credentials.as_deref(),
     };
     let program = package
         .program(&engine.runtimes, config, &facts)

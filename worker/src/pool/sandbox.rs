@@ -83,6 +83,8 @@ pub(crate) struct Sandbox {
     pub(crate) pool: Arc<VersionPool>,
     /// Made for provisioned concurrency, before anybody asked.
     pub(crate) is_provisioned: bool,
+    /// It begins nothing after this time, if it was given what ends.
+    retires_at: OnceLock<MonotonicMs>,
     pub(crate) log: SandboxLog,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: WorkerMetrics,
@@ -194,6 +196,7 @@ impl Sandbox {
             id,
             pool,
             is_provisioned,
+            retires_at: OnceLock::new(),
             log,
             clock,
             metrics,

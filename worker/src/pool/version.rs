@@ -142,14 +142,26 @@ impl VersionPool {
         let mut inner = self.inner();
         let starting = inner.warm.counts().starting;
         // One that was removed meanwhile stays removed.
-        if inner.sandboxes.contains_key(&id) {
-            inner.warm.on_idle(id, now);
-        }
+        let is_over = inner.sandboxes.get(&id).map(|s| s.is_retired(now));
+        let retired = match is_over {
+            Some(false) => {
+                inner.warm.on_idle(id, now);
+                None
+            }
+            Some(true) => {
+                inner.warm.remove(id);
+                inner.sandboxes.remove(&id)
+            }
+            None => None,
+        };
         self.touch(&inner);
         let is_new = inner.warm.counts().starting < starting;
         drop(inner);
         if is_new {
             self.changes.hurry();
+        }
+        if let Some(retired) = retired {
+            retired.stop();
         }
     }
 
@@ -311,7 +323,16 @@ impl VersionPool {
         let mut inner = self.inner();
         let counts = inner.warm.counts();
         let keep = inner.history.keep(counts, idle_limit_ms, now);
-        let ids = inner.warm.expire(now, keep);
+        let mut ids = inner.warm.expire(now, keep);
+        let retired = inner.warm.idle().filter(|id| {
+            let sandbox = inner.sandboxes.get(id);
+            sandbox.is_some_and(|sandbox| sandbox.is_retired(now))
+        });
+        let retired: Vec<SandboxId> = retired.collect();
+        for id in &retired {
+            inner.warm.remove(*id);
+        }
+        ids.extend(retired);
         if !ids.is_empty() {
             self.touch(&inner);
         }

@@ -1,6 +1,4 @@
 //! What a function finds in its environment: AWS's reserved variables, the runtime's own, the user's.
-//!
-//! Credentials of the execution role are not here.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +6,7 @@ use hearth_core::function::FunctionVersion;
 use hearth_core::ids::VersionKey;
 
 use super::Manifest;
+use crate::catalog::RoleCredentials;
 use crate::sandbox::driver::RUNTIME_API_ADDRESS;
 
 /// What the environment of one sandbox is made of.
@@ -22,6 +21,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) is_provisioned: bool,
     /// Distinguishes the log streams of sandboxes: 32 hexadecimal digits.
     pub(crate) instance: &'a str,
+    /// Of the execution role, if there are any.
+    pub(crate) credentials: Option<&'a RoleCredentials>,
 }
 
 /// What a sandbox is made of, which brings variables of its own.
@@ -89,6 +90,11 @@ pub(crate) fn environment(facts: &Facts<'_>, origin: Origin<'_>) -> Vec<(String,
     if let Some(handler) = &config.handler {
         put("_HANDLER", handler);
     }
+    if let Some(credentials) = facts.credentials {
+        put("AWS_ACCESS_KEY_ID", &credentials.access_key_id);
+        put("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key);
+        put("AWS_SESSION_TOKEN", &credentials.session_token);
+    }
     put("AWS_DEFAULT_REGION", facts.region);
     put("AWS_REGION", facts.region);
     put(
@@ -145,6 +151,7 @@ mod tests {
         let user = [
             ("TZ", "Europe/Berlin"),
             ("AWS_REGION", "moon"),
+            ("AWS_SECRET_ACCESS_KEY", "own"),
             ("MINE", "1"),
         ];
         version.config.environment = Some(user.map(|(n, v)| (n.to_owned(), v.to_owned())).into());
@@ -158,6 +165,12 @@ mod tests {
             day: "2030/01/02",
             is_provisioned: false,
             instance: "ab",
+            credentials: Some(&RoleCredentials {
+                access_key_id: "ASIA".into(),
+                secret_access_key: "hush".into(),
+                session_token: "token".into(),
+                expires_ms: 0,
+            }),
         };
         let env = environment(&facts, Origin::Pack(&manifest));
         let find = |name: &str| {
@@ -168,6 +181,9 @@ mod tests {
             ("TZ", "Europe/Berlin"),
             ("MINE", "1"),
             ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "ASIA"),
+            ("AWS_SECRET_ACCESS_KEY", "hush"),
+            ("AWS_SESSION_TOKEN", "token"),
             ("LANG", "C"),
             ("PYTHONPATH", "/x"),
             ("_HANDLER", "app.handler"),

@@ -1,6 +1,7 @@
 //! How a sandbox ends: by its alarm, by itself, by not starting, by being stopped.
 
 use hearth_core::extensions::shutdown::Reason;
+use hearth_core::ids::MonotonicMs;
 use hearth_core::report::EndStatus;
 use hearth_core::sandbox::{Event, Outcome as Step, State};
 
@@ -9,6 +10,17 @@ use super::{Ending, Fault, Life, Sandbox, Todo, mib};
 use crate::sandbox::driver::{ExitReport, ExitStatus};
 
 impl Sandbox {
+    /// What it was given at its start ends; it begins nothing after that.
+    pub(crate) fn retire_at(&self, at: MonotonicMs) {
+        // One sandbox is launched once.
+        let _ = self.retires_at.set(at);
+    }
+
+    /// Whether it is to begin nothing more.
+    pub(crate) fn is_retired(&self, now: MonotonicMs) -> bool {
+        self.retires_at.get().is_some_and(|at| *at <= now)
+    }
+
     /// Time of the next deadline; the keeper looks again then.
     pub(crate) fn arm(&self) -> Option<u64> {
         let mut life = self.life();

@@ -1,14 +1,14 @@
-//! What only gateways can read: secrets of access keys, and the tokens of temporary credentials. Both are sealed with keys that are
-//! made of a secret all gateways of the cluster share; controllers, disks and backups hold what is sealed.
+//! Sealing with a key that some nodes share: AES-256-GCM, with the purpose authenticated. What is sealed may be on any disk.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hearth_node::random::SharedRandom;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+
+use crate::random::SharedRandom;
 
 /// Bytes that say with which key something is sealed.
 const KEY_ID_BYTES: usize = 8;
@@ -19,7 +19,7 @@ struct Key {
 }
 
 /// Seals with the first key, and opens with any.
-pub(crate) struct Vault(Vec<Key>);
+pub struct Vault(Vec<Key>);
 
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,9 +34,15 @@ fn derived(secret: &str, cluster_id: &str, what: &str) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// The key that sessions are sealed with where no other is given: made of the gateways' secret, so that who has to have the one (a
+/// controller) need not have the other.
+pub fn session_key(secret: &str) -> String {
+    hex::encode(derived(secret, "", "session key"))
+}
+
 impl Vault {
-    /// Each secret is one that all gateways of the cluster share; there is at least one.
-    pub(crate) fn new<'s>(secrets: impl IntoIterator<Item = &'s str>, cluster_id: &str) -> Self {
+    /// Each secret is one that those share who seal and open; there is at least one.
+    pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>, cluster_id: &str) -> Self {
         let key = |secret: &str| {
             let mut id = [0; KEY_ID_BYTES];
             id.copy_from_slice(&derived(secret, cluster_id, "id")[..KEY_ID_BYTES]);
@@ -51,12 +57,7 @@ impl Vault {
     }
 
     /// Seals; only `open` with the same `purpose` gives it back. `None` if there is no key.
-    pub(crate) fn seal(
-        &self,
-        purpose: &str,
-        plain: &[u8],
-        random: &SharedRandom,
-    ) -> Option<String> {
+    pub fn seal(&self, purpose: &str, plain: &[u8], random: &SharedRandom) -> Option<String> {
         let Key { id, key } = self.0.first()?;
         let mut nonce = [0; NONCE_LEN];
         random.fill(&mut nonce);
@@ -68,8 +69,8 @@ impl Vault {
         Some(URL_SAFE_NO_PAD.encode(whole))
     }
 
-    /// What was sealed for this purpose by a gateway of this cluster.
-    pub(crate) fn open(&self, purpose: &str, sealed: &str) -> Option<Vec<u8>> {
+    /// What was sealed for this purpose with one of the keys.
+    pub fn open(&self, purpose: &str, sealed: &str) -> Option<Vec<u8>> {
         let whole = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (id, rest) = whole.split_at_checked(KEY_ID_BYTES)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
@@ -86,7 +87,7 @@ impl Vault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hearth_node::random::SystemRandom;
+    use crate::random::SystemRandom;
 
     #[test]
     fn what_is_sealed_opens_with_its_key_and_for_its_purpose_alone() {
