@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use hearth_core::extensions::shutdown::Reason as EndReason;
+use hearth_core::ids::MonotonicMs;
 use hearth_core::report::{EndStatus, start_line};
 use hearth_core::sandbox::{Event, Outcome as Step, SandboxId, State};
 use hearth_node::clock::SharedClock;

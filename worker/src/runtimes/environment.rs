@@ -215,6 +215,7 @@ mod tests {
                 day: "2030/01/02",
                 is_provisioned: false,
                 instance: "ab",
+                credentials: None,
             };
             let env = environment(&facts, Origin::Image(&own));
             env.into_iter().collect::<BTreeMap<_, _>>()
