@@ -1,0 +1,3 @@
+//! Event (asynchronous) invocations, pure.
+
+pub mod retry;
