@@ -94,6 +94,31 @@ pub struct Progress {
     pub setbacks: u32,
 }
 
+impl Progress {
+    /// As it is after a decision: every lease counts an attempt, and one that is not to count is taken back.
+    #[must_use]
+    pub fn after(self, decision: &Decision) -> Self {
+        let burns_attempt = match decision {
+            Decision::RetryAt { burns_attempt, .. } | Decision::Deliver { burns_attempt, .. } => {
+                *burns_attempt
+            }
+            Decision::Drop => false,
+        };
+        if burns_attempt {
+            Self {
+                setbacks: 0,
+                ..self
+            }
+        } else {
+            Self {
+                attempts: self.attempts.saturating_sub(1),
+                setbacks: self.setbacks.saturating_add(1),
+                ..self
+            }
+        }
+    }
+}
+
 /// How a function wants its events to be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryRules {

@@ -197,14 +197,10 @@ proptest! {
             });
             tries += 1;
             prop_assert!(errors <= 1 + retries && tries < 1_000);
-            let Decision::RetryAt { at, burns_attempt } = decision else { break };
+            progress = progress.after(&decision);
+            prop_assert!(progress.attempts <= 1 + retries);
+            let Decision::RetryAt { at, .. } = decision else { break };
             now = at;
-            if burns_attempt {
-                progress.setbacks = 0;
-            } else {
-                progress.attempts -= 1;
-                progress.setbacks += 1;
-            }
         }
         prop_assert!(now.0 <= age_s * 1_000);
     }
