@@ -17,6 +17,7 @@
 //! under an epoch that is not the entry's newest changes nothing, so a dispatcher that was thought lost can do no harm.
 
 mod command;
+pub mod document;
 mod entry;
 mod index;
 #[cfg(test)]
