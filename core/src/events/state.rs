@@ -281,14 +281,13 @@ impl EventGroup {
 
     /// Makes due what has a lease that is over; how many.
     fn lapse(&mut self, now: UnixMs) -> u32 {
-        let mut lapsed = 0;
-        while let Some((until, number)) = self.index.leases.first().copied()
-            && until <= now
-        {
+        let lapsed = over(&self.index.leases, 0, u32::MAX, now);
+        let mut count = 0;
+        for number in lapsed {
             self.change(number, EventEntry::lapse);
-            lapsed += 1;
+            count += 1;
         }
-        lapsed
+        count
     }
 
     fn sweep(&mut self, done_ms: u64, failed_ms: u64, most: u32, now: UnixMs) -> EventReply {
@@ -323,7 +322,7 @@ fn check_request_id(request_id: &str) -> Result<(), EventRefusal> {
     Err(EventRefusal::RequestIdInvalid { limit })
 }
 
-/// Those that are in a phase for so long, the oldest first.
+/// Those whose time was so long ago, the oldest first.
 fn over(by_time: &ByTime, keep_ms: u64, most: u32, now: UnixMs) -> Vec<u64> {
     by_time
         .iter()
