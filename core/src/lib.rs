@@ -5,6 +5,7 @@ pub mod attached;
 pub mod control;
 pub mod election;
 pub mod error;
+pub mod events;
 pub mod extensions;
 pub mod function;
 pub mod hedge;

@@ -29,6 +29,31 @@ pub const SYNC_RESPONSE_MAX_BYTES: usize = 6_291_556;
 pub const STREAMED_RESPONSE_MAX_BYTES: usize = 200 << 20;
 /// Largest asynchronous request payload, bytes.
 pub const ASYNC_REQUEST_MAX_BYTES: usize = 1_048_576;
+/// Retries of an event after function errors unless the function says otherwise, and the most it may ask for. "Lambda
+/// retries function errors twice"; `MaximumRetryAttempts` is 0 to 2 in the service model.
+pub const EVENT_RETRIES_MAX: u32 = 2;
+/// Shortest life of an event that a function may ask for, seconds: `MaximumEventAgeInSeconds` in the service model.
+pub const EVENT_AGE_MIN_S: u32 = 60;
+/// Longest life of an event in the queue, seconds, and what it is unless the function says otherwise. "up to 6 hours".
+pub const EVENT_AGE_MAX_S: u32 = 21_600;
+/// Wait before the first retry after a function error, milliseconds; before the second it is twice that. "with a one-minute
+/// wait between the first two attempts, and two minutes between the second and third attempts".
+pub const EVENT_RETRY_DELAY_MS: u64 = 60_000;
+/// Shortest wait after a throttle or system error, milliseconds. "from 1 second after the first attempt to a maximum of 5
+/// minutes".
+pub const EVENT_BACKOFF_MIN_MS: u64 = 1_000;
+/// Longest of them, milliseconds.
+pub const EVENT_BACKOFF_MAX_MS: u64 = 300_000;
+/// Events of one function that may wait or be under way, unless the operator says otherwise. Ours: AWS names none.
+pub const EVENTS_PER_FUNCTION_DEFAULT: u32 = 100_000;
+/// Bytes of one group of the event log, payloads and entries, unless the operator says otherwise. Ours: bounds disk and memory.
+pub const EVENT_BYTES_PER_GROUP_DEFAULT: u64 = 4 << 30;
+/// What an event's entry takes beside its payload, bytes, about. Ours: bounds how many small ones there are.
+pub const EVENT_ENTRY_BYTES: u64 = 512;
+/// Longest request id of an event, bytes. Ours; a UUID has 36.
+pub const EVENT_REQUEST_ID_MAX_BYTES: usize = 64;
+/// Error message of a dead letter, bytes. "ErrorMessage (String): The first 1 KB of the error message."
+pub const DEAD_LETTER_MESSAGE_MAX_BYTES: usize = 1_024;
 /// Largest archive in a request, bytes.
 pub const ZIPPED_MAX_BYTES: usize = 52_428_800;
 /// Largest unpacked code and layers together, bytes.
