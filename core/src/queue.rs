@@ -157,10 +157,31 @@ impl Demand {
     }
 }
 
+/// A line in which somebody waits is looked at this often, milliseconds, as long as few are.
+const LOOK_AGAIN_MS: u64 = 20;
+/// And at least this often.
+const LOOK_AGAIN_MAX_MS: u64 = 200;
+/// Lines looked at in a second, altogether: a look costs some 30 us where many workers are. What a line waits for mostly wakes it.
+const LOOKS_PER_S: u64 = 2_000;
+
+/// When a line is looked at again without being woken, milliseconds, while so many are waited in.
+pub fn look_again_ms(lines: usize) -> u64 {
+    let lines = u64::try_from(lines).unwrap_or(u64::MAX);
+    let wished = lines.saturating_mul(1_000) / LOOKS_PER_S;
+    wished.clamp(LOOK_AGAIN_MS, LOOK_AGAIN_MAX_MS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn many_lines_are_looked_at_more_seldom() {
+        for (lines, wanted) in [(0, 20), (40, 20), (100, 50), (400, 200), (9_000, 200)] {
+            assert_eq!(look_again_ms(lines), wanted, "{lines}");
+        }
+    }
 
     #[test]
     fn starts_wanted_table() {

@@ -52,11 +52,7 @@ impl Parts {
             stop: self.shutdown.token(),
             readers: readers.clone(),
             followers: self.followers(),
-            issuer: Arc::new(Issuer::new(
-                &self.options.iam.session_key.0,
-                &self.options.cluster_id,
-                self.seams.clone(),
-            )),
+            issuer: self.issuer(),
         };
         let registry = RegistryService::new(
             self.consensus.clone(),
@@ -97,6 +93,12 @@ impl Parts {
             .add_service(pb::blobs_server::BlobsServer::new(blobs))
             .add_service(pb::backups_server::BackupsServer::new(backups))
             .add_service(pb::trust_server::TrustServer::new(trust))
+    }
+
+    fn issuer(&self) -> Arc<Issuer> {
+        let key = &self.options.iam.session_key.0;
+        let cluster_id = &self.options.cluster_id;
+        Arc::new(Issuer::new(key, cluster_id, self.seams.clone()))
     }
 
     fn followers(&self) -> Followers {

@@ -40,15 +40,10 @@ pub(super) fn check(app: &App, call: &Call) -> Result<(), QueryError> {
 
 /// The ARN of what an operation is about; `*` of lists. What both a user and a group are named in is about the group.
 fn resource(app: &App, call: &Call, members: &Members) -> String {
-    let kinds: [(&str, fn(String) -> IamKey); 3] = [
-        ("RoleName", IamKey::Role),
-        ("GroupName", IamKey::Group),
-        ("UserName", IamKey::User),
-    ];
-    let named = kinds.iter().find_map(|(member, key)| {
-        let name = members.optional(member)?;
-        Some(key(name))
-    });
+    let role = members.optional("RoleName").map(IamKey::Role);
+    let named = role
+        .or_else(|| members.optional("GroupName").map(IamKey::Group))
+        .or_else(|| members.optional("UserName").map(IamKey::User));
     if let Some(key) = named {
         return arn(app, call, members, &key);
     }

@@ -54,6 +54,17 @@ impl Holders {
         }
     }
 
+    /// All that hold permits of these.
+    pub(crate) fn of(&self, pools: &Pools) -> Vec<Arc<Worker>> {
+        let known = self.pools();
+        let holders = pools.iter().filter_map(|pool| known.get(pool));
+        let all: ById = holders
+            .flatten()
+            .map(|(id, w)| (*id, Arc::clone(w)))
+            .collect();
+        all.into_values().collect()
+    }
+
     /// Workers to look at for an invocation that draws from `pools`: those that hold permits, and some of all. `turn` says
     /// where to begin.
     pub(crate) fn nearby(&self, pools: &Pools, all: &[Arc<Worker>], turn: u64) -> Vec<Arc<Worker>> {
@@ -119,6 +130,7 @@ mod tests {
         let nearby = holders.nearby(&pools(), &all, 7);
         assert_eq!((nearby.len(), nearby[0].id.0), (1 + OTHERS_LOOKED_AT, 900));
         assert_eq!(nearby[1].id.0, 8);
+        assert_eq!(ids(&holders.of(&pools())), [900]);
         holders.on_lost([pool.clone()], &workers(900)[899]);
         assert_eq!(
             holders.nearby(&pools(), &all, 7).len(),

@@ -1,16 +1,17 @@
 //! Looks after a line while invocations wait in it: asks workers for sandboxes and the leader for permits, and gives
 //! up those who waited too long. What to ask for is decided in `line`; the task ends when nobody waits.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use hearth_core::ids::VersionKey;
+use hearth_core::queue::look_again_ms;
 
 use super::capacity::Outcome;
 use super::line::{Line, Need, Plan};
 use super::{InvokeError, Invoker};
-
-/// The line is looked at again after this long even if nothing was heard.
-const EVERY: Duration = Duration::from_millis(20);
 
 /// Lines woken by what changed elsewhere.
 const WOKEN_MAX: usize = 16;
@@ -23,17 +24,11 @@ const AFTER_NOTHING: Duration = Duration::from_millis(200);
 impl Invoker {
     /// Starts the task for a line. `traceparent` is of the invocation that began to wait.
     pub(super) fn tend(self: &Arc<Self>, line: Arc<Line>, traceparent: String) {
-        self.tended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(line.key.clone(), Arc::clone(&line));
+        self.tended().insert(line.key.clone(), Arc::clone(&line));
         let invoker = Arc::clone(self);
         self.shutdown.spawn("waiting line", async move {
             invoker.look_after(&line, &traceparent).await;
-            let mut tended = invoker
-                .tended
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut tended = invoker.tended();
             // A new invocation may have started the next task meanwhile.
             if !line.is_tended() {
                 tended.remove(&line.key);
@@ -63,9 +58,18 @@ impl Invoker {
             }
             tokio::select! {
                 () = line.changed.notified() => {}
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(self.until_next_look()) => {}
             }
         }
+    }
+
+    fn tended(&self) -> MutexGuard<'_, HashMap<VersionKey, Arc<Line>>> {
+        self.tended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line is looked at again after this long even if nothing was heard.
+    fn until_next_look(&self) -> Duration {
+        Duration::from_millis(look_again_ms(self.tended().len()))
     }
 
     fn plan(&self, line: &Arc<Line>) -> Option<Plan> {
@@ -109,7 +113,8 @@ impl Invoker {
                 Some(AFTER_GRANT)
             }
             Outcome::AtLimit { reason } => {
-                line.throttle(&self.workers.load(), &reason, self.now());
+                let holders = self.holders.of(&line.pools());
+                line.throttle(&holders, &reason, self.now());
                 // For those who stay a permit seems free. The answer is remembered for a while, so that asking again at
                 // once would be answered at once, without end.
                 (line.waiting() > 0).then_some(AFTER_NOTHING)
@@ -126,7 +131,7 @@ impl Invoker {
     /// Something changed on a worker: those who wait may be helped. When many lines wait, they look by themselves soon enough:
     /// each report would have each of them look.
     pub(super) fn wake_waiting(&self) {
-        let tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+        let tended = self.tended();
         if tended.len() <= WOKEN_MAX {
             tended.values().for_each(|line| line.changed.notify_one());
         }

@@ -76,6 +76,15 @@ pub struct Issued {
     pub expires_ms: u64,
 }
 
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued")
+            .field("access_key_id", &self.access_key_id)
+            .field("expires_ms", &self.expires_ms)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A new id of an access key: `AKIA` for users, `ASIA` for sessions.
 pub fn new_key_id(prefix: &str, random: &SharedRandom) -> String {
     const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
