@@ -122,7 +122,7 @@ pub struct LayerVersion {
     /// When it was published.
     pub created: UnixMs,
     /// Who else may use it.
-    #[serde(default, skip_serializing_if = "LayerPolicy::is_empty")]
+    #[serde(default, skip_serializing_if = "LayerPolicy::is_unset")]
     pub policy: LayerPolicy,
 }
 
@@ -178,6 +178,12 @@ impl LayerPolicy {
     /// Whether nobody was given anything.
     pub fn is_empty(&self) -> bool {
         self.statements.is_empty()
+    }
+
+    /// Whether it never was another. One that has lost its last statement has its revision still, and replicas that read it from a
+    /// snapshot must be equal to those that did not.
+    fn is_unset(&self) -> bool {
+        *self == Self::default()
     }
 }
 
