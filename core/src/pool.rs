@@ -44,8 +44,12 @@ const LAST_MS: u64 = 20 * 60_000;
 /// Sandboxes that were given the same retire over so long, so that not all are made anew at once. Milliseconds.
 const RETIRING_MS: u64 = 100 * 60_000;
 
-/// When a sandbox begins its last invocation, if what it was given ends in `left_ms`. `chance` is any number.
+/// When a sandbox begins its last invocation, if what it was given ends in `left_ms`. `chance` is any number. Where little is left,
+/// nobody gives better things (controllers are away for long): it goes on past their end, as one made in its place would have less.
 pub fn retirement(now: MonotonicMs, left_ms: u64, chance: u64) -> MonotonicMs {
+    if left_ms < 2 * LAST_MS {
+        return now.plus(left_ms.saturating_add(LAST_MS));
+    }
     let latest = left_ms.saturating_sub(LAST_MS);
     let spread = RETIRING_MS.min(latest / 2);
     now.plus(latest - chance.checked_rem(spread).unwrap_or(0))
@@ -276,7 +280,11 @@ mod tests {
             6 * 3_600_000 - LAST_MS - RETIRING_MS + 1
         );
         assert!(at(1, u64::MAX) >= (3_600_000 - LAST_MS) / 2);
-        assert_eq!(at(0, 7), 0);
+        for left_ms in [0, 1, LAST_MS, 2 * LAST_MS - 1] {
+            let at = retirement(MonotonicMs(5), left_ms, 7).0 - 5;
+            assert_eq!(at, left_ms + LAST_MS, "no sandbox retires before it served");
+        }
+        assert!(retirement(MonotonicMs(5), 2 * LAST_MS, u64::MAX).0 >= 5 + LAST_MS / 2);
     }
 
     #[test]
