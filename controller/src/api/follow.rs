@@ -31,6 +31,8 @@ const UPDATE_BYTES: usize = 256 * 1024;
 pub(super) const UPDATES_MAX: usize = 4;
 /// "An update without content every second."
 const IDLE: Duration = Duration::from_secs(1);
+/// What credentials count for in that, bytes: a token, a secret and names.
+const CREDENTIALS_BYTES: usize = 1_024;
 /// Credentials that are to be renewed are looked for this often, milliseconds.
 const ROLES_EVERY_MS: u64 = 60_000;
 
@@ -285,6 +287,7 @@ impl Feed {
             if !following.follows(&key) {
                 continue;
             }
+            let given = update.roles.len();
             match self.word(&key, told) {
                 Word::Known => self.note_roles(&key, told, &mut update),
                 Word::Absent => update.absent.push(pb::FunctionKey {
@@ -297,6 +300,7 @@ impl Feed {
                     self.note_roles(&key, told, &mut update);
                 }
             }
+            bytes += (update.roles.len() - given) * CREDENTIALS_BYTES;
             if bytes >= UPDATE_BYTES {
                 bytes = 0;
                 let full = std::mem::replace(&mut update, self.empty());
@@ -362,11 +366,15 @@ impl Feed {
         if seen == changes && now.since(at) < ROLES_EVERY_MS {
             return;
         }
-        told.roles_looked_at = (changes, now);
         let keys: Vec<Key> = told.roles.keys().cloned().collect();
         for key in keys {
+            if update.roles.len() * CREDENTIALS_BYTES >= UPDATE_BYTES {
+                // The rest in a second.
+                return;
+            }
             self.note_roles(&key, told, update);
         }
+        told.roles_looked_at = (changes, now);
     }
 
     /// Adds where controllers are, if that has changed.
@@ -400,6 +408,8 @@ fn on_request(
         let Some(key) = followed.key.as_ref().and_then(key) else {
             continue;
         };
+        // It may have let go of the function, and of its credentials, since it was given some.
+        told.roles.remove(&key);
         if followed.digest.is_empty() {
             told.documents.remove(&key);
         } else {
