@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hearth_core::function::Function;
-use hearth_core::iam::{IamEntity, IamKey, IamKind};
+use hearth_core::iam::{IamEntity, IamKind, LAMBDA_SERVICE, role_named};
 use hearth_core::ids::AccountId;
-use hearth_core::policy::{Policy, Request};
+use hearth_core::policy::Policy;
 use hearth_node::Seams;
 use hearth_node::credentials::{Session, Vault, Whose};
 use hearth_proto::internal::v1 as pb;
@@ -18,8 +18,6 @@ use crate::state::iam::Iam;
 const LIFE_MS: u64 = 12 * 3_600_000;
 /// New ones are given when so much is left.
 const RENEWED_BEFORE_MS: u64 = LIFE_MS / 2;
-/// Whom a role has to trust.
-const LAMBDA: &str = "lambda.amazonaws.com";
 
 /// Makes credentials, if the operator gave this controller the key for it.
 pub(crate) struct Issuer {
@@ -120,19 +118,13 @@ impl Issuer {
 
 /// The role of an ARN, if it is there and trusts Lambda.
 fn trusting<'i>(iam: &'i Iam, account: &AccountId, arn: &str) -> Option<&'i IamEntity> {
-    let name = arn.rsplit('/').next()?;
-    let role = iam.one(account, &IamKey::Role(name.to_owned()))?;
+    let (owner, key) = role_named(arn)?;
+    let role = iam.one(&owner, &key).filter(|_| owner == *account)?;
     let IamKind::Role { trust, .. } = &role.kind else {
         return None;
     };
     let trust = Policy::of_trust(trust).ok()?;
-    let request = Request {
-        callers: &[LAMBDA],
-        action: "sts:AssumeRole",
-        resource: arn,
-        context: &[],
-    };
-    (role.arn(account) == arn && trust.allows(&request)).then_some(role)
+    (role.arn(account) == arn && trust.trusts_service(LAMBDA_SERVICE, arn)).then_some(role)
 }
 
 #[cfg(test)]
@@ -140,7 +132,7 @@ mod tests {
     use std::sync::Arc;
 
     use hearth_core::function::{CodeRef, FunctionConfig};
-    use hearth_core::iam::IamChange;
+    use hearth_core::iam::{IamChange, IamKey};
     use hearth_core::ids::{Digest, UnixMs};
     use hearth_node::clock::ManualClock;
 
@@ -214,12 +206,12 @@ mod tests {
     #[test]
     fn a_role_has_to_be_there_and_to_trust_lambda() {
         for (principal, role, wanted) in [
-            (LAMBDA, "OWN:role/r", true),
+            (LAMBDA_SERVICE, "OWN:role/r", true),
             ("ec2.amazonaws.com", "OWN:role/r", false),
-            (LAMBDA, "OWN:role/x", false),
-            (LAMBDA, "999999999999:role/r", false),
-            (LAMBDA, "OWN:role/path/r", false),
-            (LAMBDA, "OWN:user/r", false),
+            (LAMBDA_SERVICE, "OWN:role/x", false),
+            (LAMBDA_SERVICE, "999999999999:role/r", false),
+            (LAMBDA_SERVICE, "OWN:role/path/r", false),
+            (LAMBDA_SERVICE, "OWN:user/r", false),
         ] {
             let mut state = configured();
             create(&mut state, 50, principal);
@@ -238,7 +230,7 @@ mod tests {
         };
         let issuer = Issuer::new("key", "c", seams);
         let mut state = configured();
-        create(&mut state, 50, LAMBDA);
+        create(&mut state, 50, LAMBDA_SERVICE);
         let name = "f".parse().unwrap();
         let function = state.functions.function(&account(), &name).unwrap().clone();
         let mut given = AllGiven::default();
@@ -259,7 +251,7 @@ mod tests {
         let key = IamKey::Role("r".into());
         change(&mut state, 51, IamChange::Delete { key });
         assert!(issuer.due(&function, &state.iam, &mut given).is_empty());
-        create(&mut state, 52, LAMBDA);
+        create(&mut state, 52, LAMBDA_SERVICE);
         assert_eq!(issuer.due(&function, &state.iam, &mut given).len(), 1);
         let off = Issuer::new("", "c", Seams::system());
         assert!(

@@ -8,13 +8,16 @@ mod names;
 
 pub use change::{IamChange, Stamp};
 pub use managed::{aws_managed, aws_policies, aws_policy};
-pub use names::{check_arn_of_policy, policy_named, unique_id};
+pub use names::{check_arn_of_policy, policy_named, role_named, unique_id};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AccountId, UnixMs};
+
+/// Whom the role of a function has to trust.
+pub const LAMBDA_SERVICE: &str = "lambda.amazonaws.com";
 
 /// What an entity takes beside its texts, at most: names, ids, groups and keys.
 const FIXED_BYTES: usize = 2_048;

@@ -42,6 +42,14 @@ pub fn policy_named(account: &AccountId, arn: &str) -> Option<IamKey> {
     Some(IamKey::Policy(name.to_owned()))
 }
 
+/// Account and role that an ARN names. Whether the path is right, is for whoever has the role to say.
+pub fn role_named(arn: &str) -> Option<(AccountId, IamKey)> {
+    let rest = arn.strip_prefix("arn:aws:iam::")?;
+    let (account, path) = rest.split_once(":role/")?;
+    let name = path.rsplit('/').next().filter(|name| !name.is_empty())?;
+    Some((account.parse().ok()?, IamKey::Role(name.to_owned())))
+}
+
 /// Whether a text is the ARN of a policy.
 pub fn check_arn_of_policy(arn: &str) -> Result<()> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();

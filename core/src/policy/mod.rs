@@ -264,6 +264,16 @@ impl Policy {
     pub fn allows(&self, request: &Request<'_>) -> bool {
         !matches!(self.said(request), Said::Nothing | Said::Deny)
     }
+
+    /// Whether a service may assume the role that this is the trust policy of.
+    pub fn trusts_service(&self, service: &str, role_arn: &str) -> bool {
+        self.allows(&Request {
+            callers: &[service],
+            action: "sts:AssumeRole",
+            resource: role_arn,
+            context: &[],
+        })
+    }
 }
 
 impl Statement {

@@ -173,13 +173,3 @@ impl Facts {
         context
     }
 }
-
-/// Whether a role may be assumed by a service.
-pub(crate) fn trusts_service(trust: &Policy, service: &str, role: &str) -> bool {
-    trust.allows(&Request {
-        callers: &[service],
-        action: "sts:AssumeRole",
-        resource: role,
-        context: &[],
-    })
-}

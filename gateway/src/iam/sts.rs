@@ -6,8 +6,7 @@ use hearth_aws_api::sts::{
     AssumeRoleRequest, AssumeRoleResponse, AssumedRoleUser, Credentials, GetCallerIdentityRequest,
     GetCallerIdentityResponse, GetSessionTokenRequest, GetSessionTokenResponse,
 };
-use hearth_core::iam::{IamKey, IamKind};
-use hearth_core::ids::AccountId;
+use hearth_core::iam::{IamKind, role_named};
 use hearth_core::limits::{SESSION_DEFAULT_S, SESSION_MAX_S, SESSION_POLICY_MAX_CHARS};
 use hearth_core::policy::Policy;
 use hearth_node::credentials::{Issued, Session, Whose};
@@ -35,14 +34,6 @@ pub(super) fn caller_identity(call: &Call) -> Answer {
 
 fn validation(text: impl Into<String>) -> QueryError {
     QueryError::new(QueryErrorCode::ValidationError, text)
-}
-
-/// Account and name in the ARN of a role.
-fn role_named(arn: &str) -> Option<(AccountId, IamKey)> {
-    let rest = arn.strip_prefix("arn:aws:iam::")?;
-    let (account, path) = rest.split_once(":role/")?;
-    let name = path.rsplit('/').next().filter(|name| !name.is_empty())?;
-    Some((account.parse().ok()?, IamKey::Role(name.to_owned())))
 }
 
 pub(super) fn assume_role(app: &App, call: &Call) -> Answer {

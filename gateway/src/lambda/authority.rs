@@ -3,7 +3,7 @@
 
 use hearth_aws_api::ApiError;
 use hearth_aws_api::lambda::{self, Operation};
-use hearth_core::iam::IamKey;
+use hearth_core::iam::{LAMBDA_SERVICE, role_named};
 use hearth_core::name::FunctionRef;
 use serde_json::Value;
 
@@ -11,9 +11,6 @@ use super::{Call, named};
 use crate::app::App;
 use crate::catalog::FunctionKey;
 use crate::iam::authority::{self, Wish};
-
-/// Whom a function's role has to trust.
-const LAMBDA: &str = "lambda.amazonaws.com";
 
 pub(crate) fn check(app: &App, call: &Call) -> Result<(), ApiError> {
     if call.caller.is_root() {
@@ -58,7 +55,7 @@ pub(crate) fn check(app: &App, call: &Call) -> Result<(), ApiError> {
             resource: role,
             policy: None,
             is_own: true,
-            context: &[("iam:passedtoservice", LAMBDA)],
+            context: &[("iam:passedtoservice", LAMBDA_SERVICE)],
             unix_ms: app.unix_ms(),
         },
     )
@@ -121,15 +118,12 @@ pub(super) fn check_role(app: &App, call: &Call, role: &str) -> Result<(), ApiEr
         return Ok(());
     }
     let account = &call.caller.account;
-    let name = role.rsplit('/').next().unwrap_or_default();
-    let found = app
-        .iam
-        .directory
-        .find(account, &IamKey::Role(name.to_owned()));
+    let key = role_named(role).filter(|(owner, _)| owner == account);
+    let found = key.and_then(|(_, key)| app.iam.directory.find(account, &key));
     let found = found.filter(|record| record.entity.arn(account) == role);
     let trusts = found.is_some_and(|record| {
         let trust = record.trust.as_ref();
-        trust.is_some_and(|trust| authority::trusts_service(trust, LAMBDA, role))
+        trust.is_some_and(|trust| trust.trusts_service(LAMBDA_SERVICE, role))
     });
     if trusts {
         return Ok(());
