@@ -44,7 +44,7 @@ def call(method, path, body=None, **headers):
     return answer.status, {name.title(): value for name, value in answer.getheaders()}, json.loads(answer.read() or b"null")
 def said(**what):
     line = json.dumps({"by": NAME, "at": time.time() * 1000, **what})
-    print("EXT", line, flush=True)
+    print("EXT " + line, flush=True)
     with open("/tmp/said", "a") as file:
         file.write(line + "\n")
 BASE = "/2020-01-01/extension/"
@@ -75,7 +75,7 @@ if MODE == "telemetry":
     class Take(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             for event in json.loads(self.rfile.read(int(self.headers["Content-Length"]))):
-                print("EVENT", json.dumps(event), flush=True)
+                print("EVENT " + json.dumps(event), flush=True)
                 with open("/tmp/said", "a") as file:
                     file.write(json.dumps({"event": event}) + "\n")
             self.send_response(200)
@@ -96,7 +96,7 @@ if MODE == "tcp":
         while True:
             connection = listener.accept()[0]
             for line in connection.makefile("rb"):
-                print("EVENT", line.decode().rstrip("\n"), flush=True)
+                print("EVENT " + line.decode().rstrip("\n"), flush=True)
             connection.close()
     threading.Thread(target=take, daemon=True).start()
     said(subscribed=call("PUT", "/2022-07-01/telemetry", json.dumps({
@@ -128,7 +128,7 @@ if MODE == "busy":
                 events = []
             for event in events:
                 if event["type"] == "platform.logsDropped":
-                    print("EVENT", json.dumps(event), flush=True)
+                    print("EVENT " + json.dumps(event), flush=True)
             connection.close()
     threading.Thread(target=take, daemon=True).start()
     said(subscribed=call("PUT", "/2022-07-01/telemetry", json.dumps({
@@ -146,7 +146,7 @@ while True:
         if MODE == "deaf":
             while True:
                 time.sleep(0.1)
-                print("EXT", json.dumps({"by": NAME, "alive": time.time() * 1000}), flush=True)
+                print("EXT " + json.dumps({"by": NAME, "alive": time.time() * 1000}), flush=True)
         sys.exit(0)
     if MODE.startswith("post"):
         time.sleep(float(MODE[5:] or 0.7))
@@ -182,10 +182,10 @@ signal.set_wakeup_fd(writing)
 signal.signal(signal.SIGTERM, lambda *_: None)
 def ending():
     assert os.read(reading, 1) == bytes([signal.SIGTERM])
-    print("EXT", json.dumps({"by": "inside", "who": who, "signal": time.time() * 1000}), flush=True)
+    print("EXT " + json.dumps({"by": "inside", "who": who, "signal": time.time() * 1000}), flush=True)
     while True:
         time.sleep(0.05)
-        print("EXT", json.dumps({"by": "inside", "who": who, "alive": time.time() * 1000}), flush=True)
+        print("EXT " + json.dumps({"by": "inside", "who": who, "alive": time.time() * 1000}), flush=True)
 threading.Thread(target=ending, daemon=True).start()
 def handler(event, context):
     time.sleep(0.3)
