@@ -13,9 +13,13 @@ mod architecture {
         ("node", &["core"]),
         ("registry", &["core", "node"]),
         ("aws-api", &["core"]),
+        ("services", &["core", "node", "aws-api"]),
         ("controller", &["core", "proto", "node"]),
         ("worker", &["core", "proto", "node", "registry"]),
-        ("gateway", &["core", "proto", "node", "registry", "aws-api"]),
+        (
+            "gateway",
+            &["core", "proto", "node", "registry", "aws-api", "services"],
+        ),
         (
             "hearth",
             &["core", "proto", "node", "controller", "worker", "gateway"],

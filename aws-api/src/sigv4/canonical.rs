@@ -1,5 +1,5 @@
 //! The canonical request, from which both sides compute the signature. For every service but S3 the
-//! path is escaped once more than it was sent.
+//! path is resolved, and escaped once more than it was sent.
 
 use std::fmt::Write as _;
 
@@ -17,13 +17,26 @@ pub(super) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 const ESCAPED_IN_PATH: &AsciiSet = &ESCAPED.remove(b'/');
+/// "You do not normalize URI paths for requests to Amazon S3", since a key may have empty segments.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
+const PATHS_AS_SENT: &str = "s3";
 
 /// The canonical request up to and without its last line, the digest of the body.
-pub(super) fn head(parts: &Parts, signed_headers: &str, without_parameter: &str) -> String {
+pub(super) fn head(
+    parts: &Parts,
+    service: &str,
+    signed_headers: &str,
+    without_parameter: &str,
+) -> String {
+    let sent = parts.uri.path();
+    let path = if service == PATHS_AS_SENT {
+        escape_again(sent, ESCAPED_IN_PATH)
+    } else {
+        path(sent)
+    };
     let mut out = format!(
-        "{}\n{}\n{}\n",
+        "{}\n{path}\n{}\n",
         parts.method,
-        path(parts.uri.path()),
         query(parts.uri.query().unwrap_or_default(), without_parameter)
     );
     for name in signed_headers.split(';') {
@@ -82,7 +95,7 @@ fn query(sent: &str, without_parameter: &str) -> String {
         .split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (escape_again(name), escape_again(value)))
+        .map(|(name, value)| (escape_again(name, ESCAPED), escape_again(value, ESCAPED)))
         .filter(|(name, _)| without_parameter.is_empty() || name != without_parameter)
         .collect();
     pairs.sort();
@@ -94,9 +107,9 @@ fn query(sent: &str, without_parameter: &str) -> String {
 }
 
 /// One spelling for all: unescaped, then escaped by the rule.
-fn escape_again(text: &str) -> String {
+fn escape_again(text: &str, escaped: &'static AsciiSet) -> String {
     let bytes: Vec<u8> = percent_decode_str(text).collect();
-    percent_encoding::percent_encode(&bytes, ESCAPED).to_string()
+    percent_encoding::percent_encode(&bytes, escaped).to_string()
 }
 
 /// All values of a header, each trimmed and with single spaces; HTTP/2 has the host in its URI.

@@ -1,4 +1,4 @@
-//! Making signatures: for tests, operator commands and presigned URLs.
+//! Making signatures: for requests to other services, tests, operator commands and presigned URLs.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ pub enum SignError {
 impl Signer<'_> {
     fn signature(&self, parts: &Parts, names: &str, body: &[u8], time: &str) -> String {
         let scope = self.scope(time);
-        let head = canonical::head(parts, names, "");
+        let head = canonical::head(parts, self.service, names, "");
         let declared = parts.headers.get(super::CONTENT_SHA256);
         let digest = declared
             .and_then(|value| value.to_str().ok())

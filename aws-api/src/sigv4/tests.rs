@@ -215,6 +215,45 @@ fn signing_and_verifying_agree_on_headers_and_presigned_urls() {
     );
 }
 
+/// "Example: PUT Object" of S3's documentation, and keys that other services' rule would spoil.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
+#[test]
+fn paths_of_s3_are_signed_as_they_are_sent() {
+    let now = datetime!(2013-05-24 00:00:00 UTC);
+    let body = b"Welcome to Amazon S3.";
+    let secret = SecretKey::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    let signer = Signer {
+        access_key_id: "AKIAIOSFODNN7EXAMPLE",
+        service: "s3",
+        ..signer(&secret)
+    };
+    let put = |path: &str| {
+        let request = Request::put(path)
+            .header("host", "examplebucket.s3.amazonaws.com")
+            .header("date", "Fri, 24 May 2013 00:00:00 GMT")
+            .header("x-amz-storage-class", "REDUCED_REDUNDANCY")
+            .header(CONTENT_SHA256, hex::encode(digest(body)));
+        let mut parts = parts(request);
+        sign(&mut parts, body, signer, now).unwrap();
+        parts
+    };
+    let signature = |parts: &Parts| {
+        let text = parts.headers["authorization"].to_str().unwrap();
+        text.rsplit_once("Signature=").unwrap().1.to_owned()
+    };
+    let published = put("/test%24file.text");
+    assert_eq!(
+        signature(&published),
+        "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
+    );
+    assert_eq!(signature(&put("/test$file.text")), signature(&published));
+    assert_ne!(signature(&put("/a//b")), signature(&put("/a/b")));
+    let known = |_: &str, _: Option<&str>| Some(secret.clone());
+    for path in ["/test%24file.text", "/a//b", "/a%20b"] {
+        verify(&scope("s3"), &put(path), &digest(body), known, now).unwrap();
+    }
+}
+
 /// A declared digest lets the signature be checked before the body is read.
 #[test]
 fn declared_digest_is_checked_in_two_steps() {

@@ -109,7 +109,12 @@ impl Verifier {
             .keys
             .key(&presented.access_key_id, &secret, presented.scope());
         let without = presented.expires.map_or("", |_| SIGNATURE_PARAMETER);
-        let head = canonical::head(parts, &presented.signed_headers, without);
+        let head = canonical::head(
+            parts,
+            &presented.service,
+            &presented.signed_headers,
+            without,
+        );
         let identity = Identity {
             access_key_id: presented.access_key_id.clone(),
             session_token: presented.session_token.clone(),
