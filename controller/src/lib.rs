@@ -5,9 +5,10 @@
 //! |---|---|
 //! | `state` | the replicated state, pure |
 //! | `machine` | the state as Raft carries it: JSON, snapshots, the feed of changes |
-//! | `raft` | openraft on sled |
+//! | `raft` | openraft on sled, and on fjall for events |
 //! | `blobs` | code blobs |
 //! | `backup` | the file of a backup: writing, checking, restoring |
+//! | `events` | the log of event invocations, a Raft group of its own |
 //! | `leader` | the leader's soft state: sessions, permits, capacity |
 //! | `reconcile` | from wanted to observed: pure plan, execution |
 //! | `api` | gRPC services |
@@ -20,6 +21,7 @@ pub mod blobs;
 mod collect;
 mod document;
 mod drain;
+mod events;
 mod leader;
 mod machine;
 mod metrics;
@@ -35,7 +37,7 @@ mod watch;
 
 pub use hearth_node::Seams;
 pub use options::{
-    AccountOptions, BlobOptions, BlobStoreKind, Options, OptionsError, RaftOptions, S3,
-    WorkerOptions,
+    AccountOptions, BlobOptions, BlobStoreKind, EventOptions, Options, OptionsError, RaftOptions,
+    S3, WorkerOptions,
 };
 pub use start::{Controller, StartError, start, start_on};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hearth_core::events::EventLimits;
 use hearth_core::limits;
 use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize, Secret};
 use hearth_node::grpc::{ChannelOptions, ServerOptions};
@@ -46,6 +47,8 @@ pub struct Options {
     pub raft: RaftOptions,
     /// IAM.
     pub iam: IamOptions,
+    /// Event invocations.
+    pub events: EventOptions,
     /// Who this node proves to be, and whom it believes.
     pub tls: TlsOptions,
     /// How this node is called.
@@ -137,6 +140,45 @@ pub struct IamOptions {
     pub session_key: Secret,
 }
 
+/// The log of event invocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventOptions {
+    /// Whether there is one. Default true; without it event invocations are refused.
+    pub enabled: bool,
+    /// Payloads and entries that are kept at once, in memory and in snapshots; more events are refused. Default 256MiB, at most
+    /// 512MiB.
+    pub bytes: HumanSize,
+    /// Events of one function that may wait or be under way; more are refused. Default 100000 events.
+    pub per_function: u32,
+    /// How long events can be looked up that succeeded. Default 10m; less when room is short.
+    pub keep_done: HumanDuration,
+    /// How long events can be looked up and taken up again that failed. Default 24h; less when room is short.
+    pub keep_failed: HumanDuration,
+}
+
+impl Default for EventOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            bytes: HumanSize(limits::EVENT_BYTES_PER_GROUP_DEFAULT),
+            per_function: limits::EVENTS_PER_FUNCTION_DEFAULT,
+            keep_done: HumanDuration::from_secs(600),
+            keep_failed: HumanDuration::from_secs(86_400),
+        }
+    }
+}
+
+impl EventOptions {
+    /// What the log's group takes.
+    pub(crate) fn limits(&self) -> EventLimits {
+        EventLimits {
+            events_per_function: self.per_function,
+            bytes: self.bytes.0,
+        }
+    }
+}
+
 /// The Raft log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -165,6 +207,7 @@ impl Default for Options {
             workers: WorkerOptions::default(),
             raft: RaftOptions::default(),
             iam: IamOptions::default(),
+            events: EventOptions::default(),
             tls: TlsOptions::default(),
             server: ServerOptions::default(),
             channel: ChannelOptions::default(),
@@ -279,6 +322,13 @@ impl Options {
         }
         if self.blobs.store == BlobStoreKind::S3 && self.blobs.s3.bucket.is_empty() {
             return wrong("blobs.s3.bucket", "is needed for the s3 store");
+        }
+        // A snapshot of 1 GiB is refused.
+        if !(1 << 20..=512 << 20).contains(&self.events.bytes.0) {
+            return wrong("events.bytes", "must be 1MiB to 512MiB");
+        }
+        if self.events.per_function == 0 {
+            return wrong("events.per_function", "must be at least 1");
         }
         Ok(())
     }

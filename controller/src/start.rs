@@ -1,6 +1,7 @@
 //! Puts a controller together, starts it and ends it in order. What the parts do is theirs; the services it offers are in
 //! `services`.
 
+mod events;
 mod services;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use crate::api::backup::Running;
 use crate::blobs::{BlobError, BlobPeers, BlobStore, LocalBlobs, ObjectBlobs, ReplicatedBlobs};
 use crate::collect::Collector;
+use crate::events::machine::EventMachine;
 use crate::leader::{self, Deps, LeaderOptions};
 use crate::machine::ReplicatedState;
 use crate::metrics::ControllerMetrics;
@@ -86,6 +88,7 @@ pub struct Controller {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub admin_addr: SocketAddr,
     consensus: Consensus<ReplicatedState>,
+    events: Option<Consensus<EventMachine>>,
     shutdown: Shutdown,
     /// Holds the lock on the directory.
     _data_dir: DataDir,
@@ -114,14 +117,21 @@ impl Controller {
         tokio::select! {
             reason = reason_of(self.consensus.watch_fatal()) => reason,
             reason = reason_of(broken) => reason,
+            reason = self.events_fatal() => reason,
         }
     }
 
     /// Hands leadership over, takes no more calls, flushes.
     pub async fn shutdown(self) -> Result<(), ShutdownTimeout> {
         self.hand_over().await;
+        if let Some(events) = &self.events {
+            events.hand_over().await;
+        }
         self.shutdown.start();
         let ended = self.shutdown.wait_with_deadline(SHUTDOWN_LIMIT).await;
+        if let Some(events) = &self.events {
+            events.shutdown().await;
+        }
         self.consensus.shutdown().await;
         ended
     }
@@ -218,11 +228,12 @@ pub async fn start_on(
         net: seams.net.clone(),
     };
     let consensus = Consensus::start(
-        raft_options(&options, dialer.clone(), storage, &seams),
+        raft_options(&options, dialer.clone(), Arc::clone(&storage), &seams),
         ReplicatedState::default(),
     )
     .await
     .map_err(StartError::Consensus)?;
+    let events = events::start(&options, dialer.clone(), storage, &seams).await?;
     let stores = stores(&options, &consensus, dialer)?;
     let health = Health::new(seams.clock.clone());
     let registry = Metrics::new("controller");
@@ -242,6 +253,7 @@ pub async fn start_on(
         tls,
         identity,
         consensus: consensus.clone(),
+        events: events.clone(),
         metrics,
         shutdown: shutdown.clone(),
     };
@@ -251,6 +263,7 @@ pub async fn start_on(
         addr,
         admin_addr,
         consensus,
+        events,
         shutdown,
         _data_dir: data_dir,
     })
@@ -338,6 +351,7 @@ struct Parts {
     tls: Tls,
     identity: ClusterIdentity,
     consensus: Consensus<ReplicatedState>,
+    events: Option<Consensus<EventMachine>>,
     metrics: Arc<ControllerMetrics>,
     shutdown: Shutdown,
 }

@@ -79,8 +79,8 @@ pub struct FunctionConfig {
     /// Their archives, in the same order: a layer version that is deleted stays with the functions that name it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer_contents: Vec<CodeRef>,
-    /// Members that are validated and kept: name in the model -> its JSON text. `ImageConfig` is what workers run; the others
-    /// have no effect yet.
+    /// Members that are validated and kept: name in the model -> its JSON text. `ImageConfig` is what workers run, `DeadLetterConfig`
+    /// where failed events go; the others have no effect yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kept: BTreeMap<String, String>,
 }
@@ -103,6 +103,18 @@ impl FunctionConfig {
             layer_contents: Vec::new(),
             kept: BTreeMap::new(),
         }
+    }
+
+    /// ARN of the queue or topic for events that failed. An empty one takes it away.
+    pub fn dead_letter(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct DeadLetterConfig {
+            target_arn: Option<String>,
+        }
+        let kept = self.kept.get("DeadLetterConfig")?;
+        let config: DeadLetterConfig = serde_json::from_str(kept).ok()?;
+        config.target_arn.filter(|arn| !arn.is_empty())
     }
 }
 

@@ -47,7 +47,7 @@ pub const EVENT_BACKOFF_MAX_MS: u64 = 300_000;
 /// Events of one function that may wait or be under way, unless the operator says otherwise. Ours: AWS names none.
 pub const EVENTS_PER_FUNCTION_DEFAULT: u32 = 100_000;
 /// Bytes of one group of the event log, payloads and entries, unless the operator says otherwise. Ours: bounds disk and memory.
-pub const EVENT_BYTES_PER_GROUP_DEFAULT: u64 = 4 << 30;
+pub const EVENT_BYTES_PER_GROUP_DEFAULT: u64 = 256 << 20;
 /// What an event's entry takes beside its payload, bytes, about. Ours: bounds how many small ones there are.
 pub const EVENT_ENTRY_BYTES: u64 = 512;
 /// Longest request id of an event, bytes. Ours; a UUID has 36.

@@ -266,7 +266,7 @@ impl ControlService {
 }
 
 /// Whether another controller sent it on, which has looked at who asks.
-fn is_of_controller<T>(request: &Request<T>) -> bool {
+pub(crate) fn is_of_controller<T>(request: &Request<T>) -> bool {
     let peer = request.extensions().get::<Peer>();
     peer.is_some_and(
         |peer| matches!(&peer.caller, Caller::Node(name) if name.role == NodeRole::Controller),

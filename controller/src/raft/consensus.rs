@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::config;
 use super::error::{MembershipError, ProposeError, ReadError, StartError};
+use super::group::GroupService;
 use super::machine::{Machine, MachineCell};
 use super::members::Members;
 use super::network::Network;
@@ -57,6 +58,7 @@ pub(super) struct Inner<M: Machine> {
     /// The cluster knows this node by another disk: the process must end.
     pub(super) disk_lost: watch::Sender<Option<String>>,
     pub(super) request_timeout: Duration,
+    pub(super) max_command_bytes: usize,
     level: watch::Sender<u32>,
     pub(super) patience: Duration,
     /// Held while this node changes the membership.
@@ -104,7 +106,7 @@ impl<M: Machine> Consensus<M> {
             .map_err(|error| StartError::Options(error.to_string()))?;
         let peers = Arc::new(Peers::new(
             options.node_id,
-            options.cluster_id,
+            (options.cluster_id, options.path),
             log.disk_id().to_owned(),
             options.peers,
             options.dialer,
@@ -131,6 +133,7 @@ impl<M: Machine> Consensus<M> {
             fatal: watched.fatal.subscribe(),
             disk_lost: watch::Sender::default(),
             request_timeout: options.request_timeout,
+            max_command_bytes: options.max_command_bytes,
             level: watch::Sender::default(),
             patience: options.patience,
             changing: Arc::default(),
@@ -156,6 +159,11 @@ impl<M: Machine> Consensus<M> {
         })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// As [`Consensus::peer_service`], under the path of [`Options::path`].
+    pub fn peer_service_under<P: tonic::server::NamedService>(&self) -> GroupService<M, P> {
+        GroupService::new(self.peer_service())
     }
 
     /// Forms the cluster of `members` (all voters, this node among them), unless it exists: does nothing if

@@ -38,7 +38,7 @@ pub enum ProposeError {
         /// Last known leader: id and address.
         leader: Option<(u64, String)>,
     },
-    /// The command is larger than [`crate::raft::MAX_COMMAND_BYTES`]. Nothing happened.
+    /// The command is larger than [`crate::raft::Options::max_command_bytes`]. Nothing happened.
     #[error("command of {bytes} bytes is larger than the limit of {limit}")]
     TooLarge {
         /// Size of the command.

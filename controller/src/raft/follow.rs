@@ -81,15 +81,15 @@ impl<M: Machine> Inner<M> {
         command: Bytes,
         repeatable: bool,
     ) -> Result<Proposed, ProposeError> {
-        if command.len() > super::MAX_COMMAND_BYTES {
-            return Err(too_large(command.len()));
+        if command.len() > self.max_command_bytes {
+            return Err(self.too_large(command.len()));
         }
         // Set while a command is on its way: a deadline that passes then leaves its fate open.
         let sent = AtomicBool::new(false);
         let tries = self.propose_somewhere(command, repeatable, &sent);
         match tokio::time::timeout(self.request_timeout, tries).await {
             Ok(Ok(proposed)) => Ok(proposed),
-            Ok(Err(Refusal::TooLarge(bytes))) => Err(too_large(bytes)),
+            Ok(Err(Refusal::TooLarge(bytes))) => Err(self.too_large(bytes)),
             Ok(Err(Refusal::Unknown(detail))) => Err(ProposeError::OutcomeUnknown(detail)),
             Ok(Err(Refusal::NotLeader(leader))) => Err(ProposeError::NotLeader { leader }),
             Ok(Err(Refusal::Unavailable(detail))) => Err(ProposeError::Unavailable(detail)),
@@ -223,6 +223,11 @@ impl<M: Machine> Inner<M> {
         }
     }
 
+    fn too_large(&self, bytes: usize) -> ProposeError {
+        let limit = self.max_command_bytes;
+        ProposeError::TooLarge { bytes, limit }
+    }
+
     fn leader_elsewhere(&self) -> Option<(u64, String)> {
         let leadership: Leadership = self.leadership.borrow().clone();
         leadership
@@ -232,7 +237,7 @@ impl<M: Machine> Inner<M> {
 
     /// Proposes if this node leads.
     pub(super) async fn propose_here(&self, command: Bytes) -> Result<Proposed, Refusal> {
-        if command.len() > super::MAX_COMMAND_BYTES {
+        if command.len() > self.max_command_bytes {
             return Err(Refusal::TooLarge(command.len()));
         }
         if self.stop.is_cancelled() {
@@ -333,13 +338,6 @@ impl<M: Machine> Inner<M> {
             Some(Reply::Refusal(refusal)) => Err(refusal_from_pb(refusal)),
             None => Err(Refusal::Unavailable("the answer is empty".to_owned())),
         }
-    }
-}
-
-fn too_large(bytes: usize) -> ProposeError {
-    ProposeError::TooLarge {
-        bytes,
-        limit: super::MAX_COMMAND_BYTES,
     }
 }
 

@@ -25,6 +25,7 @@ mod config;
 mod consensus;
 mod error;
 mod follow;
+mod group;
 mod machine;
 mod members;
 mod network;
@@ -43,6 +44,7 @@ mod watcher;
 
 pub use consensus::{Consensus, Proposed};
 pub use error::{MembershipError, ProposeError, ReadError, StartError};
+pub use group::GroupService;
 pub use machine::{Machine, RestoreError, WriteSnapshot};
 pub use members::Members;
 pub use options::{Dialer, Options, PlainDialer};
@@ -54,3 +56,5 @@ pub use watcher::Leadership;
 
 /// Largest command `propose` takes. Larger documents are blobs, named in the command by digest.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
+/// Largest command of any group: an event of [`hearth_core::limits::ASYNC_REQUEST_MAX_BYTES`] with what is said of it.
+pub const MAX_LARGE_COMMAND_BYTES: usize = 1024 * 1024 + 16 * 1024;

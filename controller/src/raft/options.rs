@@ -21,6 +21,11 @@ pub struct Options {
     pub cluster_id: String,
     /// Directory of this node's log and snapshots; made if absent.
     pub data_dir: PathBuf,
+    /// Path under which peers of this group are reached, where a controller is a node of several groups; empty for the first
+    /// one. Such as `/events`: see [`super::Consensus::peer_service_under`].
+    pub path: &'static str,
+    /// Largest command that is proposed. Default [`super::MAX_COMMAND_BYTES`], at most [`super::MAX_LARGE_COMMAND_BYTES`].
+    pub max_command_bytes: usize,
     /// Where peers listen (`host:port` or a URI), by id. Overrides the addresses recorded in the membership.
     pub peers: BTreeMap<u64, String>,
     /// How connections to peers are made.
@@ -55,6 +60,8 @@ impl Options {
             node_id,
             cluster_id: cluster_id.into(),
             data_dir: data_dir.into(),
+            path: "",
+            max_command_bytes: super::MAX_COMMAND_BYTES,
             peers,
             dialer: Arc::new(PlainDialer),
             storage: Arc::new(MachineStorage),
@@ -73,6 +80,9 @@ impl Options {
         }
         if self.cluster_id.is_empty() || self.cluster_id.len() > 128 {
             return Err("cluster id must have 1 to 128 bytes".to_owned());
+        }
+        if self.max_command_bytes > super::MAX_LARGE_COMMAND_BYTES {
+            return Err("max_command_bytes is more than a log takes".to_owned());
         }
         if self.snapshot_every == 0 {
             return Err("snapshot_every must be positive".to_owned());

@@ -10,7 +10,7 @@ use hearth_core::{Error, ErrorCode};
 use hearth_proto::internal::v1 as pb;
 use hearth_proto::internal::v1::raft_peer_client::RaftPeerClient;
 use hearth_proto::status::to_status;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Uri};
 use tonic::{Request, Status};
 
 use super::options::Dialer;
@@ -37,6 +37,8 @@ pub(super) enum Lane {
 pub(super) struct Peers {
     pub(super) node_id: u64,
     pub(super) cluster_id: String,
+    /// Path of the group; empty for the first one.
+    path: &'static str,
     /// Id of this node's disk.
     pub(super) disk: String,
     /// Ids of the disks the membership knows the nodes by.
@@ -49,7 +51,7 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn new(
         node_id: u64,
-        cluster_id: String,
+        (cluster_id, path): (String, &'static str),
         disk: String,
         addresses: BTreeMap<u64, String>,
         dialer: Arc<dyn Dialer>,
@@ -57,6 +59,7 @@ impl Peers {
         Self {
             node_id,
             cluster_id,
+            path,
             disk,
             disks: Mutex::default(),
             addresses,
@@ -99,7 +102,8 @@ impl Peers {
                 channel
             }
         };
-        Ok(RaftPeerClient::new(channel)
+        let origin = Uri::from_static(if self.path.is_empty() { "/" } else { self.path });
+        Ok(RaftPeerClient::with_origin(channel, origin)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
     }

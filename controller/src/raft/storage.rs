@@ -1,4 +1,4 @@
-//! The storage seam: what the log and the snapshots need of a disk. [`MachineStorage`] is sled and the file system; a
+//! The storage seam: what the log and the snapshots need of a disk. [`MachineStorage`] is sled, fjall and the file system; a
 //! simulation puts a disk in its place that forgets what was not synced.
 //!
 //! Not here: what is written (`store/`, `snapshot.rs`).
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::SledEngine;
+use super::store::{FjallEngine, SledEngine};
 
 /// Key of a value of the log: index and part, so that order of keys is order of the log.
 pub type LogKey = [u8; 10];
@@ -24,6 +24,12 @@ pub type LogValues<'a> = Box<dyn DoubleEndedIterator<Item = io::Result<(LogKey, 
 pub trait Storage: Debug + Send + Sync + 'static {
     /// Opens or makes the database of the log in `dir`. Blocks. Damage is [`io::ErrorKind::InvalidData`].
     fn open_log(&self, dir: &Path) -> io::Result<Arc<dyn LogEngine>>;
+
+    /// As [`Storage::open_log`], for a log of events: larger commands, and many more of them. Another kind of database,
+    /// where there is one (ADR 19).
+    fn open_event_log(&self, dir: &Path) -> io::Result<Arc<dyn LogEngine>> {
+        self.open_log(dir)
+    }
 
     /// The files of the snapshots.
     fn files(&self) -> Arc<dyn Files>;
@@ -89,8 +95,30 @@ impl Storage for MachineStorage {
         Ok(Arc::new(SledEngine::open(dir)?))
     }
 
+    fn open_event_log(&self, dir: &Path) -> io::Result<Arc<dyn LogEngine>> {
+        Ok(Arc::new(FjallEngine::open(dir)?))
+    }
+
     fn files(&self) -> Arc<dyn Files> {
         Arc::new(MachineFiles)
+    }
+}
+
+/// The part of a storage where a log of events lies.
+#[derive(Debug, Clone)]
+pub struct EventStorage(pub Arc<dyn Storage>);
+
+impl Storage for EventStorage {
+    fn open_log(&self, dir: &Path) -> io::Result<Arc<dyn LogEngine>> {
+        self.0.open_event_log(dir)
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        self.0.files()
+    }
+
+    fn simulated_sync(&self) -> Option<Duration> {
+        self.0.simulated_sync()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::api::registry::RegistryService;
 use crate::api::roles::Issuer;
 use crate::api::trust::TrustService;
 use crate::blobs::BlobPeerService;
+use crate::events::Path as EventPath;
 use crate::leader;
 use crate::mirror::Copies;
 use crate::options::BlobStoreKind;
@@ -31,6 +32,7 @@ impl Parts {
             self.identity.clone(),
             self.options.channel.clone(),
         );
+        let event_log = self.event_log(&controllers);
         let operations = self.operations(stores);
         let trust = self.trust(operations.clone());
         let control = ControlService {
@@ -80,6 +82,15 @@ impl Parts {
             .max_encoding_message_size(max);
         let registry = pb::worker_registry_server::WorkerRegistryServer::new(registry)
             .max_decoding_message_size(max);
+        let event_peers = self
+            .events
+            .as_ref()
+            .map(|events| events.peer_service_under::<EventPath>());
+        let event_log = event_log.map(|service| {
+            pb::event_log_server::EventLogServer::new(service)
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max)
+        });
         grpc::server(&self.options.server, &self.identity)
             .add_service(self.consensus.peer_service())
             .add_service(BlobPeerService::server(
@@ -93,6 +104,8 @@ impl Parts {
             .add_service(pb::blobs_server::BlobsServer::new(blobs))
             .add_service(pb::backups_server::BackupsServer::new(backups))
             .add_service(pb::trust_server::TrustServer::new(trust))
+            .add_optional_service(event_peers)
+            .add_optional_service(event_log)
     }
 
     fn issuer(&self) -> Arc<Issuer> {

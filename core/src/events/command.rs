@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{EventEntry, FunctionKey, PayloadRef};
 use super::retry::Decision;
 use super::state::EventLimits;
-use crate::error::{Error, ErrorCode, NOT_DONE};
+use crate::error::{Error, ErrorCode};
 use crate::ids::{NodeId, UnixMs};
 use crate::name::Qualifier;
 
@@ -171,10 +171,9 @@ impl EventRefusal {
     /// As the client of an event invocation sees it.
     pub fn to_error(&self) -> Error {
         match self {
-            // The function's owner can do something about it: AWS's text for every rate that is exceeded.
-            Self::FunctionFull { .. } => Error::new(ErrorCode::Throttled, "Rate Exceeded."),
-            Self::GroupFull { .. } => {
-                Error::new(ErrorCode::Unavailable, "The event log is full.").with_reason(NOT_DONE)
+            // AWS's text for every rate that is exceeded: whoever sends them is to wait.
+            Self::FunctionFull { .. } | Self::GroupFull { .. } => {
+                Error::new(ErrorCode::Throttled, "Rate Exceeded.")
             }
             Self::RequestIdTaken { .. } | Self::RequestIdInvalid { .. } | Self::LeaseOver => {
                 Error::new(ErrorCode::Internal, self.to_string())

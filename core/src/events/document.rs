@@ -8,6 +8,7 @@ use super::retry::Condition;
 use crate::error::{Error, ErrorCode, Result};
 use crate::ids::{UnixMs, Version};
 use crate::limits::DEAD_LETTER_MESSAGE_MAX_BYTES;
+use crate::name::FunctionName;
 use crate::telemetry::event::timestamp;
 
 /// `source` of events that an event bus is sent.
@@ -126,6 +127,16 @@ fn embedded(payload: &[u8]) -> Result<Box<RawValue>> {
 fn unwritable(error: &serde_json::Error) -> Error {
     let text = format!("an invocation record cannot be written: {error}");
     Error::new(ErrorCode::Internal, text)
+}
+
+/// Key of the object that a bucket gets: `aws/lambda/async/<function>/<day>/<time>-<random>`.
+pub fn object_key(function: &FunctionName, at: UnixMs, random: &str) -> String {
+    // 2019-11-24T21:52:47.333Z
+    let time = timestamp(at.0);
+    let (day, time) = time.split_once('T').unwrap_or_default();
+    let seconds = time.split('.').next().unwrap_or_default().replace(':', ".");
+    let folder = day.replace('-', "/");
+    format!("aws/lambda/async/{function}/{folder}/{day}T{seconds}-{random}")
 }
 
 /// Why an event became a dead letter.
@@ -256,6 +267,15 @@ mod tests {
         for (invocation, wanted) in table {
             assert_eq!(invocation.record().as_deref(), Ok(wanted.as_str()));
         }
+    }
+
+    #[test]
+    fn objects_are_filed_by_day() {
+        let name = "my-function".parse().unwrap();
+        assert_eq!(
+            object_key(&name, UnixMs(1_574_632_367_333), "8ea1"),
+            "aws/lambda/async/my-function/2019/11/24/2019-11-24T21.52.47-8ea1"
+        );
     }
 
     #[test]

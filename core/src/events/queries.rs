@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::entry::{EventEntry, FunctionKey};
-use super::state::EventGroup;
+use super::state::{EventGroup, EventLimits, over};
 use crate::ids::UnixMs;
 
 /// How many events of a function there are.
@@ -72,6 +72,30 @@ impl EventGroup {
         let queued = self.index.due.first();
         let leased = self.index.leases.first();
         queued.into_iter().chain(leased).map(|(at, _)| *at).min()
+    }
+
+    /// How much the group takes.
+    pub fn limits(&self) -> EventLimits {
+        self.limits
+    }
+
+    /// How many events are kept that succeeded or were dropped, and how many that failed.
+    pub fn settled(&self) -> (usize, usize) {
+        (self.index.done.len(), self.index.failed.len())
+    }
+
+    /// Whether a `Sweep` with these times would do anything.
+    pub fn has_to_sweep(&self, keep_done_ms: u64, keep_failed_ms: u64, now: UnixMs) -> bool {
+        let index = &self.index;
+        !over(&index.leases, 0, 1, now).is_empty()
+            || !over(&index.done, keep_done_ms, 1, now).is_empty()
+            || !over(&index.failed, keep_failed_ms, 1, now).is_empty()
+    }
+
+    /// Whether the payload that this record of the log brought may still be asked for.
+    pub fn needs(&self, index: u64) -> bool {
+        let of_record = (index, 0)..=(index, u64::MAX);
+        self.index.payloads.range(of_record).next().is_some()
     }
 
     /// The first record of the log that is still needed; everything before it may go. `None`: none is.

@@ -38,7 +38,7 @@ impl Default for EventLimits {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
 pub struct EventGroup {
-    limits: EventLimits,
+    pub(super) limits: EventLimits,
     /// Number of the newest entry.
     newest: u64,
     /// Of the newest lease; never used again, not even for an event that comes again after it was forgotten.
@@ -323,7 +323,7 @@ fn check_request_id(request_id: &str) -> Result<(), EventRefusal> {
 }
 
 /// Those whose time was so long ago, the oldest first.
-fn over(by_time: &ByTime, keep_ms: u64, most: u32, now: UnixMs) -> Vec<u64> {
+pub(super) fn over(by_time: &ByTime, keep_ms: u64, most: u32, now: UnixMs) -> Vec<u64> {
     by_time
         .iter()
         .take(usize::try_from(most).unwrap_or(usize::MAX))

@@ -34,6 +34,11 @@ const TABLE: &[Row] = &[
     ("Control", "NeedCapacity", &[CONTROLLER, GATEWAY]),
     ("Catalog", "*", &[WORKER, GATEWAY]),
     ("WorkerRegistry", "*", &[WORKER]),
+    ("EventLog", "Lease", &[CONTROLLER, GATEWAY]),
+    ("EventLog", "Find", &[GATEWAY, OPERATOR]),
+    ("EventLog", "List", &[GATEWAY, OPERATOR]),
+    ("EventLog", "Redrive", &[GATEWAY, OPERATOR]),
+    ("EventLog", "*", &[GATEWAY]),
     ("ClusterAdmin", "*", &[CONTROLLER, OPERATOR]),
     ("Backups", "*", &[OPERATOR]),
     ("Blobs", "*", &[GATEWAY]),
@@ -47,6 +52,9 @@ const TABLE: &[Row] = &[
 /// The package of all services between nodes.
 const PACKAGE: &str = "/hearth.internal.v1.";
 
+/// Path of the consensus of another group of controllers, before that of its service.
+const EVENTS: &str = "/events";
+
 /// Whether `caller` may call `path` (`/package.Service/Method`). Where TLS is off everybody may.
 pub fn check(caller: &Caller, path: &str) -> Result<(), String> {
     let who = match caller {
@@ -55,6 +63,8 @@ pub fn check(caller: &Caller, path: &str) -> Result<(), String> {
         Caller::Node(name) => Who::Role(name.role),
     };
     let allowed = path
+        .strip_prefix(EVENTS)
+        .unwrap_or(path)
         .strip_prefix(PACKAGE)
         .and_then(|path| path.split_once('/'))
         .map_or(&[][..], |(service, method)| allowed(service, method));
@@ -108,7 +118,7 @@ mod tests {
     #[test]
     fn each_role_may_call_what_it_needs_and_no_more() {
         use NodeRole::{Controller, Gateway, Operator, Worker};
-        let table: [(&str, &[NodeRole]); 11] = [
+        let table: [(&str, &[NodeRole]); 13] = [
             ("RaftPeer/AppendEntries", &[Controller]),
             ("BlobPeer/PutBlob", &[Controller]),
             ("BlobPeer/GetBlob", &[Controller, Worker]),
@@ -120,6 +130,8 @@ mod tests {
             ("Blobs/Put", &[Gateway]),
             ("Invocations/Exchange", &[Gateway]),
             ("Trust/CreateToken", &[Operator]),
+            ("EventLog/Append", &[Gateway]),
+            ("EventLog/Redrive", &[Gateway, Operator]),
         ];
         for (method, roles) in table {
             for role in NodeRole::ALL {
@@ -131,6 +143,9 @@ mod tests {
             }
             assert!(!may(&Caller::Joining, method), "{method}");
         }
+        let vote = "/events/hearth.internal.v1.RaftPeer/Vote";
+        assert!(check(&node(Controller), vote).is_ok());
+        assert!(check(&node(Gateway), vote).is_err());
         assert!(may(&Caller::Joining, "Trust/Join"));
         assert!(!may(&node(Worker), "Trust/Join"));
     }

@@ -1,4 +1,4 @@
-//! The Raft log of one node: openraft's storage traits on top of sled.
+//! The Raft log of one node: openraft's storage traits on top of sled, or fjall for events.
 //!
 //! ```text
 //! openraft ──append──> cache (readable at once) ──queue──> writer thread ──flush, fdatasync──> callback
@@ -10,6 +10,7 @@
 
 mod cache;
 mod disk;
+mod fjall_engine;
 #[cfg(test)]
 mod golden;
 mod record;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use disk::OpenError;
 pub(super) use disk::Owner;
+pub(super) use fjall_engine::FjallEngine;
 pub(super) use sled_engine::SledEngine;
 
 use self::cache::Cache;

@@ -14,7 +14,7 @@ const MAX_VALUE_BYTES: usize = 4 * 1024;
 /// Room for the part count and the checksum in the first value.
 const HEADER_BYTES: usize = 6;
 /// Largest encoded entry: a command of the largest size with its log id, or a membership.
-const MAX_ENTRY_BYTES: usize = crate::raft::MAX_COMMAND_BYTES + 4 * 1024;
+const MAX_ENTRY_BYTES: usize = crate::raft::MAX_LARGE_COMMAND_BYTES + 4 * 1024;
 
 /// What is wrong with an entry on disk or with one to be written.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub(crate) fn encode(entry: &Entry) -> Result<Vec<KeyValue>, RecordError> {
     }
     let (first, rest) = encoded.split_at(encoded.len().min(MAX_VALUE_BYTES - HEADER_BYTES));
     let parts = 1 + rest.chunks(MAX_VALUE_BYTES).count();
-    let parts = u16::try_from(parts).expect("68 KiB make fewer than 65,536 parts");
+    let parts = u16::try_from(parts).expect("1.1 MiB make fewer than 65,536 parts");
     let mut head = Vec::with_capacity(HEADER_BYTES + first.len());
     head.extend_from_slice(&parts.to_be_bytes());
     head.extend_from_slice(&crc32fast::hash(&encoded).to_be_bytes());
@@ -126,9 +126,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn entries_of_any_size_come_back(index: u64, length in 0..=crate::raft::MAX_COMMAND_BYTES, byte: u8) {
+        fn entries_of_any_size_come_back(index: u64, length in 0..=crate::raft::MAX_LARGE_COMMAND_BYTES, byte: u8) {
             let entry = entry(index, vec![byte; length]);
             let values = encode(&entry).unwrap();
             prop_assert!(values.iter().all(|(_, value)| value.len() <= MAX_VALUE_BYTES));
