@@ -12,6 +12,7 @@ use crate::budget::Budget;
 use crate::catalog::{Catalog, Lookups};
 use crate::controllers::Controllers;
 use crate::drain::Drain;
+use crate::events::Events;
 use crate::iam::Iam;
 use crate::invoke::Invoker;
 use crate::links::Links;
@@ -30,6 +31,7 @@ pub(crate) struct App {
     pub(crate) controllers: Arc<Controllers>,
     pub(crate) blobs: Blobs,
     pub(crate) links: Links,
+    pub(crate) events: Events,
     pub(crate) registry: Registry,
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) metrics: Metrics,

@@ -13,6 +13,7 @@ mod catalog;
 mod channel;
 mod controllers;
 mod drain;
+mod events;
 mod grpc;
 mod http;
 mod iam;
@@ -42,6 +43,7 @@ use hearth_node::listen::ListenError;
 use hearth_node::shutdown::Shutdown;
 use hearth_node::tls::{NodeRole, Tls, TlsError};
 use hearth_registry::Registry;
+use hearth_services::Services;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -53,12 +55,13 @@ use crate::catalog::{Catalog, Lookups};
 use crate::channel::Dialer;
 use crate::controllers::Controllers;
 use crate::drain::Drain;
+use crate::events::{ControllerLog, Events};
 use crate::iam::Iam;
 use crate::invoke::{Capacity, Invoker, InvokerParts};
 use crate::links::Links;
 use crate::metrics::Metrics;
 
-pub use crate::options::{Auth, IamOptions, Options, OptionsError};
+pub use crate::options::{Auth, EventOptions, IamOptions, Options, OptionsError};
 pub use hearth_node::config::Secret;
 
 /// Lines of versions that nobody invokes any more are swept this often.
@@ -87,6 +90,9 @@ pub enum StartError {
     /// The cluster's id is none.
     #[error("cluster id")]
     ClusterId(#[source] hearth_node::grpc::ClusterIdError),
+    /// Clients of the services around the cluster.
+    #[error("clients of destinations")]
+    Services(#[source] hearth_services::ServicesOptionsError),
     /// A fault of the build.
     #[error("gRPC services")]
     Grpc(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -202,6 +208,8 @@ fn follow(app: &Arc<App>, health: &Health, addr: SocketAddr, shutdown: &Shutdown
     let judging = Arc::clone(&app.invoker).watch_standing(shutdown.token());
     shutdown.spawn("standing of workers", judging);
     shutdown.spawn("sweep", sweep(Arc::clone(app), shutdown.token()));
+    let dispatching = events::run(Arc::clone(app), shutdown.token());
+    shutdown.spawn("events", dispatching);
 }
 
 /// Towards the other nodes; clients are served as ever.
@@ -254,6 +262,12 @@ fn assemble(
         catalog: Arc::clone(&catalog),
     });
     let iam = iam(options, seams);
+    let log = ControllerLog::new(
+        Arc::clone(&controllers),
+        NodeId(options.node_id),
+        options.control_timeout.0,
+    );
+    let services = Services::new(&options.endpoints, &options.region, seams);
     Ok(App {
         auth: Authenticator::new(options, root, Arc::clone(&iam)),
         iam,
@@ -261,6 +275,10 @@ fn assemble(
         registry: Registry::new(options.registries.clone()),
         blobs: Blobs::new(Arc::clone(&controllers), options.cluster_id.clone()),
         links: Links::new(&link_secret(options, seams), &options.cluster_id),
+        events: Events {
+            log: Arc::new(log),
+            services: services.map_err(StartError::Services)?,
+        },
         catalog,
         controllers,
         invoker: Arc::new(invoker),

@@ -31,6 +31,9 @@ pub(crate) struct Metrics {
     pub(crate) waiting: Gauge,
     pub(crate) lines: Gauge,
     pub(crate) functions: Gauge,
+    pub(crate) events_accepted: Counter,
+    pub(crate) event_attempts: Counter,
+    pub(crate) destination_failures: Counter,
 }
 
 impl Metrics {
@@ -47,6 +50,18 @@ impl Metrics {
             invoke_seconds: metrics.register_seconds(
                 "gateway_invoke",
                 "Time on the invoke path, the function's own included",
+            ),
+            events_accepted: metrics.register_counter(
+                "gateway_events_accepted",
+                "Event invocations that the event log has taken",
+            ),
+            event_attempts: metrics.register_counter(
+                "gateway_event_attempts",
+                "Runs of functions for event invocations",
+            ),
+            destination_failures: metrics.register_counter(
+                "gateway_destination_failures",
+                "Ends of events that a destination or dead-letter queue could not be told",
             ),
             shed: metrics.register_counter(
                 "gateway_shed",

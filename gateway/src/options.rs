@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
+use hearth_core::limits::EVENT_RETRY_DELAY_MS;
 use hearth_node::config::{DocumentedOptions, HumanDuration, HumanSize, Secret};
 use hearth_node::telemetry::TelemetryOptions;
 use hearth_node::tls::TlsOptions;
 use hearth_registry::{RegistryOptions, RegistryOptionsError};
+use hearth_services::{ServicesOptions, ServicesOptionsError};
 use serde::{Deserialize, Serialize};
 
 /// How callers prove who they are.
@@ -31,6 +33,25 @@ pub struct IamOptions {
     pub old_keys: Vec<Secret>,
     /// Functions are made only with roles that there are and that trust Lambda.
     pub enforce_roles: bool,
+}
+
+/// Event invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventOptions {
+    /// Wait before the first retry after a function error; before the second it is twice that. AWS's is a minute.
+    pub retry_base_delay: HumanDuration,
+    /// Events that this gateway runs at a time.
+    pub max_in_flight: u32,
+}
+
+impl Default for EventOptions {
+    fn default() -> Self {
+        Self {
+            retry_base_delay: HumanDuration::from_millis(EVENT_RETRY_DELAY_MS),
+            max_in_flight: 1_000,
+        }
+    }
 }
 
 /// Options of a gateway.
@@ -84,6 +105,10 @@ pub struct Options {
     pub max_body_memory: HumanSize,
     /// IAM and STS.
     pub iam: IamOptions,
+    /// Event invocations.
+    pub events: EventOptions,
+    /// Services around the cluster: destinations and dead-letter queues.
+    pub endpoints: ServicesOptions,
     /// Where container images come from.
     pub registries: RegistryOptions,
     /// Who this gateway proves to be to other nodes, and whom it believes. Not for its clients.
@@ -118,6 +143,8 @@ impl Default for Options {
             max_connections: 10_000,
             max_body_memory: HumanSize::from_mib(1_024),
             iam: IamOptions::default(),
+            events: EventOptions::default(),
+            endpoints: ServicesOptions::default(),
             registries: RegistryOptions::default(),
             tls: TlsOptions::default(),
             telemetry: TelemetryOptions::default(),
@@ -186,6 +213,15 @@ old_keys = []
 # Functions are made only with roles that there are and that trust Lambda. Default false: with any role.
 enforce_roles = false
 
+[events]
+# Wait before the first retry of an event after a function error; before the second it is twice that. Default 1m, as AWS's.
+retry_base_delay = "1m"
+# Events that this gateway runs at a time; more wait in the event log. Default 1000 events.
+max_in_flight = 1000
+
+"#,
+    hearth_services::endpoints_sample!(),
+    r#"
 # Container registries, where references to images are resolved; the same on workers, which pull.
 [registries]
 "#,
@@ -217,6 +253,9 @@ pub enum OptionsError {
     /// The account is not one.
     #[error("account_id {0:?} must be 12 digits")]
     Account(String),
+    /// A service around the cluster.
+    #[error("endpoints")]
+    Endpoints(#[source] ServicesOptionsError),
     /// Signatures cannot be checked without a secret.
     #[error("auth = \"sigv4\" needs access_key_id and secret_access_key")]
     NoCredentials,
@@ -252,6 +291,10 @@ impl Options {
                 return Err(OptionsError::Zero(name));
             }
         }
+        if self.events.max_in_flight == 0 {
+            return Err(OptionsError::Zero("events.max_in_flight"));
+        }
+        self.endpoints.validate().map_err(OptionsError::Endpoints)?;
         self.registries
             .validate()
             .map_err(OptionsError::Registries)?;

@@ -9,7 +9,7 @@ mod watch;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use hearth_core::attached::{LATEST, UrlConfig};
+use hearth_core::attached::{EventInvokeMembers, LATEST, UrlConfig};
 use hearth_core::error::{Error, ErrorCode};
 use hearth_core::function::{Function, FunctionVersion, State};
 use hearth_core::ids::{AccountId, Version, VersionKey};
@@ -42,6 +42,8 @@ pub(crate) struct Entry {
     pub(crate) timeout_s: u32,
     /// Of the function, without a qualifier.
     pub(crate) arn: String,
+    /// ARN of the queue or topic for events that failed.
+    pub(crate) dead_letter: Option<String>,
     state: State,
 }
 
@@ -58,6 +60,7 @@ impl Entry {
             key,
             timeout_s: version.config.timeout_s,
             arn: function_arn(region, &function.account, &function.name),
+            dead_letter: version.config.dead_letter(),
             state: state.clone(),
         }
     }
@@ -91,6 +94,7 @@ pub(crate) struct Record {
     aliases: BTreeMap<String, Alias>,
     policies: BTreeMap<Qualifier, Policy>,
     urls: BTreeMap<Qualifier, Arc<UrlConfig>>,
+    event_invoke: BTreeMap<Qualifier, EventInvokeMembers>,
     /// Log index of the newest change that is in here.
     generation: u64,
 }
@@ -103,6 +107,7 @@ impl Record {
         };
         let published = function.versions.iter();
         let urls = function.attached.urls.iter();
+        let event_invoke = function.attached.event_invoke.iter();
         Self {
             latest: entry(serving, &function.state),
             published: published
@@ -112,6 +117,9 @@ impl Record {
             policies: function.attached.policies.clone(),
             urls: urls
                 .map(|(of, url)| (of.clone(), Arc::new(url.clone())))
+                .collect(),
+            event_invoke: event_invoke
+                .map(|(of, config)| (of.clone(), config.members.clone()))
                 .collect(),
             generation: function.news(),
         }
@@ -125,6 +133,14 @@ impl Record {
             Some(Qualifier::Alias(alias)) => self.aliases.get(alias)?.route(chance),
         };
         self.version(version)
+    }
+
+    /// How the version or alias that a qualifier names wants its events to be tried, and who is told of their ends.
+    pub(crate) fn event_invoke(
+        &self,
+        qualifier: Option<&Qualifier>,
+    ) -> Option<&EventInvokeMembers> {
+        self.event_invoke.get(qualifier.unwrap_or(&LATEST))
     }
 
     /// The policy of the version or alias that a qualifier names.

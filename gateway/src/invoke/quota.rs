@@ -97,6 +97,11 @@ impl Default for PoolQuota {
 }
 
 impl PoolQuota {
+    /// Whether nothing may run on it: a reserved concurrency of zero.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.is_reserved && self.units.load(Relaxed) == 0
+    }
+
     fn new(is_reserved: bool, units: u32, limits: &Limits) -> Self {
         let quota = Self {
             is_reserved,

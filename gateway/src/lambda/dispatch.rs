@@ -49,6 +49,7 @@ pub(crate) async fn whole(app: &App, call: &Call) -> Answer {
         Operation::GetResourcePolicy => permissions::get_document(app, call).await,
         Operation::GetRuntimeManagementConfig => runtime_config::get_management(app, call).await,
         Operation::Invoke => invoke::handle(app, call).await,
+        Operation::InvokeAsync => invoke::handle_async(app, call).await,
         Operation::ListAliases => aliases::list(app, call).await,
         Operation::ListFunctionEventInvokeConfigs => event_invoke::list(app, call).await,
         Operation::ListFunctionUrlConfigs => urls::list(app, call).await,
@@ -137,7 +138,6 @@ fn reason(operation: Operation) -> &'static str {
         | Operation::SendDurableExecutionCallbackHeartbeat
         | Operation::SendDurableExecutionCallbackSuccess
         | Operation::StopDurableExecution => "there are no durable executions",
-        Operation::InvokeAsync => "there are no event invocations",
         _ => "it has no handler",
     }
 }

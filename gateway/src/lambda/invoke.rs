@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hearth_aws_api::ApiError;
-use hearth_aws_api::lambda::InvocationRequest;
 use hearth_aws_api::lambda::rules::check_payload_is_json;
+use hearth_aws_api::lambda::{InvocationRequest, InvokeAsyncRequest, InvokeAsyncResponse};
 use hearth_core::limits::{CLIENT_CONTEXT_MAX_BYTES, SYNC_REQUEST_MAX_BYTES};
 use hearth_core::name::FunctionName;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -16,6 +16,7 @@ use super::errors::{api_error, invoke_error, unsupported};
 use super::{Answer, Call, Caller, denied, named};
 use crate::app::App;
 use crate::catalog::{Record, not_found};
+use crate::events;
 use crate::invoke::{InvokeCall, InvokeOutcome};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -56,9 +57,6 @@ pub(super) async fn handle(app: &App, call: &Call) -> Answer {
         .invocation_type
         .as_deref()
         .unwrap_or("RequestResponse");
-    if kind == "Event" {
-        return Err(unsupported("Invoke with InvocationType Event"));
-    }
     let invocation = Invocation {
         caller: &call.caller,
         request_id: &call.request_id,
@@ -69,6 +67,14 @@ pub(super) async fn handle(app: &App, call: &Call) -> Answer {
         log_tail: input.log_type.as_deref() == Some("Tail"),
         headers: &call.parts.headers,
     };
+    if kind == "Event" {
+        accept(app, invocation).await?;
+        return Ok(respond(
+            StatusCode::ACCEPTED,
+            &call.request_id,
+            Bytes::new(),
+        ));
+    }
     let ready = prepare(app, invocation).await?;
     if kind == "DryRun" {
         return Ok(respond(
@@ -80,6 +86,35 @@ pub(super) async fn handle(app: &App, call: &Call) -> Answer {
     let log_tail = ready.log_tail;
     let outcome = run(app, ready).await?;
     Ok(answer(call, outcome, log_tail))
+}
+
+/// `InvokeAsync`, which AWS calls deprecated: an event invocation with another answer.
+pub(super) async fn handle_async(app: &App, call: &Call) -> Answer {
+    let input: InvokeAsyncRequest = call.input()?;
+    let invocation = Invocation {
+        caller: &call.caller,
+        request_id: &call.request_id,
+        function_name: input.function_name.as_deref().unwrap_or_default(),
+        qualifier: None,
+        payload: input.invoke_args.unwrap_or_default(),
+        client_context: String::new(),
+        log_tail: false,
+        headers: &call.parts.headers,
+    };
+    accept(app, invocation).await?;
+    call.output(&InvokeAsyncResponse {
+        status: Some(StatusCode::ACCEPTED.as_u16().into()),
+    })
+}
+
+/// Into the event log, after the same checks as any invocation. "Lambda passes the ClientContext object to your function for
+/// synchronous invocations only."
+pub(crate) async fn accept(app: &App, invocation: Invocation<'_>) -> Result<(), ApiError> {
+    let (caller, name) = (invocation.caller, invocation.function_name);
+    let function = named(app, caller, name, invocation.qualifier)?;
+    let (request_id, payload) = (invocation.request_id, invocation.payload.clone());
+    prepare(app, invocation).await?;
+    events::accept(app, request_id, function, payload).await
 }
 
 /// The typed input. Nearly all invocations name a function by its bare name and say nothing unusual: these are taken
@@ -143,7 +178,7 @@ pub(crate) async fn prepare(app: &App, invocation: Invocation<'_>) -> Result<Inv
     };
     Ok(InvokeCall {
         request_id: invocation.request_id.to_owned(),
-        payload: event(invocation.payload),
+        payload: or_empty(invocation.payload),
         client_context: invocation.client_context,
         log_tail: invocation.log_tail,
         invoked_arn: match &function.qualifier {
@@ -172,7 +207,7 @@ pub(crate) async fn run(app: &App, call: InvokeCall) -> Result<InvokeOutcome, Ap
 }
 
 /// The event a function gets: AWS hands an empty payload over as an empty object.
-fn event(payload: Bytes) -> Bytes {
+pub(crate) fn or_empty(payload: Bytes) -> Bytes {
     if payload.is_empty() {
         return Bytes::from_static(b"{}");
     }
