@@ -46,6 +46,11 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// Declare a silent worker dead: what it held is free at once.
     Forget(ForgetArgs),
+    /// Show event (asynchronous) invocations, and take failed ones up again.
+    Events {
+        #[command(subcommand)]
+        command: EventsCommand,
+    },
     /// Write metadata and code of a running cluster into one file, or check such a file.
     Backup(BackupArgs),
     /// Make the data dir of a new cluster from a backup.
@@ -146,6 +151,13 @@ pub(crate) struct UpArgs {
     /// TOML file with tables `controller`, `worker` and `gateway`: options of the nodes that have no flag here.
     #[arg(long)]
     pub(crate) options: Option<PathBuf>,
+    /// Where an AWS service is that destinations and dead-letter queues name: SERVICE=URL with sqs, sns, s3 or events, as often as
+    /// needed. Keys go into --options ([gateway.endpoints.<service>]).
+    #[arg(long, value_name = "SERVICE=URL", value_parser = endpoint_for)]
+    pub(crate) endpoint_for: Vec<(String, String)>,
+    /// Wait before the first retry of an event after a function error; before the second it is twice that.
+    #[arg(long, default_value = "1m")]
+    pub(crate) event_retry_base_delay: HumanDuration,
     /// Run without cgroups: no memory, process or CPU limits (development only).
     #[arg(long)]
     pub(crate) allow_no_cgroups: bool,
@@ -247,6 +259,66 @@ pub(crate) struct MembersArgs {
     /// Directory of the operator's certificate (`hearth ca issue --role operator`). [default: made from the CA in --data-dir]
     #[arg(long)]
     pub(crate) tls_dir: Option<PathBuf>,
+}
+
+/// Which events.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EventSelection {
+    /// Of this account. [default: all]
+    #[arg(long)]
+    pub(crate) account: Option<String>,
+    /// Of this function. [default: all]
+    #[arg(long)]
+    pub(crate) function: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// List events that wait, run, have failed, or have lately succeeded, the oldest first.
+    List {
+        #[command(flatten)]
+        selection: EventSelection,
+        /// Only those that failed and can be taken up again.
+        #[arg(long)]
+        failed: bool,
+        /// At most so many.
+        #[arg(long, default_value = "100")]
+        limit: u32,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        at: MembersArgs,
+    },
+    /// Show one event.
+    Show {
+        /// The request id that its invocation was answered.
+        request_id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        at: MembersArgs,
+    },
+    /// Run failed events again, with new attempts.
+    Redrive {
+        /// Their request ids. [default: all that failed, up to 1000]
+        request_ids: Vec<String>,
+        #[command(flatten)]
+        selection: EventSelection,
+        #[command(flatten)]
+        at: MembersArgs,
+    },
+}
+
+fn endpoint_for(text: &str) -> Result<(String, String), String> {
+    let (service, url) = text.split_once('=').ok_or("give it as SERVICE=URL")?;
+    if !["sqs", "sns", "s3", "events"].contains(&service) {
+        return Err(format!(
+            "there is no service {service:?}: sqs, sns, s3 and events are"
+        ));
+    }
+    Ok((service.to_owned(), url.to_owned()))
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -4,6 +4,7 @@
 mod backup;
 mod cli;
 mod credentials;
+mod events;
 mod members;
 mod nodes;
 mod role;
@@ -55,6 +56,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Token { command } => trust::token(command).await,
         Command::Ca { command } => trust::ca::run(&command),
         Command::Status(args) => status::run(args).await,
+        Command::Events { command } => events::run(command).await,
         Command::Nodes(args) => nodes::list(args).await,
         Command::Drain(args) => nodes::drain(args).await,
         Command::Forget(args) => nodes::forget(args).await,

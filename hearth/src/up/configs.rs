@@ -151,6 +151,16 @@ pub(crate) fn gateway(
         telemetry: telemetry(args, node),
         ..hearth_gateway::Options::default()
     };
+    options.events.retry_base_delay = args.event_retry_base_delay;
+    for (service, url) in &args.endpoint_for {
+        let endpoint = match service.as_str() {
+            "sqs" => &mut options.endpoints.sqs,
+            "sns" => &mut options.endpoints.sns,
+            "s3" => &mut options.endpoints.s3,
+            _ => &mut options.endpoints.events,
+        };
+        endpoint.url.clone_from(url);
+    }
     if let Some(credentials) = credentials {
         options.access_key_id.clone_from(&credentials.access_key_id);
         options.secret_access_key = hearth_gateway::Secret(credentials.secret_access_key.clone());
