@@ -28,7 +28,7 @@ SEEDS ?= 20
 FROM ?= 1
 JOBS ?= $(shell nproc)
 
-.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-extremes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-cold bench-control bench-overload bench-functions chaos setup runtimes
+.PHONY: help demo test test-rust test-v2 test-e2e test-runtimes test-extremes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-cold bench-control bench-overload bench-functions bench-events chaos soak-events setup runtimes
 
 help:
 	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
@@ -37,6 +37,7 @@ help:
 	@echo "make test-v2  the native driver under control groups of version 2 alone, in an emulated machine (root)"
 	@echo "make test-extremes  functions of 15 minutes, 10 GB of memory, 10 GB of disk (16 minutes, root)"
 	@echo "make test-faults  nodes killed, stopped, drained and restarted under load; make chaos: in network namespaces"
+	@echo "make soak-events   50,000 events (EVENTS=n) while a node is killed every 3 s and a disk fills once (root)"
 	@echo "make sim     SEEDS=200 [FROM=1]: a whole cluster in simulation, one process a seed; sim-one SEED=n repeats one"
 	@echo "make check   formatting, lints, docs, generated code, architecture, chart; writes nothing"
 	@echo "make fix     formatting and what clippy can mend"
@@ -45,6 +46,7 @@ help:
 	@echo "make bench-cold   starts alone: sandboxes, first answers, memory, a burst; with a chart"
 	@echo "make bench-control  the control plane with 1,000 simulated workers and 10,000 functions (WORKERS=n FUNCTIONS=n)"
 	@echo "make bench-overload   ten times the capacity for a minute; make bench-functions   1, 100 and 1,000 functions"
+	@echo "make bench-events   accepting event invocations beside plain writes on the same disk"
 
 setup:
 	scripts/setup
@@ -73,7 +75,7 @@ test-v2: setup
 	scripts/v2/run $(V2_SECONDS) scripts/v2/tests $$(realpath $$programs)
 
 # Kills, stops and restarts under load take minutes and measure times: apart from what every change must pass.
-FAULTS = failover operators quotas rolling slow_workers
+FAULTS = event_faults failover operators quotas rolling slow_workers
 # 16 minutes, 13 GB of memory and 14 GB of disk.
 EXTREMES = extremes
 
@@ -98,6 +100,11 @@ test-e2e: runtimes
 	scripts/build-examples
 	$(call install_runtimes,$(TESTED))
 	HEARTH_TEST_RUNTIMES="$(TESTED)" $(PYTEST) tests/e2e $(patsubst %,--ignore=tests/e2e/test_%.py,$(FAULTS) $(EXTREMES))
+
+# Minutes: events while nodes are killed and a disk fills.
+EVENTS ?= 50000
+soak-events: runtimes
+	EVENTS=$(EVENTS) $(PYTEST) -s tests/e2e/test_event_faults.py
 
 test-extremes: runtimes
 	$(PYTEST) -s $(EXTREMES:%=tests/e2e/test_%.py)
@@ -168,7 +175,7 @@ chaos: runtimes
 	scripts/build-examples
 	.venv/bin/python -m pytest -p no:cacheprovider -q tests/chaos
 	HEARTH_PROFILE=$(PROFILE) .venv/bin/python tests/chaos/run.py
-bench-overload bench-functions: PROFILE = release
-bench-overload bench-functions: runtimes
+bench-overload bench-functions bench-events: PROFILE = release
+bench-overload bench-functions bench-events: runtimes
 	scripts/build-examples
 	$(BENCH) $(@:bench-%=%)

@@ -199,14 +199,7 @@ pub async fn start_on(
     let listen = options.listen_addr().map_err(StartError::Options)?;
     let admin = options.admin_addr().map_err(StartError::Options)?;
     let identity = ClusterIdentity::known(&options.cluster_id).map_err(StartError::ClusterId)?;
-    let data_dir = DataDir::open(&options.data_dir).map_err(StartError::DataDir)?;
-    data_dir
-        .claim(&Identity {
-            cluster_id: options.cluster_id.clone(),
-            role: "controller".to_owned(),
-            node: options.node_id.to_string(),
-        })
-        .map_err(StartError::DataDir)?;
+    let data_dir = claim(&options).map_err(StartError::DataDir)?;
     let me = (
         options.cluster_id.as_str(),
         NodeRole::Controller,
@@ -267,6 +260,17 @@ pub async fn start_on(
         shutdown,
         _data_dir: data_dir,
     })
+}
+
+/// The data directory, which is this node's and no other's.
+fn claim(options: &Options) -> Result<DataDir, DataDirError> {
+    let data_dir = DataDir::open(&options.data_dir)?;
+    data_dir.claim(&Identity {
+        cluster_id: options.cluster_id.clone(),
+        role: "controller".to_owned(),
+        node: options.node_id.to_string(),
+    })?;
+    Ok(data_dir)
 }
 
 /// Where others reach this node: as it says, else as the others were told; alone, where it listens.

@@ -98,7 +98,7 @@ async fn one(
             return Ok(latencies);
         }
         let answer = connection.send(&request).await?;
-        if answer.status != 200
+        if !(200..300).contains(&answer.status)
             || answer
                 .head
                 .to_ascii_lowercase()

@@ -1,11 +1,12 @@
 //! `make bench`: the warm path beside a bare hyper echo, the cold path beside a bare exec of the same thing, in one run.
 //! Prints a table and writes JSON under `target/bench/`. Numbers are for reading, never asserted.
 //!
-//! `bench cold`: everything about starts, beside their references. `bench overload`: ten times what a cluster can do, beside what it can do. `bench functions`: what an invocation costs
+//! `bench cold`: everything about starts, beside their references. `bench events`: accepting event invocations. `bench overload`: ten times what a cluster can do, beside what it can do. `bench functions`: what an invocation costs
 //! when there are many functions, beside one.
 
 mod cpu;
 mod echo;
+mod events;
 mod fake_runtime;
 mod functions;
 mod load;
@@ -29,9 +30,12 @@ fn main() -> anyhow::Result<()> {
         Some("echo") => runtime.block_on(echo::serve()),
         Some("overload") => runtime.block_on(overload::bench()),
         Some("cold") => runtime.block_on(starts::bench()),
+        Some("events") => runtime.block_on(events::bench()),
         Some("functions") => runtime.block_on(many::bench()),
         Some(other) => {
-            anyhow::bail!("unknown argument {other:?}; use cold, overload, functions or none")
+            anyhow::bail!(
+                "unknown argument {other:?}; use cold, events, overload, functions or none"
+            )
         }
         None => runtime.block_on(bench()),
     }

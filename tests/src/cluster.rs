@@ -41,6 +41,8 @@ pub struct ReadyNode {
     pub pid: u32,
     /// Where it listens.
     pub addr: String,
+    /// Where `/metrics` is.
+    pub admin_addr: String,
 }
 
 /// Shape and place of a cluster.

@@ -260,10 +260,10 @@ mod architecture {
     }
 
     #[test]
-    fn openraft_and_sled_are_named_in_the_raft_folder_alone() {
+    fn openraft_sled_and_fjall_are_named_in_the_raft_folder_alone() {
         let files = all_sources();
         let bad: Vec<_> = offenders(&files, |line| {
-            line.contains("openraft::") || line.contains("sled::")
+            line.contains("openraft::") || line.contains("sled::") || line.contains("fjall::")
         })
         .into_iter()
         .filter(|place| {

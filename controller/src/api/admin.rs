@@ -13,6 +13,8 @@ use tonic::{Code, Request, Response, Status};
 use super::control::unavailable;
 use super::forward::{Controllers, forwarded, is_forwarded};
 use super::readers::Readers;
+use crate::events::machine::EventMachine;
+use crate::events::members;
 use crate::leader::LeaderWatch;
 use crate::machine::ReplicatedState;
 use crate::mirror::Copies;
@@ -21,6 +23,8 @@ use crate::state::command::{Command, Role};
 
 /// A new controller has to catch up before its addition returns.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
+/// The event log's group follows within a second or two, and a new controller has to be sent what it holds.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(30);
 /// More voters make every commit slower and bring no more safety than five.
 const VOTERS_MAX: usize = 5;
 
@@ -46,6 +50,8 @@ pub(crate) struct AdminService {
     pub(crate) controllers: Controllers,
     pub(crate) leader: LeaderWatch,
     pub(crate) readers: Readers,
+    /// The event log's group, whose members follow; none if there is no event log.
+    pub(crate) events: Option<Consensus<EventMachine>>,
     /// Where the controllers keep the code; none when it is elsewhere.
     pub(crate) copies: Option<Copies>,
 }
@@ -118,7 +124,23 @@ impl AdminService {
             Change::Add(request) => self.add(request).await?,
             Change::Remove(request) => self.remove(request.id).await?,
         }
+        self.events_follow().await?;
         Ok(self.members_reply())
+    }
+
+    /// Before the operator takes the next step, which may be to stop a controller that the event log still needs.
+    async fn events_follow(&self) -> Result<(), Status> {
+        let Some(events) = &self.events else {
+            return Ok(());
+        };
+        let wanted = self.consensus.members().voters;
+        if members::followed(events, &wanted, FOLLOW_TIMEOUT).await {
+            return Ok(());
+        }
+        Err(Status::deadline_exceeded(
+            "the controllers have changed, but the event log's group has not followed yet. It will while most of its former controllers \
+             run: stop none of them before this command, given again, succeeds",
+        ))
     }
 
     async fn add(&self, request: &pb::AddControllerRequest) -> Result<(), Status> {

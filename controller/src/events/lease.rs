@@ -11,7 +11,6 @@ use hearth_core::events::{EventCommand, EventEntry, EventReply};
 use hearth_core::ids::{NodeId, UnixMs};
 use hearth_node::clock::SharedClock;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
 
 use super::machine::EventMachine;
 use crate::raft::Consensus;
@@ -52,9 +51,10 @@ impl Leases {
 
     /// Due events with their payloads; none if there were none in time.
     pub(crate) async fn next(&self, want: Want) -> Result<Vec<(EventEntry, Bytes)>, Error> {
-        let deadline = Instant::now() + want.wait.min(WAIT_MAX);
-        let Ok(_turn) = timeout_at(deadline, self.turn.lock()).await else {
-            return Ok(Vec::new());
+        let mut over = std::pin::pin!(tokio::time::sleep(want.wait.min(WAIT_MAX)));
+        let _turn = tokio::select! {
+            turn = self.turn.lock() => turn,
+            () = &mut over => return Ok(Vec::new()),
         };
         let mut applied = self.consensus.watch_applied();
         let mut leadership = self.consensus.watch_leadership();
@@ -73,14 +73,11 @@ impl Leases {
                 }
             }
             let until_due = due.map(|due| Duration::from_millis(due.0.saturating_sub(now.0)));
-            let pause = until_due.map_or(deadline, |wait| deadline.min(Instant::now() + wait));
             tokio::select! {
                 _ = applied.changed() => {}
                 _ = leadership.changed() => {}
-                () = tokio::time::sleep_until(pause) => {}
-            }
-            if Instant::now() >= deadline {
-                return Ok(Vec::new());
+                () = tokio::time::sleep(until_due.unwrap_or(WAIT_MAX)) => {}
+                () = &mut over => return Ok(Vec::new()),
             }
         }
     }

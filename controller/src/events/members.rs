@@ -1,7 +1,7 @@
 //! The group has the members that the metadata has: its leader lets in who was let in there, and removes who left. Which
 //! controller leads it is its own affair, except that one which the operator wants to drain hands over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hearth_core::ids::NodeId;
@@ -13,7 +13,10 @@ use crate::raft::{Consensus, Members};
 use crate::state::command::Role;
 
 /// How often it is looked whether there is something to do; also the pause after what failed.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(250);
+
+/// How often a change that is waited for is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What the group's members lack to be those of the metadata.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +44,24 @@ fn next_step(wanted: &Members, found: &Members) -> Option<Step> {
     }
     let left = found.learners.keys().find(|id| !voters.contains(id));
     left.map(|id| Step::Remove(*id))
+}
+
+/// Whether the group's voters are these, or become so in time.
+pub(crate) async fn followed(
+    events: &Consensus<EventMachine>,
+    wanted: &BTreeMap<u64, String>,
+    limit: Duration,
+) -> bool {
+    let following = async {
+        loop {
+            let found = events.members();
+            if found.voters.keys().eq(wanted.keys()) && !found.changing {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(limit, following).await.is_ok()
 }
 
 /// Runs until `stop`.

@@ -19,7 +19,6 @@ use crate::api::registry::RegistryService;
 use crate::api::roles::Issuer;
 use crate::api::trust::TrustService;
 use crate::blobs::BlobPeerService;
-use crate::events::Path as EventPath;
 use crate::leader;
 use crate::mirror::Copies;
 use crate::options::BlobStoreKind;
@@ -32,7 +31,7 @@ impl Parts {
             self.identity.clone(),
             self.options.channel.clone(),
         );
-        let event_log = self.event_log(&controllers);
+        let event_services = self.event_services(&controllers);
         let operations = self.operations(stores);
         let trust = self.trust(operations.clone());
         let control = ControlService {
@@ -61,17 +60,7 @@ impl Parts {
             leader.clone(),
             self.shutdown.token(),
         );
-        let admin = AdminService {
-            consensus: self.consensus.clone(),
-            leader: leader.clone(),
-            readers,
-            copies: (self.options.blobs.store == BlobStoreKind::Local).then(|| Copies {
-                cluster_id: self.options.cluster_id.clone(),
-                consensus: self.consensus.clone(),
-                controllers: controllers.clone(),
-            }),
-            controllers,
-        };
+        let admin = self.admin(leader, readers, controllers);
         let blobs = BlobsService {
             store: Arc::clone(&stores.store),
         };
@@ -82,15 +71,7 @@ impl Parts {
             .max_encoding_message_size(max);
         let registry = pb::worker_registry_server::WorkerRegistryServer::new(registry)
             .max_decoding_message_size(max);
-        let event_peers = self
-            .events
-            .as_ref()
-            .map(|events| events.peer_service_under::<EventPath>());
-        let event_log = event_log.map(|service| {
-            pb::event_log_server::EventLogServer::new(service)
-                .max_decoding_message_size(max)
-                .max_encoding_message_size(max)
-        });
+        let (event_peers, event_log) = event_services;
         grpc::server(&self.options.server, &self.identity)
             .add_service(self.consensus.peer_service())
             .add_service(BlobPeerService::server(
@@ -106,6 +87,26 @@ impl Parts {
             .add_service(pb::trust_server::TrustServer::new(trust))
             .add_optional_service(event_peers)
             .add_optional_service(event_log)
+    }
+
+    fn admin(
+        &self,
+        leader: &leader::LeaderWatch,
+        readers: Readers,
+        controllers: Controllers,
+    ) -> AdminService {
+        AdminService {
+            consensus: self.consensus.clone(),
+            leader: leader.clone(),
+            readers,
+            events: self.events.clone(),
+            copies: (self.options.blobs.store == BlobStoreKind::Local).then(|| Copies {
+                cluster_id: self.options.cluster_id.clone(),
+                consensus: self.consensus.clone(),
+                controllers: controllers.clone(),
+            }),
+            controllers,
+        }
     }
 
     fn issuer(&self) -> Arc<Issuer> {

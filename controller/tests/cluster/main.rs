@@ -9,6 +9,7 @@
 
 mod catalog;
 mod code;
+mod events;
 mod failover;
 mod functions;
 mod harness;
