@@ -152,7 +152,7 @@ pub(crate) struct UpArgs {
     #[arg(long)]
     pub(crate) options: Option<PathBuf>,
     /// Where an AWS service is that destinations and dead-letter queues name: SERVICE=URL with sqs, sns, s3 or events, as often as
-    /// needed. Keys go into --options ([gateway.endpoints.<service>]).
+    /// needed. Keys go into --options (tables gateway.endpoints.sqs and so on).
     #[arg(long, value_name = "SERVICE=URL", value_parser = endpoint_for)]
     pub(crate) endpoint_for: Vec<(String, String)>,
     /// Wait before the first retry of an event after a function error; before the second it is twice that.

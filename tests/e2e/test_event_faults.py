@@ -37,6 +37,9 @@ class Bus(http.server.ThreadingHTTPServer):
         self.ends, self.lock = collections.defaultdict(list), threading.Lock()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def handle_error(self, *_):
+        """A gateway that was killed."""
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
