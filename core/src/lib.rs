@@ -14,6 +14,7 @@ pub mod ids;
 pub mod image;
 pub mod layer;
 pub mod limits;
+pub mod logs;
 pub mod mapping;
 pub mod metering;
 pub mod name;
