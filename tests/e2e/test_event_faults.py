@@ -63,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Senders:
     """Clients that send events, each to one gateway after the other, until all are accepted."""
 
-    def __init__(self, cluster, name, count, threads=4):
+    def __init__(self, cluster, name, count, threads=8):
         self.cluster, self.name = cluster, name
         self.left, self.lock = iter(range(1, count + 1)), threading.Lock()
         self.accepted, self.refused, self.unknown, self.latencies = {}, 0, 0, []

@@ -1,10 +1,14 @@
 """Event invocations: accepted, run, tried again, told of; looked up and taken up again by an operator."""
 
+import base64
 import json
 import re
+import sys
+import urllib.parse
 
+import grpc
 import pytest
-from harness import Cluster, active, create, hearth, invoke, until, zipped
+from harness import ROOT, Cluster, active, create, hearth, invoke, until, zipped
 from stand_in import Queue, StandIn
 from test_versions import refused
 
@@ -199,6 +203,20 @@ def test_the_deprecated_way(client, name, queue):
     answer = client.invoke_async(FunctionName=name, InvokeArgs=b'{"old": true}')
     assert (answer["Status"], answer["ResponseMetadata"]["HTTPStatusCode"]) == (202, 202)
     assert queue.records()[0]["requestPayload"] == {"old": True}
+
+
+def test_events_over_grpc(cluster, client, name, queue):
+    create(client, name, {"app.py": APP})
+    destinations(client, name, OnSuccess=queue.arn)
+    sys.path.insert(0, str(ROOT / "proto/proto"))
+    messages, services = grpc.protos_and_services("hearth/v1/invoke.proto")
+    env = cluster.env()
+    keys = f"{env['AWS_ACCESS_KEY_ID']}:{env['AWS_SECRET_ACCESS_KEY']}"
+    auth = [("authorization", "Basic " + base64.b64encode(keys.encode()).decode())]
+    stub = services.InvocationStub(grpc.insecure_channel(urllib.parse.urlparse(env["AWS_ENDPOINT_URL"]).netloc))
+    sent = stub.InvokeEvent(messages.InvokeRequest(function_name=name, payload=b'{"by": "grpc"}'), metadata=auth, timeout=30)
+    [record] = queue.records()
+    assert (record["requestContext"]["requestId"], record["requestPayload"]) == (sent.request_id, {"by": "grpc"})
 
 
 def test_an_operator_sees_events_and_runs_failed_ones_again(cluster, client, name, queue):

@@ -266,6 +266,38 @@ mod tests {
         assert!(other.restore(&newer.encode_to_vec()).is_err());
     }
 
+    /// Commands as the first release with an event log writes them, never changed; and the state that they make, as its snapshots
+    /// have it.
+    const GOLDEN_LOG: &str = include_str!("golden/log-1.jsonl");
+    const GOLDEN_STATE: &str = include_str!("golden/state-1.json");
+
+    #[test]
+    fn logs_and_snapshots_of_format_1_stay_readable() {
+        #[derive(serde::Deserialize)]
+        struct Line {
+            index: u64,
+            command: serde_json::Value,
+            payload: Option<String>,
+        }
+        let mut machine = EventMachine::default();
+        for line in GOLDEN_LOG.lines() {
+            let line: Line = serde_json::from_str(line).unwrap();
+            let record = pb::EventLogRecord {
+                command: line.command.to_string().into(),
+                payload: line.payload.unwrap_or_default().into(),
+            };
+            let reply = machine.apply(line.index, &record.encode_to_vec());
+            assert!(!String::from_utf8_lossy(&reply).contains("Refused"));
+        }
+        assert_eq!(*machine.watch_broken().borrow(), None);
+        let state = serde_json::to_string_pretty(&machine.group).unwrap();
+        assert_eq!(state.trim(), GOLDEN_STATE.trim());
+        let group: EventGroup = serde_json::from_str(GOLDEN_STATE).unwrap();
+        assert_eq!(group, machine.group);
+        let payloads: Vec<u64> = machine.payloads.keys().copied().collect();
+        assert_eq!(payloads, [4, 5], "of what may still be asked for");
+    }
+
     #[test]
     fn a_record_of_a_later_release_ends_the_controller() {
         let mut machine = EventMachine::default();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hearth_core::error::ErrorCode;
 use hearth_core::events::Settlement;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -21,6 +22,8 @@ const BATCH: usize = 32;
 const WAIT: Duration = Duration::from_secs(10);
 /// Pause after the log could not be asked, and while this gateway drains.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Pause where there is no event log.
+const LONG_PAUSE: Duration = Duration::from_secs(30);
 /// Memory of one event until its size is known, KiB.
 const LARGEST_KIB: u32 = 1_024;
 /// Memory of all events that run, KiB.
@@ -113,13 +116,14 @@ async fn poll(
             taken = take(&app, &room) => taken,
         };
         for (event, place) in taken {
-            running.begin(&event.id());
+            let attempting = running.begin(event.id());
             let (app, settlements) = (Arc::clone(&app), settlements.clone());
             attempts.spawn(async move {
                 let _place = place;
                 let settlement = attempt(&app, event).await;
                 // The receiver goes after the last sender.
                 let _ = settlements.send(settlement).await;
+                attempting.decided();
             });
         }
     }
@@ -150,7 +154,8 @@ async fn take(app: &App, room: &Room) -> Vec<(Leased, Place)> {
         }
         Err(error) => {
             debug!(%error, "no events could be leased");
-            tokio::time::sleep(PAUSE).await;
+            let is_off = error.code == ErrorCode::NotImplemented;
+            tokio::time::sleep(if is_off { LONG_PAUSE } else { PAUSE }).await;
             Vec::new()
         }
     }

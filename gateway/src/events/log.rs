@@ -137,19 +137,20 @@ impl EventLog for ControllerLog {
             lease_ms: millis(lease),
             wait_ms: millis(wait),
         };
-        // Once: what one controller leased and could not say anymore comes back when its lease is over.
-        let channel = self.controllers.channels().into_iter().next();
-        let channel = channel
-            .ok_or_else(|| Error::new(ErrorCode::Unavailable, "there are no controllers"))?;
-        let leasing = async {
-            let answer = client(channel).lease(request).await?;
-            answer.into_inner().try_collect::<Vec<_>>().await
-        };
-        let answer = tokio::time::timeout(wait + ATTEMPT_TIMEOUT, leasing).await;
-        let events = answer
-            .map_err(|_| Error::new(ErrorCode::Unavailable, "the event log did not answer"))?
-            .map_err(|status| refused(&status))?;
-        events.into_iter().map(leased).collect()
+        let mut last = Error::new(ErrorCode::Unavailable, "no controller answered");
+        for channel in self.controllers.channels() {
+            let leasing = async {
+                let answer = client(channel).lease(request).await?;
+                answer.into_inner().try_collect::<Vec<_>>().await
+            };
+            // What one controller leased and could not say any more comes back when its lease is over.
+            match tokio::time::timeout(wait + ATTEMPT_TIMEOUT, leasing).await {
+                Ok(Ok(events)) => return events.into_iter().map(leased).collect(),
+                Ok(Err(status)) => last = refused(&status),
+                Err(_) => {}
+            }
+        }
+        Err(last)
     }
 
     async fn settle(&self, settlements: &[Settlement]) -> Result<()> {

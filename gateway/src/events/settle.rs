@@ -30,8 +30,13 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn begin(&self, lease: &LeaseId) {
+    /// Its lease is renewed until it is settled, or what is returned is dropped before.
+    pub(super) fn begin(self: &Arc<Self>, lease: LeaseId) -> Attempting {
         self.leases().insert(lease.request_id.clone(), lease.epoch);
+        Attempting {
+            running: Arc::clone(self),
+            lease: Some(lease),
+        }
     }
 
     fn end(&self, lease: &LeaseId) {
@@ -49,6 +54,28 @@ impl Running {
             epoch: *epoch,
         };
         leases.iter().map(lease).collect()
+    }
+}
+
+/// An attempt under way. One that ends without a settlement, as its task was ended, is nobody's any more.
+#[derive(Debug)]
+pub(super) struct Attempting {
+    running: Arc<Running>,
+    lease: Option<LeaseId>,
+}
+
+impl Attempting {
+    /// Its settlement is on its way.
+    pub(super) fn decided(mut self) {
+        self.lease = None;
+    }
+}
+
+impl Drop for Attempting {
+    fn drop(&mut self) {
+        if let Some(lease) = &self.lease {
+            self.running.end(lease);
+        }
     }
 }
 
@@ -100,11 +127,12 @@ mod tests {
             request_id: "r".to_owned(),
             epoch,
         };
-        let running = Running::default();
-        running.begin(&lease(1));
-        running.begin(&lease(2));
-        running.end(&lease(1));
+        let running = Arc::new(Running::default());
+        let (first, second) = (running.begin(lease(1)), running.begin(lease(2)));
+        drop(first);
         assert_eq!(running.all(), [lease(2)]);
+        second.decided();
+        assert_eq!(running.all(), [lease(2)], "until it is settled");
         running.end(&lease(2));
         assert_eq!(running.all(), []);
     }

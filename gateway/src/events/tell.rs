@@ -35,6 +35,9 @@ pub(super) struct Ending<'a> {
 enum TellError {
     #[error("it is no queue, topic, bucket, event bus or function")]
     Unknown,
+    /// Whether it may be invoked from here nobody has said.
+    #[error("it is a function of another account")]
+    Foreign,
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error("{0}")]
@@ -133,6 +136,9 @@ async fn to_function(
         account: ending.event.entry.function.account.clone(),
     };
     let function = FunctionRef::resolve(arn, None, &scope)?;
+    if function.account != scope.account {
+        return Err(TellError::Foreign);
+    }
     let event = NewEvent {
         request_id: app.seams.random.uuid(),
         function: FunctionKey {

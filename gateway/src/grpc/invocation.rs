@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, stream};
+use hearth_aws_api::ApiError;
 use hearth_core::limits::FRAME_BYTES;
 use hearth_node::telemetry::set_parent;
 use hearth_proto::v1 as pb;
@@ -17,7 +18,7 @@ use super::aws::status;
 use super::{caller, place};
 use crate::app::App;
 use crate::invoke::InvokeOutcome;
-use crate::lambda::invoke::{Invocation as Asked, prepare, run};
+use crate::lambda::invoke::{Invocation as Asked, accept, prepare, run};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -30,10 +31,12 @@ impl Invocation {
         Self { app }
     }
 
-    async fn outcome(
+    /// Does what is to be done with what was asked for; with the request id.
+    async fn with<T>(
         &self,
         request: Request<pb::InvokeRequest>,
-    ) -> Result<(InvokeOutcome, String), Status> {
+        work: impl AsyncFnOnce(&App, Asked<'_>) -> Result<T, ApiError>,
+    ) -> Result<(T, String), Status> {
         let (caller, _place) = (caller(&request)?, place(&self.app)?);
         let request_id = self.app.seams.random.uuid();
         let headers = request.metadata().clone().into_headers();
@@ -52,12 +55,19 @@ impl Invocation {
             log_tail: input.log_tail,
             headers: &headers,
         };
-        let answered = async {
-            let ready = prepare(&self.app, asked).await?;
-            run(&self.app, ready).await
+        let answer = work(&self.app, asked).instrument(span).await;
+        Ok((answer.map_err(|error| status(&error))?, request_id))
+    }
+
+    async fn outcome(
+        &self,
+        request: Request<pb::InvokeRequest>,
+    ) -> Result<(InvokeOutcome, String), Status> {
+        let work = async |app: &App, asked: Asked<'_>| {
+            let ready = prepare(app, asked).await?;
+            run(app, ready).await
         };
-        let outcome = answered.instrument(span).await;
-        Ok((outcome.map_err(|error| status(&error))?, request_id))
+        self.with(request, work).await
     }
 }
 
@@ -82,6 +92,15 @@ impl Service for Invocation {
             executed_version: outcome.executed_version.to_string(),
             request_id,
         }))
+    }
+
+    async fn invoke_event(
+        &self,
+        request: Request<pb::InvokeRequest>,
+    ) -> Result<Response<pb::InvokeEventResponse>, Status> {
+        let work = async |app: &App, asked: Asked<'_>| accept(app, asked).await;
+        let ((), request_id) = self.with(request, work).await?;
+        Ok(Response::new(pb::InvokeEventResponse { request_id }))
     }
 
     async fn invoke_stream(

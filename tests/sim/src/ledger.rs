@@ -63,6 +63,19 @@ pub struct Invocation {
     pub ending: Option<Ending>,
 }
 
+/// An event invocation.
+#[derive(Clone, Debug)]
+pub struct EventSent {
+    /// The function.
+    pub function: Key,
+    /// When its client was told that it is accepted; `None`: it was not, or the client has heard nothing.
+    pub accepted_ms: Option<u64>,
+    /// How often its event was in a sandbox.
+    pub runs: u32,
+    /// How often the function had done its work.
+    pub done: u32,
+}
+
 /// A change of a function's value or limit by a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
@@ -84,6 +97,8 @@ pub struct Seen {
     next: u64,
     /// Invocations by nonce.
     pub invocations: BTreeMap<u64, Invocation>,
+    /// Event invocations by nonce.
+    pub events: BTreeMap<u64, EventSent>,
     /// Reserved limits that were written, in order of sending; the first is the one from the beginning.
     pub limits: BTreeMap<Key, Vec<Written>>,
     /// Values that were written, in order of sending.

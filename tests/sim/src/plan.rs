@@ -113,6 +113,8 @@ pub struct Plan {
     pub bursts: u64,
     /// Mean pause between calls to the metadata, milliseconds.
     pub metadata_pause_ms: u64,
+    /// Whether clients send event invocations too.
+    pub has_events: bool,
     /// Whether the faults are a storm over the controllers, rather than of all kinds.
     pub is_storm: bool,
     /// How long faults may begin.
@@ -158,6 +160,7 @@ impl Plan {
             work_ms: *chance.pick(&[50, 200, 800]),
             bursts: if chance.percent(10) { 3 } else { 0 },
             metadata_pause_ms: *chance.pick(&[150, 300, 600]),
+            has_events: seed.is_multiple_of(4),
             is_storm: chance.percent(30),
             faulty_ms: chance.between(12_000, 22_000),
             faults: Vec::new(),
@@ -173,7 +176,22 @@ impl Plan {
             plan.invoke_pause_ms = 200;
         }
         plan.faults = plan.draw_faults(&mut chance);
+        if plan.has_events {
+            plan.set_clocks_within_a_second();
+        }
         plan
+    }
+
+    /// When an event is due is wall time of the log's leader: with clocks a minute apart events wait minutes.
+    fn set_clocks_within_a_second(&mut self) {
+        for (_, ahead_ms) in &mut self.clocks {
+            *ahead_ms /= 60;
+        }
+        for fault in &mut self.faults {
+            if let FaultKind::ClockStep(_, by_ms) = &mut fault.kind {
+                *by_ms /= 60;
+            }
+        }
     }
 
     /// Names of a role's hosts: `c1`, `c2`...

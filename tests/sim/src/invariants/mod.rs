@@ -4,6 +4,7 @@
 pub mod a_2xx_ran_a_configuration_that_was_serving_during_the_call;
 pub mod a_sandbox_never_has_two_events;
 pub mod acknowledged_writes_are_never_lost_and_reads_never_go_back;
+pub mod an_accepted_event_is_run_to_its_end;
 pub mod every_invocation_ends_in_one_answer;
 pub mod grants_never_exceed_limits_in_any_replica;
 pub mod in_flight_is_never_above_a_reserved_limit;

@@ -50,14 +50,21 @@ impl Content {
     }
 }
 
-struct State {
-    chance: Chance,
-    /// Longest sync, milliseconds.
-    sync_max_ms: u64,
+/// One database.
+#[derive(Default)]
+struct Database {
     /// What the running process sees, and what a crash leaves at least.
     seen: Content,
     durable: Content,
     unsynced: Vec<Write>,
+}
+
+struct State {
+    chance: Chance,
+    /// Longest sync, milliseconds.
+    sync_max_ms: u64,
+    /// By directory.
+    databases: BTreeMap<PathBuf, Database>,
     /// Files by path: content as seen, and names as a crash leaves them.
     files: BTreeMap<PathBuf, Vec<u8>>,
     durable_files: BTreeMap<PathBuf, Vec<u8>>,
@@ -78,9 +85,7 @@ impl SimDisk {
         Self(Arc::new(Mutex::new(State {
             chance: Chance::new(seed),
             sync_max_ms,
-            seen: Content::default(),
-            durable: Content::default(),
-            unsynced: Vec::new(),
+            databases: BTreeMap::new(),
             files: BTreeMap::new(),
             durable_files: BTreeMap::new(),
         })))
@@ -96,30 +101,47 @@ impl SimDisk {
 
     /// The machine loses its power. Some of the unsynced writes, the first of them, may have reached the disk.
     pub(crate) fn crash(&self) {
-        let mut state = self.state();
-        let unsynced = std::mem::take(&mut state.unsynced);
-        let most = u64::try_from(unsynced.len()).unwrap_or(u64::MAX);
-        let kept = state.chance.below(most.saturating_add(1));
-        for write in unsynced
-            .into_iter()
-            .take(usize::try_from(kept).unwrap_or(0))
-        {
-            state.durable.carry_out(write);
+        let state = &mut *self.state();
+        for database in state.databases.values_mut() {
+            let unsynced = std::mem::take(&mut database.unsynced);
+            let most = u64::try_from(unsynced.len()).unwrap_or(u64::MAX);
+            let kept = state.chance.below(most.saturating_add(1));
+            let kept = usize::try_from(kept).unwrap_or(0);
+            for write in unsynced.into_iter().take(kept) {
+                database.durable.carry_out(write);
+            }
+            database.seen = database.durable.clone();
         }
-        state.seen = state.durable.clone();
         state.files = state.durable_files.clone();
     }
+}
 
-    fn write(&self, write: Write) {
-        let mut state = self.state();
-        state.seen.carry_out(write.clone());
-        state.unsynced.push(write);
+/// One database of a disk.
+struct SimLog {
+    disk: SimDisk,
+    dir: PathBuf,
+}
+
+impl SimLog {
+    fn with<T>(&self, work: impl FnOnce(&mut Database) -> T) -> T {
+        let mut state = self.disk.state();
+        work(state.databases.entry(self.dir.clone()).or_default())
+    }
+
+    fn carry_out(&self, write: Write) {
+        self.with(|database| {
+            database.seen.carry_out(write.clone());
+            database.unsynced.push(write);
+        });
     }
 }
 
 impl Storage for SimDisk {
-    fn open_log(&self, _dir: &Path) -> io::Result<Arc<dyn LogEngine>> {
-        Ok(Arc::new(self.clone()))
+    fn open_log(&self, dir: &Path) -> io::Result<Arc<dyn LogEngine>> {
+        Ok(Arc::new(SimLog {
+            disk: self.clone(),
+            dir: dir.to_owned(),
+        }))
     }
 
     fn files(&self) -> Arc<dyn Files> {
@@ -133,40 +155,40 @@ impl Storage for SimDisk {
     }
 }
 
-impl LogEngine for SimDisk {
+impl LogEngine for SimLog {
     fn mark(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.state().seen.marks.get(key).cloned())
+        Ok(self.with(|database| database.seen.marks.get(key).cloned()))
     }
 
     fn set_marks(&self, marks: &[(&[u8], Option<&[u8]>)]) -> io::Result<()> {
         let owned = marks
             .iter()
             .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
-        self.write(Write::Marks(owned.collect()));
+        self.carry_out(Write::Marks(owned.collect()));
         Ok(())
     }
 
     fn write(&self, changes: Vec<LogChange>) -> io::Result<()> {
-        self.write(Write::Log(changes));
+        self.carry_out(Write::Log(changes));
         Ok(())
     }
 
     fn range(&self, keys: Range<LogKey>) -> LogValues<'_> {
-        let state = self.state();
-        let found: Vec<_> = state
-            .seen
-            .log
-            .range(keys)
-            .map(|(key, value)| Ok((*key, value.clone())))
-            .collect();
+        let found: Vec<_> = self.with(|database| {
+            let values = database.seen.log.range(keys);
+            values
+                .map(|(key, value)| Ok((*key, value.clone())))
+                .collect()
+        });
         Box::new(found.into_iter())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.state();
-        for write in std::mem::take(&mut state.unsynced) {
-            state.durable.carry_out(write);
-        }
+        self.with(|database| {
+            for write in std::mem::take(&mut database.unsynced) {
+                database.durable.carry_out(write);
+            }
+        });
         Ok(())
     }
 }

@@ -124,8 +124,7 @@ pub(crate) async fn controller(host: Host, plan: Arc<Plan>, disk: SimDisk, slot:
     options.workers.lease = ms(plan.lease_ms);
     options.workers.margin = ms(plan.margin_ms);
     options.workers.silent_after = ms(1_000);
-    // Its group is a second one of the same kind: consensus is tried with the first.
-    options.events.enabled = false;
+    options.events.enabled = plan.has_events;
     options.raft.snapshot_every = plan.snapshot_every;
     options.raft.keep_applied = plan.keep_applied;
     let started = hearth_controller::start_on(options, host.seams(), Arc::new(disk)).await;

@@ -35,6 +35,13 @@ pub(crate) struct Phase {
     next_nonce: u64,
 }
 
+impl Phase {
+    pub(crate) fn nonce(&mut self) -> u64 {
+        self.next_nonce += 1;
+        self.next_nonce
+    }
+}
+
 impl Control {
     pub(crate) fn phase(&self) -> MutexGuard<'_, Phase> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,6 +75,10 @@ impl Users {
         self.control.phase().is_ready = true;
         tokio::spawn(self.clone().invoke_load(chance.fork()));
         tokio::spawn(self.clone().bursts(chance.fork()));
+        if self.plan.has_events {
+            let sending = super::events::load(self.clone(), Chance::new(self.plan.seed ^ 0xE7E7));
+            tokio::spawn(sending);
+        }
         tokio::spawn(self.clone().metadata_load(chance.fork()));
         for function in &self.plan.functions {
             if function.value_varies {
@@ -236,11 +247,7 @@ impl Users {
         work_ms: u64,
         then: Then,
     ) -> bool {
-        let nonce = {
-            let mut phase = self.control.phase();
-            phase.next_nonce += 1;
-            phase.next_nonce
-        };
+        let nonce = self.control.phase().nonce();
         let event = Event {
             nonce,
             account: function.account.to_owned(),

@@ -3,6 +3,7 @@
 mod client;
 mod clock;
 mod disk;
+mod events;
 mod faults;
 mod hosts;
 mod load;
@@ -33,6 +34,10 @@ const READY_WITHIN_MS: u64 = 60_000;
 const HEALED_LOAD_MS: u64 = 9_000;
 /// How long what was sent may take to end: the clients' patience and a little.
 const QUIET_WITHIN_MS: u64 = 30_000;
+/// How long accepted events may take to be run: leases of gateways that were lost, and pauses after throttles and system errors.
+const EVENTS_WITHIN_MS: u64 = 240_000;
+/// What gateways that were lost had leased is run again by then, though it may have been run: the probes are not to meet it.
+const LEASE_MS: u64 = 35_000;
 /// How long the probes may take.
 const PROBED_WITHIN_MS: u64 = 120_000;
 /// How long replicas may take to be equal.
@@ -204,12 +209,24 @@ impl World<'_> {
         self.control.phase().is_load_over = true;
         let quiet = |world: &Self| {
             let seen = world.ledger.seen();
-            seen.running.is_empty() && seen.invocations.values().all(|i| i.ending.is_some())
+            let is_idle = world.plan.has_events || seen.running.is_empty();
+            is_idle && seen.invocations.values().all(|i| i.ending.is_some())
         };
         self.until(QUIET_WITHIN_MS, quiet);
         if self.is_broken() {
             return;
         }
+        let leases_end = healed + if self.plan.has_events { LEASE_MS } else { 0 };
+        self.until(EVENTS_WITHIN_MS, |world| {
+            let seen = world.ledger.seen();
+            world.now() >= leases_end
+                && seen.running.is_empty()
+                && invariants::an_accepted_event_is_run_to_its_end::holds(&seen)
+        });
+        if self.is_broken() {
+            return;
+        }
+        invariants::an_accepted_event_is_run_to_its_end::check(&mut self.ledger.seen(), self.now());
         let settled = healed + SETTLED_MS;
         invariants::every_invocation_ends_in_one_answer::check(
             &mut self.ledger.seen(),

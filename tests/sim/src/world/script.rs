@@ -112,6 +112,9 @@ impl Runtime {
         match event.then {
             Then::Answer => {
                 drop(inside);
+                if let Some(sent) = self.ledger.seen().events.get_mut(&event.nonce) {
+                    sent.done += 1;
+                }
                 let answer = Answer {
                     nonce: event.nonce,
                     value: self.value,
@@ -150,6 +153,9 @@ impl Runtime {
         );
         if let Some(invocation) = seen.invocations.get_mut(&event.nonce) {
             invocation.runs += 1;
+        }
+        if let Some(sent) = seen.events.get_mut(&event.nonce) {
+            sent.runs += 1;
         }
         let number = seen.enter(Running {
             worker: self.worker.clone(),
