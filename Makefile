@@ -31,7 +31,7 @@ JOBS ?= $(shell nproc)
 .PHONY: help demo test test-rust test-clusters test-v2 test-e2e test-runtimes test-extremes test-faults test-sim sim sim-one sim-same sim-mutants sim-build check fix bench bench-cold bench-control bench-overload bench-functions bench-events chaos soak-events setup runtimes
 
 help:
-	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI"
+	@echo "make demo    build, start a 3/2/2 cluster, deploy and invoke a function with boto3 and the AWS CLI, kill all of it"
 	@echo "make test    every test: Rust, seeds of the simulation, then real clusters driven by real clients (root)"
 	@echo "make test-runtimes   one function on every runtime there is a recipe of (installs them first)"
 	@echo "make test-v2  the native driver under control groups of version 2 alone, in an emulated machine (root)"

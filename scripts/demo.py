@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests/e2e"))
 import os
 
 os.environ.setdefault("HEARTH_PROFILE", "release")
-from harness import Cluster, active, invoke, zipped  # noqa: E402
+from harness import Cluster, active, hearth, invoke, until, zipped  # noqa: E402
 
 
 def say(text):
@@ -76,7 +76,10 @@ def run(cluster, data):
         print(done.stdout.strip())
     print((data / "out.json").read_text())
 
-    say("SIGKILL for every process, then hearth up again")
+    say("an event invocation, and at once SIGKILL for every process; then hearth up again")
+    event = client.invoke(FunctionName="hello", InvocationType="Event", Payload=b'{"name": "event"}')
+    request_id = event["ResponseMetadata"]["RequestId"]
+    print(f"accepted with {event['StatusCode']}: {request_id}")
     cluster.kill_everything()
     begin = time.perf_counter()
     cluster.start()
@@ -86,6 +89,13 @@ def run(cluster, data):
     took, got, _ = timed(client, {"name": "survivor"})
     print(f"cold  {took:7.1f} ms  {json.dumps(got)}")
     assert got["message"] == "Hello again, survivor!", got
+
+    def ended():
+        shown = hearth(cluster, "events", "show", request_id).stdout
+        return shown if "Success" in shown else None
+
+    # The gateway that had it may have been sent it: its lease is 30 s.
+    print(until(ended, "the event has run", timeout=60).strip())
     say("done. To run a cluster of your own:")
     print("  target/release/hearth runtime install python3.11 && target/release/hearth up")
 
