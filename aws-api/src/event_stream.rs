@@ -8,6 +8,8 @@ use serde::Serialize;
 /// The content type of an answer in this form.
 pub const CONTENT_TYPE: &str = "application/vnd.amazon.eventstream";
 
+/// The content type of a message whose payload is a document.
+const JSON: &str = "application/json";
 /// The type of a header whose value is a string.
 const STRING: u8 = 7;
 /// Length and CRC fields besides headers and payload.
@@ -25,7 +27,28 @@ pub fn bytes_event(event_type: &str, payload: &[u8]) -> Bytes {
 pub fn json_event<T: Serialize>(event_type: &str, document: &T) -> Bytes {
     // The shapes of the model cannot fail to be written.
     let payload = serde_json::to_vec(document).unwrap_or_default();
-    event(event_type, "application/json", &payload)
+    event(event_type, JSON, &payload)
+}
+
+/// The message that an answer of an RPC protocol begins with: the members of the output besides the stream, of which there are none.
+#[must_use]
+pub fn initial_response() -> Bytes {
+    event("initial-response", JSON, b"{}")
+}
+
+/// The message that ends an answer with an exception of the model.
+#[must_use]
+pub fn exception<T: Serialize>(exception_type: &str, document: &T) -> Bytes {
+    // The shapes of the model cannot fail to be written.
+    let payload = serde_json::to_vec(document).unwrap_or_default();
+    message(
+        &[
+            (":exception-type", exception_type),
+            (":content-type", JSON),
+            (":message-type", "exception"),
+        ],
+        &payload,
+    )
 }
 
 fn event(event_type: &str, content_type: &str, payload: &[u8]) -> Bytes {

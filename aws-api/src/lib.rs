@@ -46,6 +46,9 @@
 //!   `check_payload_is_json`, `request_too_large`).
 //! - [`iam`] and [`sts`] speak the query protocol ([`protocol::query`]): `Form::parse(body)`, `form.operation(&SERVICE)`,
 //!   `form.input::<Input>(spec)`, `encode_output`, `encode_empty`, `encode_error`.
+//! - [`logs`] speaks the JSON protocol ([`protocol::json`]): [`logs::route`]`(&Parts)`, [`logs::decode`]`::<Input>(Operation, &Bytes)`,
+//!   [`logs::encode_output`], [`logs::encode_empty`], [`logs::encode_error`], [`logs::not_implemented`]; [`logs::live_tail`] for the
+//!   messages of `StartLiveTail`.
 //! - [`event_stream`]: the messages of an answer that comes in parts.
 //! - [`sigv4::Verifier`]: `begin(&Parts, lookup, now)` before the body is read, then
 //!   `finish(&sigv4::digest(body))`; [`sigv4::verify`] does both; [`sigv4::sign`] and
@@ -56,6 +59,7 @@ pub mod event_stream;
 mod generated;
 pub mod iam;
 pub mod lambda;
+pub mod logs;
 pub mod operation;
 pub mod protocol;
 pub mod router;

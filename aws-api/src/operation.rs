@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::ErrorCode;
+use crate::protocol::json::JsonErrorCode;
 use crate::shape::Shape;
 
 /// One operation of a service.
@@ -45,6 +46,30 @@ pub struct QueryService {
     pub namespace: &'static str,
     /// Alphabetically.
     pub operations: &'static [QuerySpec],
+}
+
+/// One operation of a service that speaks the JSON protocol.
+#[derive(Debug)]
+pub struct JsonSpec {
+    pub name: &'static str,
+    /// None if the operation is known by its name alone, to be refused by it.
+    pub input: Option<&'static Shape>,
+    pub output: Option<&'static Shape>,
+    /// The errors that the model lists for the operation.
+    pub errors: &'static [JsonErrorCode],
+}
+
+/// A service that speaks the JSON protocol.
+#[derive(Debug)]
+pub struct JsonService {
+    /// As credentials are scoped to it.
+    pub name: &'static str,
+    /// Of `X-Amz-Target`, before the dot and the operation's name.
+    pub target_prefix: &'static str,
+    /// The error of an input that breaks a constraint of the model.
+    pub invalid: JsonErrorCode,
+    /// Alphabetically.
+    pub operations: &'static [JsonSpec],
 }
 
 /// A part of a URI template between two slashes.

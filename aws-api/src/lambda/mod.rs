@@ -116,4 +116,4 @@ pub fn not_implemented(operation: Operation) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -56,3 +56,19 @@ pub(crate) const COMMON_QUERY_ERRORS: [(&str, u16, bool); 15] = [
     ("Throttling", 400, true),
     ("ValidationError", 400, true),
 ];
+
+/// As above, of the JSON protocol, where what is wrong with a signature has the status of any other fault of the sender. What the
+/// models list themselves is not here.
+pub(crate) const COMMON_JSON_ERRORS: [(&str, u16); 11] = [
+    ("ExpiredTokenException", 400),
+    ("IncompleteSignatureException", 400),
+    ("InternalFailure", 500),
+    ("InvalidSignatureException", 400),
+    ("MissingAuthenticationTokenException", 400),
+    ("NotImplemented", 501),
+    ("RequestEntityTooLargeException", 413),
+    ("RequestTimeoutException", 408),
+    ("SerializationException", 400),
+    ("ThrottlingException", 400),
+    ("UnknownOperationException", 400),
+];

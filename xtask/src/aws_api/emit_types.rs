@@ -7,11 +7,12 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, bail};
 
 use super::model::{Member, Model, Shape};
-use super::names::{constant, field, serde_pascal};
+use super::names::{Case, constant, field};
+use super::service::Service;
 
-pub(crate) fn emit(model: &Model, title: &str) -> anyhow::Result<String> {
-    let body = structures(model)?;
-    Ok(header(title, &body) + &body)
+pub(crate) fn emit(model: &Model, service: &Service) -> anyhow::Result<String> {
+    let body = structures(model, service.case)?;
+    Ok(header(service.title, &body) + &body)
 }
 
 /// The module's text and the imports that its body needs.
@@ -21,14 +22,18 @@ fn header(title: &str, body: &str) -> String {
          //! is the validator's knowledge (`shapes`). Enums are strings, so that an unknown value reaches\n\
          //! the validator. Debug does not show sensitive members.\n\n"
     );
-    for (word, import) in [
+    let of_std = [
         ("BTreeMap<", "use std::collections::BTreeMap;\n"),
-        ("fmt::", "use std::fmt;\n\n"),
-        ("Bytes", "use bytes::Bytes;\n"),
-    ] {
-        if body.contains(word) {
-            out.push_str(import);
-        }
+        ("fmt::", "use std::fmt;\n"),
+    ];
+    let of_std = of_std.iter().filter(|(word, _)| body.contains(word));
+    let of_std: String = of_std.map(|(_, import)| *import).collect();
+    if !of_std.is_empty() {
+        out += &of_std;
+        out += "\n";
+    }
+    if body.contains("Bytes") {
+        out += "use bytes::Bytes;\n";
     }
     let scalars = ["Blob", "Shown", "Timestamp"].into_iter();
     let scalars: Vec<&str> = scalars.filter(|name| body.contains(name)).collect();
@@ -36,10 +41,21 @@ fn header(title: &str, body: &str) -> String {
         "use serde::{Deserialize, Serialize};\n\n\
          use super::shapes;\nuse crate::operation::{Input, Output};\nuse crate::shape::Shape;\n",
     );
-    out + &format!("use crate::types::{{{}}};\n\n", scalars.join(", "))
+    if !scalars.is_empty() {
+        out += &format!("use crate::types::{{{}}};\n", scalars.join(", "));
+    }
+    out + "\n"
 }
 
-fn structures(model: &Model) -> anyhow::Result<String> {
+/// In which direction a structure travels, and how its members are spelled.
+#[derive(Clone, Copy)]
+struct Wire {
+    case: Case,
+    input: bool,
+    output: bool,
+}
+
+fn structures(model: &Model, case: Case) -> anyhow::Result<String> {
     let inputs = model.input_shapes();
     let outputs = model.output_shapes(true);
     let mut out = String::new();
@@ -47,9 +63,13 @@ fn structures(model: &Model) -> anyhow::Result<String> {
         if shape.kind != "structure" || shape.exception || shape.eventstream {
             continue;
         }
-        let (input, output) = (inputs.contains(name), outputs.contains(name));
-        if input || output {
-            emit_structure(&mut out, model, name, input, output).with_context(|| name.clone())?;
+        let wire = Wire {
+            case,
+            input: inputs.contains(name),
+            output: outputs.contains(name),
+        };
+        if wire.input || wire.output {
+            emit_structure(&mut out, model, name, wire).with_context(|| name.clone())?;
         }
     }
     let names = |direction: fn(&super::model::Operation) -> Option<&super::model::Reference>| {
@@ -83,13 +103,7 @@ fn blob_payload<'a>(model: &Model, shape: &'a Shape) -> Option<&'a str> {
     (model.shapes.get(&member.shape)?.kind == "blob").then_some(payload)
 }
 
-fn emit_structure(
-    out: &mut String,
-    model: &Model,
-    name: &str,
-    input: bool,
-    output: bool,
-) -> anyhow::Result<()> {
+fn emit_structure(out: &mut String, model: &Model, name: &str, wire: Wire) -> anyhow::Result<()> {
     let shape = model.shape(name)?;
     let members = members(model, shape);
     let sensitive = members.iter().any(|(_, _, target)| target.sensitive);
@@ -97,16 +111,17 @@ fn emit_structure(
     if !sensitive {
         derives.push("Debug");
     }
-    if input {
+    if wire.input {
         derives.push("Deserialize");
     }
-    if output {
+    if wire.output {
         derives.push("Serialize");
     }
     write!(
         out,
-        "#[derive({})]\n#[serde(rename_all = \"PascalCase\")]\npub struct {name} {{\n",
-        derives.join(", ")
+        "#[derive({})]\n#[serde(rename_all = \"{}\")]\npub struct {name} {{\n",
+        derives.join(", "),
+        wire.case.rule()
     )?;
     let payload = blob_payload(model, shape);
     for (member_name, member, _) in &members {
@@ -116,10 +131,10 @@ fn emit_structure(
             writeln!(out, "#[serde(skip)]\npub {field}: Option<Bytes>,")?;
             continue;
         }
-        if serde_pascal(&field) != *member_name {
+        if wire.case.of(&field) != *member_name {
             attributes.push(format!("rename = \"{member_name}\""));
         }
-        if output {
+        if wire.output {
             attributes.push("skip_serializing_if = \"Option::is_none\"".to_owned());
         }
         if !attributes.is_empty() {

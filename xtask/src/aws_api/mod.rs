@@ -5,6 +5,7 @@
 mod botocore;
 mod common_errors;
 mod emit_errors;
+mod emit_json;
 mod emit_operations;
 mod emit_query;
 mod emit_shapes;
@@ -68,28 +69,39 @@ pub(crate) fn run(botocore: Option<PathBuf>, check: bool) -> anyhow::Result<()> 
 fn generate(package: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     let mut queried = Vec::new();
+    let mut in_json = Vec::new();
     for service in &SERVICES {
         let model = service.load(package)?;
         let (operations, more) = match service.protocol {
             Protocol::RestJson => (emit_operations::emit(&model)?, ["errors"].as_slice()),
             Protocol::Query => (emit_query::operations(&model, service)?, [].as_slice()),
+            Protocol::Json { invalid } => (
+                emit_json::operations(&model, service, invalid)?,
+                [].as_slice(),
+            ),
         };
         let mut own = vec![
             ("mod", module_file(service, more)),
             ("operations", operations),
             ("shapes", emit_shapes::emit(&model)?),
-            ("types", emit_types::emit(&model, service.title)?),
+            ("types", emit_types::emit(&model, service)?),
         ];
         match service.protocol {
             Protocol::RestJson => own.push(("errors", emit_errors::emit(&model)?)),
             Protocol::Query => queried.push(model),
+            Protocol::Json { .. } => in_json.push(model),
         }
         for (file, body) in own {
             files.push((format!("{}/{file}.rs", service.name), format_file(&body)?));
         }
     }
-    let errors = emit_query::errors(&queried)?;
-    files.push(("query_errors.rs".to_owned(), format_file(&errors)?));
+    let errors = [
+        ("query_errors.rs", emit_query::errors(&queried)?),
+        ("json_errors.rs", emit_json::errors(&in_json)?),
+    ];
+    for (file, body) in errors {
+        files.push((file.to_owned(), format_file(&body)?));
+    }
     Ok(files)
 }
 
@@ -149,11 +161,15 @@ mod tests {
             .join(OUTPUT);
         for name in [
             "iam/types.rs",
+            "json_errors.rs",
             "lambda/errors.rs",
             "lambda/mod.rs",
             "lambda/operations.rs",
             "lambda/shapes.rs",
             "lambda/types.rs",
+            "logs/operations.rs",
+            "logs/shapes.rs",
+            "logs/types.rs",
             "query_errors.rs",
             "sts/types.rs",
         ] {

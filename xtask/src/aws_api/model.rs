@@ -23,6 +23,8 @@ pub(crate) struct Model {
 pub(crate) struct Metadata {
     pub(crate) api_version: String,
     pub(crate) xml_namespace: Option<String>,
+    pub(crate) target_prefix: Option<String>,
+    pub(crate) json_version: Option<String>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -78,6 +80,9 @@ pub(crate) struct Shape {
     pub(crate) eventstream: bool,
     #[serde(default)]
     pub(crate) exception: bool,
+    /// Of an exception: it is the service's, not the sender's.
+    #[serde(default)]
+    pub(crate) fault: bool,
     pub(crate) error: Option<ErrorTrait>,
 }
 

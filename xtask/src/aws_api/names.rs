@@ -36,21 +36,40 @@ pub(crate) fn check_distinct<'a>(names: impl Iterator<Item = &'a str>) -> anyhow
     Ok(())
 }
 
-/// The name serde's `rename_all = "PascalCase"` gives a field.
-pub(crate) fn serde_pascal(field: &str) -> String {
-    let mut out = String::new();
-    let mut capital = true;
-    for c in field.chars() {
-        if c == '_' {
-            capital = true;
-        } else if capital {
-            out.push(c.to_ascii_uppercase());
-            capital = false;
-        } else {
-            out.push(c);
+/// How most members of a service are written, which is serde's `rename_all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// `logGroupName`.
+    Camel,
+    /// `FunctionName`.
+    Pascal,
+}
+
+impl Case {
+    /// Serde's word for it.
+    pub(crate) fn rule(self) -> &'static str {
+        match self {
+            Self::Camel => "camelCase",
+            Self::Pascal => "PascalCase",
         }
     }
-    out
+
+    /// The name that serde gives a field.
+    pub(crate) fn of(self, field: &str) -> String {
+        let mut out = String::new();
+        let mut capital = self == Self::Pascal;
+        for c in field.chars() {
+            if c == '_' {
+                capital = true;
+            } else if capital {
+                out.push(c.to_ascii_uppercase());
+                capital = false;
+            } else {
+                out.push(c);
+            }
+        }
+        out
+    }
 }
 
 pub(crate) fn snake(name: &str) -> String {
@@ -99,5 +118,12 @@ mod tests {
         ] {
             assert_eq!(field(name), expected);
         }
+    }
+
+    #[test]
+    fn a_field_s_name_is_spelled_as_serde_does() {
+        assert_eq!(Case::Pascal.of("s3_bucket"), "S3Bucket");
+        assert_eq!(Case::Camel.of("log_group_name"), "logGroupName");
+        assert_eq!(Case::Camel.of("arn"), "arn");
     }
 }

@@ -1,6 +1,6 @@
 //! Tests over the whole model: what holds for one operation is checked for all of them.
 
-mod constraints;
+pub(crate) mod constraints;
 mod recorded;
 mod requests;
 mod samples;

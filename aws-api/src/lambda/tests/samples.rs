@@ -6,8 +6,12 @@ use serde_json::{Map, Value, json};
 
 use crate::shape::{Kind, Shape};
 
-/// Patterns with anchors inside, which the string generator does not know.
-const BY_HAND: [(&str, &str); 2] = [
+/// Patterns with anchors inside, which the string generator does not know, or that mean almost all of Unicode.
+const BY_HAND: [(&str, &str); 6] = [
+    ("AccountId", "123456789012"),
+    ("LogStreamName", "stream"),
+    ("TagKey", "key"),
+    ("TagValue", "value"),
     ("DestinationArn", "kafka://topic"),
     (
         "FileSystemArn",
@@ -23,9 +27,13 @@ pub(super) fn sample(shape: &'static Shape) -> Value {
             Value::Object(members.collect::<Map<_, _>>())
         }
         Kind::List { member, .. } => json!([sample(member)]),
-        Kind::Map { key, value, .. } => {
+        Kind::Map {
+            key, value, min, ..
+        } => {
             let key = sample(key).as_str().unwrap().to_owned();
-            Value::Object([(key, sample(value))].into_iter().collect())
+            let count = usize::try_from(min.unwrap_or(1).max(1)).unwrap();
+            let entries = (0..count).map(|i| (key.clone() + &"a".repeat(i), sample(value)));
+            Value::Object(entries.collect())
         }
         Kind::String { .. } => Value::String(string(shape)),
         Kind::Integer { min, .. } | Kind::Long { min, .. } => json!(min.unwrap_or(1)),

@@ -8,4 +8,4 @@ mod types;
 pub(crate) use decode::assemble;
 pub use encode::encode_error;
 pub(crate) use encode::{encode_output, respond};
-pub(crate) use types::from_text;
+pub(crate) use types::{check, from_text};

@@ -10,7 +10,7 @@ use crate::shape::{Kind, Shape};
 use crate::types::Timestamp;
 
 /// Checks a value of the body, all the way down. Null is an absent member.
-pub(super) fn check(shape: &'static Shape, value: &Value) -> Result<(), ApiError> {
+pub(crate) fn check(shape: &'static Shape, value: &Value) -> Result<(), ApiError> {
     if value.is_null() {
         return Ok(());
     }
