@@ -14,6 +14,7 @@ mod architecture {
         ("registry", &["core", "node"]),
         ("aws-api", &["core"]),
         ("services", &["core", "node", "aws-api"]),
+        ("logstore", &["core", "node"]),
         ("controller", &["core", "proto", "node"]),
         ("worker", &["core", "proto", "node", "registry"]),
         (
