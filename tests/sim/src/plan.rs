@@ -177,13 +177,14 @@ impl Plan {
         }
         plan.faults = plan.draw_faults(&mut chance);
         if plan.has_events {
-            plan.set_clocks_within_a_second();
+            plan.bring_clocks_together();
         }
         plan
     }
 
-    /// When an event is due is wall time of the log's leader: with clocks a minute apart events wait minutes.
-    fn set_clocks_within_a_second(&mut self) {
+    /// When an event is due is wall time of the log's leader: with clocks an hour apart events wait hours. These are a sixtieth as far
+    /// apart: a second, and up to a minute once they are set.
+    fn bring_clocks_together(&mut self) {
         for (_, ahead_ms) in &mut self.clocks {
             *ahead_ms /= 60;
         }
