@@ -11,6 +11,7 @@ use hearth_core::events::{EventCommand, EventEntry, EventReply};
 use hearth_core::ids::{NodeId, UnixMs};
 use hearth_node::clock::SharedClock;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::machine::EventMachine;
 use crate::raft::Consensus;
@@ -36,24 +37,31 @@ pub(crate) struct Want {
 pub(crate) struct Leases {
     consensus: Consensus<EventMachine>,
     clock: SharedClock,
+    stop: CancellationToken,
     turn: Arc<Mutex<()>>,
 }
 
 impl Leases {
-    pub(crate) fn new(consensus: Consensus<EventMachine>, clock: SharedClock) -> Self {
+    pub(crate) fn new(
+        consensus: Consensus<EventMachine>,
+        clock: SharedClock,
+        stop: CancellationToken,
+    ) -> Self {
         let turn = Arc::default();
         Self {
             consensus,
             clock,
+            stop,
             turn,
         }
     }
 
-    /// Due events with their payloads; none if there were none in time.
+    /// Due events with their payloads; none if there were none in time, or this controller ends.
     pub(crate) async fn next(&self, want: Want) -> Result<Vec<(EventEntry, Bytes)>, Error> {
         let mut over = std::pin::pin!(tokio::time::sleep(want.wait.min(WAIT_MAX)));
         let _turn = tokio::select! {
             turn = self.turn.lock() => turn,
+            () = self.stop.cancelled() => return Ok(Vec::new()),
             () = &mut over => return Ok(Vec::new()),
         };
         let mut applied = self.consensus.watch_applied();
@@ -77,6 +85,7 @@ impl Leases {
                 _ = applied.changed() => {}
                 _ = leadership.changed() => {}
                 () = tokio::time::sleep(until_due.unwrap_or(WAIT_MAX)) => {}
+                () = self.stop.cancelled() => return Ok(Vec::new()),
                 () = &mut over => return Ok(Vec::new()),
             }
         }

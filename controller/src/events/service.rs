@@ -20,6 +20,7 @@ use hearth_proto::internal::v1 as pb;
 use hearth_proto::status::to_status;
 use pb::event_log_client::EventLogClient;
 use pb::event_log_server::EventLog;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::lease::{Leases, Want};
@@ -42,6 +43,7 @@ pub(crate) struct EventLogService {
     pub(crate) leases: Leases,
     pub(crate) controllers: Controllers,
     pub(crate) clock: SharedClock,
+    pub(crate) stop: CancellationToken,
 }
 
 type LeasedEvents = Pin<Box<dyn Stream<Item = Result<pb::LeasedEvent, Status>> + Send>>;
@@ -241,7 +243,10 @@ impl EventLogService {
         let asked = request.into_inner();
         let wait = Duration::from_millis(u64::from(asked.wait_ms)) + FORWARD_SLACK;
         let mut client = EventLogClient::new(self.controllers.channel(&addr)?);
-        let answer = grpc::with_deadline(client.lease(forwarded(asked)), wait).await?;
+        let answer = tokio::select! {
+            answer = grpc::with_deadline(client.lease(forwarded(asked)), wait) => answer?,
+            () = self.stop.cancelled() => return Err(Status::unavailable("this controller ends")),
+        };
         Ok(Response::new(Box::pin(answer.into_inner())))
     }
 }

@@ -67,13 +67,19 @@ impl Parts {
         let (clock, stop) = (self.seams.clock.clone(), self.shutdown.token());
         let members = events::members::run(self.consensus.clone(), consensus.clone(), stop.clone());
         self.shutdown.spawn("members of the event log", members);
-        let sweeping = sweep::run(consensus.clone(), self.options.events, clock.clone(), stop);
+        let sweeping = sweep::run(
+            consensus.clone(),
+            self.options.events,
+            clock.clone(),
+            stop.clone(),
+        );
         self.shutdown.spawn("sweep of the event log", sweeping);
         Some(EventLogService {
-            leases: Leases::new(consensus.clone(), clock.clone()),
+            leases: Leases::new(consensus.clone(), clock.clone(), stop.clone()),
             consensus,
             controllers: controllers.clone(),
             clock,
+            stop,
         })
     }
 }

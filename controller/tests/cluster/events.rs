@@ -200,3 +200,26 @@ async fn a_full_log_says_so_and_takes_events_again_when_there_is_room() {
     }
     assert_eq!(refused().await, None);
 }
+
+/// Dispatchers wait for events at the leader for many seconds; its end does not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_ends_though_a_dispatcher_waits_there() {
+    let mut cluster = Cluster::start(1).await;
+    until("the event log is there", async || {
+        lease(&cluster, 1, 1).await.ok()
+    })
+    .await;
+    let mut client = EventLogClient::new(cluster.channel(1));
+    let request = pb::LeaseEventsRequest {
+        holder: 201,
+        count: 1,
+        lease_ms: 1_000,
+        wait_ms: 20_000,
+    };
+    let waiting = tokio::spawn(async move { client.lease(request).await });
+    // A second one waits behind it for its own 50 ms, in which the first has come.
+    lease(&cluster, 1, 1).await.unwrap();
+    cluster.stop(1).await;
+    let answer = waiting.await.unwrap();
+    assert!(answer.is_ok() || answer.is_err_and(|status| status.code() == Code::Unavailable));
+}
