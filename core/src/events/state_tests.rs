@@ -285,7 +285,7 @@ fn lines_and_groups_are_bounded_and_say_so() {
         panic!("four are enough")
     };
     assert_eq!(full, EventRefusal::GroupFull { limit: 2_448 });
-    assert!(full.to_error().is_not_done());
+    assert_eq!(full.to_error().code, ErrorCode::Throttled);
     // One under way counts, one that failed does not, and is not taken up again into a full line.
     leased(&mut group, 1, 0);
     let failed = settle(id("a", 1), deliver(Condition::RetriesExhausted), 5);
