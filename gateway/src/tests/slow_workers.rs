@@ -20,7 +20,8 @@ async fn pair(function: &'static str) -> Cluster {
     // Both streams are up and have shown their pulses.
     for index in [0, 1] {
         while cluster.worker(index).seen.lock().unwrap().invokes == 0 {
-            // More than one of them has sandboxes for: the other may be thought to be the quicker one.
+            // More than one of them has sandboxes for: of two that are alike `pick_warm` takes the one of the lower id, so that
+            // invocations that come one after the other never have to reach the second.
             let several = (0..8).map(|_| cluster.invoke(function, "1"));
             for answer in futures::future::join_all(several).await {
                 assert_eq!(answer.status, 200);
