@@ -23,6 +23,12 @@ const LEASE_MS: std::ops::RangeInclusive<u64> = 1_000..=300_000;
 /// Longest wait for a due event; shorter than a load balancer's patience.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
+const ENDS: &str = "this controller ends";
+
+fn not_here(text: &str) -> Error {
+    Error::new(ErrorCode::Unavailable, text).with_reason(NOT_DONE)
+}
+
 /// What a dispatcher asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want {
@@ -56,12 +62,13 @@ impl Leases {
         }
     }
 
-    /// Due events with their payloads; none if there were none in time, or this controller ends.
+    /// Due events with their payloads; none if there were none in time. An error where this controller does not lead or ends, so
+    /// that a dispatcher asks another one, after a pause.
     pub(crate) async fn next(&self, want: Want) -> Result<Vec<(EventEntry, Bytes)>, Error> {
         let mut over = std::pin::pin!(tokio::time::sleep(want.wait.min(WAIT_MAX)));
         let _turn = tokio::select! {
             turn = self.turn.lock() => turn,
-            () = self.stop.cancelled() => return Ok(Vec::new()),
+            () = self.stop.cancelled() => return Err(not_here(ENDS)),
             () = &mut over => return Ok(Vec::new()),
         };
         let mut applied = self.consensus.watch_applied();
@@ -69,8 +76,7 @@ impl Leases {
         loop {
             applied.mark_unchanged();
             if !leadership.borrow_and_update().is_leader {
-                let text = "the event log's leader has just changed";
-                return Err(Error::new(ErrorCode::Unavailable, text).with_reason(NOT_DONE));
+                return Err(not_here("the event log's leader has just changed"));
             }
             let now = UnixMs(self.clock.unix_ms());
             let due = self.consensus.read(|machine| machine.group().due_at());
@@ -85,7 +91,7 @@ impl Leases {
                 _ = applied.changed() => {}
                 _ = leadership.changed() => {}
                 () = tokio::time::sleep(until_due.unwrap_or(WAIT_MAX)) => {}
-                () = self.stop.cancelled() => return Ok(Vec::new()),
+                () = self.stop.cancelled() => return Err(not_here(ENDS)),
                 () = &mut over => return Ok(Vec::new()),
             }
         }

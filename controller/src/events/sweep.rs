@@ -31,23 +31,37 @@ struct Keep {
     failed_ms: u64,
 }
 
+/// What a group holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    bytes: u64,
+    done: usize,
+    failed: usize,
+}
+
+impl Held {
+    fn of(group: &EventGroup) -> Self {
+        let (done, failed) = group.settled();
+        let bytes = group.bytes();
+        Self {
+            bytes,
+            done,
+            failed,
+        }
+    }
+}
+
 impl Keep {
     /// As configured, and less where there is no room: what succeeded goes first, and what failed before new events are
     /// refused.
-    fn of(options: &EventOptions, group: &EventGroup, limits: EventLimits) -> Self {
-        let is_short = group.bytes() > limits.bytes / 2;
-        let (done, failed) = group.settled();
+    fn of(options: &EventOptions, held: &Held, limits: EventLimits) -> Self {
+        let is_short = held.bytes > limits.bytes / 2;
+        let forget_done = is_short || held.done > SETTLED_MAX;
+        let forget_failed = (is_short && held.done == 0) || held.failed > SETTLED_MAX;
+        let unless = |forget, keep: u64| if forget { 0 } else { keep };
         Self {
-            done_ms: if is_short || done > SETTLED_MAX {
-                0
-            } else {
-                options.keep_done.as_millis()
-            },
-            failed_ms: if is_short && done == 0 || failed > SETTLED_MAX {
-                0
-            } else {
-                options.keep_failed.as_millis()
-            },
+            done_ms: unless(forget_done, options.keep_done.as_millis()),
+            failed_ms: unless(forget_failed, options.keep_failed.as_millis()),
         }
     }
 }
@@ -107,7 +121,7 @@ async fn sweep(
 ) -> bool {
     let (keep, is_needed) = consensus.read(|machine| {
         let group = machine.group();
-        let keep = Keep::of(options, group, limits);
+        let keep = Keep::of(options, &Held::of(group), limits);
         (keep, group.has_to_sweep(keep.done_ms, keep.failed_ms, now))
     });
     if !is_needed {
@@ -136,6 +150,34 @@ async fn sweep(
         Err(error) => {
             debug!(%error, "the event log could not be swept yet");
             false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_succeeded_goes_first_and_what_failed_before_events_are_refused() {
+        let (options, limits) = (EventOptions::default(), EventLimits::default());
+        let (done_ms, failed_ms) = (600_000, 86_400_000);
+        let (half, most) = (limits.bytes / 2, SETTLED_MAX);
+        let table = [
+            ((half, most, most), (done_ms, failed_ms)),
+            ((half + 1, 1, 5), (0, failed_ms)),
+            ((half + 1, 0, 5), (0, 0)),
+            ((0, most + 1, 5), (0, failed_ms)),
+            ((0, 5, most + 1), (done_ms, 0)),
+        ];
+        for ((bytes, done, failed), (done_ms, failed_ms)) in table {
+            let held = Held {
+                bytes,
+                done,
+                failed,
+            };
+            let wanted = Keep { done_ms, failed_ms };
+            assert_eq!(Keep::of(&options, &held, limits), wanted, "{held:?}");
         }
     }
 }

@@ -57,4 +57,4 @@ pub use watcher::Leadership;
 /// Largest command `propose` takes. Larger documents are blobs, named in the command by digest.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
 /// Largest command of any group: an event of [`hearth_core::limits::ASYNC_REQUEST_MAX_BYTES`] with what is said of it.
-pub const MAX_LARGE_COMMAND_BYTES: usize = 1024 * 1024 + 16 * 1024;
+pub const MAX_LARGE_COMMAND_BYTES: usize = hearth_core::limits::ASYNC_REQUEST_MAX_BYTES + 16 * 1024;

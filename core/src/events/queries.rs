@@ -98,11 +98,6 @@ impl EventGroup {
         self.index.payloads.range(of_record).next().is_some()
     }
 
-    /// The first record of the log that is still needed; everything before it may go. `None`: none is.
-    pub fn oldest_payload(&self) -> Option<u64> {
-        self.index.payloads.first().map(|(index, _)| *index)
-    }
-
     /// Bytes that payloads and entries take, as limits count them.
     pub fn bytes(&self) -> u64 {
         self.index.bytes

@@ -130,7 +130,7 @@ fn the_same_event_is_appended_once_and_another_one_of_its_id_is_refused() {
 fn an_event_is_leased_retried_and_settled() {
     let mut group = EventGroup::default();
     group.apply(&append("a", "1/f", 5));
-    assert_eq!(group.due_at(), Some(UnixMs(5)));
+    assert_eq!((group.due_at(), group.needs(5)), (Some(UnixMs(5)), true));
     assert!(leased(&mut group, 9, 4).is_empty(), "it is not due");
     assert_eq!(leased(&mut group, 9, 5), ["a"]);
     assert!(leased(&mut group, 9, 34).is_empty(), "somebody has it");
@@ -153,7 +153,7 @@ fn an_event_is_leased_retried_and_settled() {
     assert_eq!(leased(&mut group, 9, 90), ["a"]);
     let success = settle(id("a", 3), deliver(Condition::Success), 95);
     assert_eq!(outcome(&mut group, &success), DONE);
-    assert_eq!((group.due_at(), group.oldest_payload()), (None, None));
+    assert_eq!((group.due_at(), group.needs(5)), (None, false));
     assert_eq!(
         group.apply(&append("a", "1/f", 96)),
         EventReply::AlreadyAppended
@@ -330,7 +330,7 @@ fn counts_and_ages_are_those_of_a_function() {
     assert_eq!(counts.oldest_age_ms(UnixMs(100)), 90);
     let none = group.counts(&key("2/f"));
     assert_eq!(none.oldest_age_ms(UnixMs(100)), 0);
-    assert_eq!(group.oldest_payload(), Some(5));
+    assert!(group.needs(5) && !group.needs(4));
 }
 
 /// The order of one function is that of time, of several that of turns.

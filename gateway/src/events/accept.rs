@@ -9,6 +9,7 @@ use hearth_core::name::FunctionRef;
 use super::log::NewEvent;
 use crate::app::App;
 use crate::lambda::errors::api_error;
+use crate::lambda::invoke::check_length;
 
 /// Keeps an event of a client: 202 may be answered when this returns.
 pub(crate) async fn accept(
@@ -17,11 +18,7 @@ pub(crate) async fn accept(
     function: FunctionRef,
     payload: Bytes,
 ) -> Result<(), ApiError> {
-    if payload.len() > ASYNC_REQUEST_MAX_BYTES {
-        return Err(ApiError::request_entity_too_large(format!(
-            "Request must be smaller than {ASYNC_REQUEST_MAX_BYTES} bytes for the InvokeFunction operation"
-        )));
-    }
+    check_length(&payload, ASYNC_REQUEST_MAX_BYTES)?;
     let event = NewEvent {
         request_id: request_id.to_owned(),
         function: FunctionKey {

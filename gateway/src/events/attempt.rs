@@ -38,8 +38,8 @@ pub(super) async fn attempt(app: &App, event: Leased) -> Settlement {
             Err(end) => (*end, None),
         },
     };
-    let [jitter, ..] = app.seams.random.u64().to_be_bytes().map(u16::from);
-    let jitter = jitter * (u16::MAX / u16::from(u8::MAX));
+    let [.., high, low] = app.seams.random.u64().to_be_bytes();
+    let jitter = u16::from_be_bytes([high, low]);
     let decision = after_attempt(end, &entry.progress, &rules, now(app), jitter);
     debug!(
         request_id = entry.request_id,

@@ -235,16 +235,15 @@ fn kept(config: &FunctionConfig, name: &str) -> FunctionConfiguration {
     let mode = tracing
         .and_then(|t| t.mode)
         .unwrap_or_else(|| "PassThrough".to_owned());
-    let dead_letter: Option<DeadLetterConfig> = member(config, "DeadLetterConfig");
     let key: Option<String> = member(config, "KMSKeyArn");
     let is_overridden = !Overrides::of(config).is_empty();
     let image: Option<ImageConfig> = member(config, IMAGE_CONFIG).filter(|_| is_overridden);
     let files: Option<Vec<FileSystemConfig>> = member(config, "FileSystemConfigs");
     FunctionConfiguration {
         vpc_config: member(config, "VpcConfig").map(vpc),
-        // An empty ARN takes the queue away.
-        dead_letter_config: dead_letter
-            .filter(|d| d.target_arn.as_deref().is_some_and(|arn| !arn.is_empty())),
+        dead_letter_config: config.dead_letter().map(|arn| DeadLetterConfig {
+            target_arn: Some(arn),
+        }),
         kms_key_arn: key.filter(|arn| !arn.is_empty()),
         tracing_config: Some(TracingConfigResponse { mode: Some(mode) }),
         file_system_configs: files.filter(|files| !files.is_empty()),

@@ -216,12 +216,18 @@ pub(crate) fn or_empty(payload: Bytes) -> Bytes {
 
 /// An empty payload is taken as an empty object; anything else must be JSON.
 fn check_payload(payload: &[u8]) -> Result<(), ApiError> {
-    if payload.len() > SYNC_REQUEST_MAX_BYTES {
-        return Err(ApiError::request_entity_too_large(format!(
-            "Request must be smaller than {SYNC_REQUEST_MAX_BYTES} bytes for the InvokeFunction operation"
-        )));
-    }
+    check_length(payload, SYNC_REQUEST_MAX_BYTES)?;
     check_payload_is_json(payload)
+}
+
+/// Synchronous invocations and events have limits of their own, and the same text.
+pub(crate) fn check_length(payload: &[u8], most: usize) -> Result<(), ApiError> {
+    if payload.len() <= most {
+        return Ok(());
+    }
+    Err(ApiError::request_entity_too_large(format!(
+        "Request must be smaller than {most} bytes for the InvokeFunction operation"
+    )))
 }
 
 /// "Up to 3,583 bytes of base64-encoded data about the invoking client", which is JSON.
